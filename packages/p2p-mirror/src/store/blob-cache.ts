@@ -1,0 +1,31 @@
+import type { FileHandle } from "node:fs/promises";
+import type { Descriptor, Repository } from "@p2p-mirror/shared";
+import type { ContentStore } from "./content-store.ts";
+
+/** A blob on its way into the cache: a sparse file of the blob's size that nobody else sees. */
+export interface Ingest {
+  /** Open for reading and writing; the caller writes and reads at any offset, and never closes it. */
+  readonly file: FileHandle;
+  /**
+   * Takes the blob into the cache (rename, then index), after the caller has verified size and digest of all of it.
+   * Readers of `file` may go on reading until `release`.
+   */
+  commit(): Promise<void>;
+  /** Closes the file; removes it unless committed. Idempotent. */
+  release(): Promise<void>;
+}
+
+/** Port: the mirror's own store, the only one it writes to. */
+export interface BlobCache extends ContentStore {
+  readonly name: "cache";
+
+  /**
+   * Room for a blob that is about to be fetched for `origin`, or undefined when it is not to be stored: the cache is off
+   * for that registry, the blob is larger than the cache, or the disk is full (counted). Evicts what is least recently
+   * used. An I/O error while writing (ENOSPC) is the caller's sign to go on without storing.
+   */
+  ingest(descriptor: Descriptor, origin: Repository): Promise<Ingest | undefined>;
+
+  /** Stores bytes that are in memory and verified (manifests). Never fails the caller: what cannot be kept is not kept. */
+  put(descriptor: Descriptor, bytes: Uint8Array, origin: Repository): Promise<void>;
+}

@@ -1,0 +1,63 @@
+import type { Readable } from "node:stream";
+import type { ByteRange, Descriptor, Digest, Repository } from "@p2p-mirror/shared";
+import type { UpstreamList } from "../upstream/upstream.ts";
+
+/** Where the bytes of an answer came from; the `source` label of the metrics. */
+export type SourceKind = "cache" | "containerd" | "peer" | "upstream";
+
+export interface ContentOptions {
+  /** Aborts when the client is gone. It ends this request only, never a flight that others read. */
+  readonly signal: AbortSignal;
+}
+
+export interface ResolvedTag {
+  readonly descriptor: Descriptor;
+  /** True when upstream could not be asked and a record of the cluster counted. */
+  readonly stale: boolean;
+}
+
+export interface ManifestContent {
+  readonly descriptor: Descriptor;
+  readonly bytes: Uint8Array;
+  readonly source: SourceKind;
+}
+
+export interface BlobContent {
+  readonly size: number;
+  /** Of the first source; a flight may use several, counted by bytes in the metrics. */
+  readonly source: SourceKind;
+  /**
+   * Bytes `[start, end)`. The last of them comes only after the whole blob's digest was verified. When every source is
+   * lost, the stream errors short of the end: the endpoint then ends the connection with FIN, never RST.
+   */
+  open(range: ByteRange, options: ContentOptions): Promise<Readable>;
+}
+
+/**
+ * What the endpoints ask: any object of any repository, wherever it is. All methods throw NotFoundError when there is no
+ * hope (decline at once), SourceError or AllSourcesFailedError when the sources failed, and wait without answering
+ * while there is hope, 45 s at most (facts: a 404 then would send every node upstream by itself).
+ */
+export interface Content {
+  resolveTag(repository: Repository, tag: string, options: ContentOptions): Promise<ResolvedTag>;
+  manifest(repository: Repository, digest: Digest, options: ContentOptions): Promise<ManifestContent>;
+  /** Resolves when a source has accepted and the size is known; no body is opened until `open`. */
+  blob(repository: Repository, digest: Digest, options: ContentOptions): Promise<BlobContent>;
+  tags(
+    repository: Repository,
+    query: { n?: number; last?: string },
+    options: ContentOptions,
+  ): Promise<UpstreamList>;
+  referrers(
+    repository: Repository,
+    digest: Digest,
+    query: { artifactType?: string },
+    options: ContentOptions,
+  ): Promise<UpstreamList>;
+}
+
+/** What this node can give to its peers: complete blobs of its stores, and its own signed records. */
+export interface LocalContent {
+  blob(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined>;
+  record(key: string): string | undefined;
+}

@@ -1,0 +1,67 @@
+import type { PieceGeometry, PieceMap } from "./pieces.ts";
+
+/** Consecutive pieces that one source was asked for in one request. `end` moves down when another source takes a part. */
+export interface Run {
+  readonly first: number;
+  /** One past the last piece. */
+  end: number;
+  /** The piece whose bytes are coming in now; those before it are done. */
+  next: number;
+}
+
+/**
+ * Decides which pieces a source is asked for. One source alone gets everything in one request; the next one takes the
+ * second half of the longest run that is under way, so that a few requests keep any number of sources busy until the
+ * end, each at its own speed. Work is handed out lowest first, since readers read in order.
+ */
+export class Picker {
+  readonly #geometry: PieceGeometry;
+  readonly #done: PieceMap;
+  readonly #runs = new Set<Run>();
+
+  constructor(geometry: PieceGeometry, done: PieceMap) {
+    this.#geometry = geometry;
+    this.#done = done;
+  }
+
+  /** The next run for a source, or undefined when there is nothing (left) worth another request. */
+  take(): Run | undefined {
+    const run = this.#gap() ?? this.#half();
+    if (run !== undefined) this.#runs.add(run);
+    return run;
+  }
+
+  /** The run's request is over; what it did not deliver is open again. */
+  release(run: Run): void {
+    this.#runs.delete(run);
+  }
+
+  /** The lowest pieces that are neither there nor asked for. */
+  #gap(): Run | undefined {
+    let first = 0;
+    while (first < this.#geometry.count && this.#taken(first)) first += 1;
+    if (first === this.#geometry.count) return undefined;
+    let end = first + 1;
+    while (end < this.#geometry.count && !this.#taken(end)) end += 1;
+    return { first, end, next: first };
+  }
+
+  #taken(piece: number): boolean {
+    if (this.#done.has(piece)) return true;
+    for (const run of this.#runs) if (piece >= run.next && piece < run.end) return true;
+    return false;
+  }
+
+  /** The second half of what the longest run has left, when that is two pieces or more beside the one under way. */
+  #half(): Run | undefined {
+    let longest: Run | undefined;
+    for (const run of this.#runs) {
+      if (longest === undefined || run.end - run.next > longest.end - longest.next) longest = run;
+    }
+    if (longest === undefined || longest.end - longest.next < 3) return undefined;
+    const middle = longest.next + Math.ceil((longest.end - longest.next) / 2);
+    const run = { first: middle, end: longest.end, next: middle };
+    longest.end = middle;
+    return run;
+  }
+}

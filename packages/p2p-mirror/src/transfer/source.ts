@@ -1,0 +1,35 @@
+import type { Readable } from "node:stream";
+import type { ByteRange, Digest, Repository } from "@p2p-mirror/shared";
+
+export interface FetchOptions {
+  readonly signal: AbortSignal;
+  /** The source is given up after so many milliseconds without a byte; short while another source exists. */
+  readonly stallMs: number;
+}
+
+export interface FetchedBody {
+  /** Where `body` begins: the start that was asked for, or 0 when the source knows no ranges. */
+  readonly start: number;
+  /** The whole blob's size, when the source said it. */
+  readonly size: number | undefined;
+  /** The flight consumes or destroys it. */
+  readonly body: Readable;
+}
+
+/** Somewhere a flight gets bytes from. "A peer that is fetching it now" and "a lease" will be two more kinds. */
+export interface BlobSource {
+  readonly kind: "peer" | "upstream";
+  /** For logs and metrics: a peer ID, or registry/repository. */
+  readonly id: string;
+  /** Throws NotFoundError or SourceError; nothing it delivers is verified. */
+  fetch(range: ByteRange, options: FetchOptions): Promise<FetchedBody>;
+  /** What it delivered is not what the digest says. */
+  refuted(): void;
+}
+
+/** Port: where the flight of a digest finds its sources. */
+export interface SourceFinder {
+  /** Complete holders, as they become known; ends when the lookup does. */
+  peers(digest: Digest, signal: AbortSignal): AsyncIterable<BlobSource>;
+  upstream(repository: Repository, digest: Digest): BlobSource;
+}

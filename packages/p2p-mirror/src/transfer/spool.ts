@@ -1,0 +1,164 @@
+import type { Ingest } from "../store/blob-cache.ts";
+
+/** Where the bytes of a flight are until they are verified. Offsets are those of the blob. */
+export interface Spool {
+  /** Writes buffers one after the other from `offset`. May wait for room; the buffers belong to the spool afterwards. */
+  write(offset: number, buffers: readonly Buffer[]): Promise<void>;
+  /** Up to `length` bytes from `offset`, all of which were written before; at least one. */
+  read(offset: number, length: number): Promise<Buffer>;
+  /** Everything below is read and hashed by all: it may go. */
+  forget(below: number): void;
+  /** First offset that can still be read. */
+  readonly base: number;
+  commit(): Promise<void>;
+  release(): Promise<void>;
+}
+
+/** A sparse file in the cache's ingest folder; becomes the cached blob by a rename. */
+export class FileSpool implements Spool {
+  readonly base = 0;
+  readonly #ingest: Ingest;
+
+  constructor(ingest: Ingest) {
+    this.#ingest = ingest;
+  }
+
+  async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    let rest: readonly Buffer[] = buffers;
+    let at = offset;
+    for (;;) {
+      const { bytesWritten } = await this.#ingest.file.writev(rest, at);
+      at += bytesWritten;
+      let skip = bytesWritten;
+      let whole = 0;
+      while (whole < rest.length && skip >= (rest[whole]?.length ?? 0)) {
+        skip -= rest[whole]?.length ?? 0;
+        whole += 1;
+      }
+      if (whole === rest.length) return;
+      rest = rest.slice(whole).map((buffer, index) => (index === 0 ? buffer.subarray(skip) : buffer));
+    }
+  }
+
+  async read(offset: number, length: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafeSlow(length);
+    const { bytesRead } = await this.#ingest.file.read(buffer, 0, length, offset);
+    if (bytesRead === 0) throw new Error(`the spool ends at ${offset}`);
+    return bytesRead === length ? buffer : buffer.subarray(0, bytesRead);
+  }
+
+  forget(): void {
+    // A file keeps everything until it is committed or released.
+  }
+
+  commit(): Promise<void> {
+    return this.#ingest.commit();
+  }
+
+  release(): Promise<void> {
+    return this.#ingest.release();
+  }
+}
+
+/**
+ * A window of memory that moves with the slowest reader, for when nothing can be stored (disk full, cache off). Writers
+ * ahead of the window wait; whoever comes late and wants bytes below `base` needs a flight of its own.
+ */
+export class MemorySpool implements Spool {
+  base = 0;
+  readonly #capacity: number;
+  readonly #chunks = new Map<number, Buffer>();
+  #starts: number[] = [];
+  #held = 0;
+  #waiting: { readonly end: number; readonly go: () => void }[] = [];
+  #released = false;
+
+  /** `capacity` in bytes: how far a writer may be ahead of the slowest reader. */
+  constructor(capacity: number) {
+    this.#capacity = capacity;
+  }
+
+  async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    let at = offset;
+    for (const buffer of buffers) {
+      const end = at + buffer.length;
+      if (end > this.base + this.#capacity && !this.#released) {
+        await new Promise<void>((resolve) => this.#waiting.push({ end, go: resolve }));
+      }
+      if (this.#released) throw new Error("the spool is closed");
+      this.#insert(at, buffer);
+      at = end;
+    }
+  }
+
+  read(offset: number, length: number): Promise<Buffer> {
+    let low = 0;
+    let high = this.#starts.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#starts[middle] ?? 0) <= offset) low = middle + 1;
+      else high = middle;
+    }
+    const start = this.#starts[low - 1] ?? -1;
+    const chunk = this.#chunks.get(start);
+    if (chunk === undefined || start + chunk.length <= offset) {
+      return Promise.reject(new Error(`the spool has nothing at ${offset}`));
+    }
+    return Promise.resolve(chunk.subarray(offset - start, offset - start + length));
+  }
+
+  forget(below: number): void {
+    if (below <= this.base) return;
+    this.base = below;
+    let gone = 0;
+    for (const start of this.#starts) {
+      const chunk = this.#chunks.get(start);
+      if (chunk === undefined || start + chunk.length > below) break;
+      this.#chunks.delete(start);
+      this.#held -= chunk.length;
+      gone += 1;
+    }
+    this.#starts.splice(0, gone);
+    this.#wake();
+  }
+
+  /** Bytes in memory now. */
+  get held(): number {
+    return this.#held;
+  }
+
+  commit(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  release(): Promise<void> {
+    this.#released = true;
+    this.#chunks.clear();
+    this.#starts = [];
+    this.#held = 0;
+    this.#wake();
+    return Promise.resolve();
+  }
+
+  #insert(at: number, buffer: Buffer): void {
+    const last = this.#starts.at(-1);
+    if (!this.#chunks.has(at)) {
+      if (last === undefined || last < at) this.#starts.push(at);
+      else
+        this.#starts.splice(
+          this.#starts.findIndex((start) => start > at),
+          0,
+          at,
+        );
+    }
+    this.#held += buffer.length - (this.#chunks.get(at)?.length ?? 0);
+    this.#chunks.set(at, buffer);
+  }
+
+  #wake(): void {
+    const limit = this.base + this.#capacity;
+    const ready = this.#waiting.filter((one) => this.#released || one.end <= limit);
+    this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
+    for (const one of ready) one.go();
+  }
+}

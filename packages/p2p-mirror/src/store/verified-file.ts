@@ -1,0 +1,230 @@
+import fs from "node:fs";
+import { promisify } from "node:util";
+import { addAbortSignal, type Readable } from "node:stream";
+import { LRUCache } from "lru-cache";
+import {
+  algorithmOf,
+  Hasher,
+  IntegrityError,
+  InvalidInputError,
+  linkSignal,
+  raceSignal,
+  type ByteRange,
+  type Digest,
+  type LinkedSignal,
+} from "@p2p-mirror/shared";
+import { CHUNK_BYTES, FileRangeStream } from "./file-range-stream.ts";
+
+const open = promisify(fs.open);
+const close = promisify(fs.close);
+const fstat = promisify<number, fs.Stats>(fs.fstat);
+
+export interface BlobFile {
+  readonly path: string;
+  readonly digest: Digest;
+  /** What the blob must measure; a file of another size is wrong whatever it holds. */
+  readonly size: number;
+}
+
+export interface VerifiedFilesOptions {
+  /** Named in errors, for example `cache`. */
+  readonly source: string;
+  /** Digests remembered as verified, default 65,536 (some 10 MiB). A forgotten one is hashed again, nothing worse. */
+  readonly remember?: number | undefined;
+  /** Bytes per read, default 512 KiB. */
+  readonly chunkBytes?: number | undefined;
+  /** Called when a file was found wrong, before its reader learns of it; again for each reader. Must not throw. */
+  readonly onCorrupt?: ((file: BlobFile, error: IntegrityError) => void) | undefined;
+}
+
+export interface VerifyOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Called after each chunk with its bytes, awaited: the scrub slows itself down here. */
+  readonly pace?: ((bytes: number) => Promise<void>) | undefined;
+}
+
+/** A verification under way, and how many wait for it. */
+interface Verification {
+  readonly promise: Promise<boolean>;
+  readonly link: LinkedSignal;
+  waiting: number;
+}
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
+
+/**
+ * Reads files that never change and are named by their digest. A file that was not hashed since this process started is
+ * hashed once: inline when all of it is read, before the first byte when a part is. What was found right is remembered by
+ * (digest, device, inode, size, mtime), so a file that somebody replaced is hashed again.
+ */
+export class VerifiedFiles {
+  readonly #options: VerifiedFilesOptions;
+  readonly #chunkBytes: number;
+  readonly #verified: LRUCache<Digest, string>;
+  readonly #running = new Map<string, Verification>();
+
+  constructor(options: VerifiedFilesOptions) {
+    this.#options = options;
+    this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
+    this.#verified = new LRUCache({ max: options.remember ?? 65_536 });
+  }
+
+  /**
+   * Bytes `[start, end)` of the blob, or undefined when there is no such file. The caller must consume or destroy it.
+   * A whole blob that turns out wrong ends the stream in IntegrityError, its last bytes withheld.
+   * @throws IntegrityError before any byte: the file has the wrong size, or a part was asked of a wrong blob.
+   * @throws InvalidInputError (`RANGE_INVALID`) for a range outside the blob.
+   */
+  async read(
+    file: BlobFile,
+    range: ByteRange,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Readable | undefined> {
+    if (range.start < 0 || range.end > file.size || range.start > range.end) {
+      throw new InvalidInputError("RANGE_INVALID", "range", `${range.start}-${range.end}/${file.size}`);
+    }
+    options.signal?.throwIfAborted();
+    const fd = await this.#open(file);
+    if (fd === undefined) return undefined;
+    try {
+      const stats = await this.#checkSize(fd, file);
+      const known = this.#isKnown(file.digest, stats);
+      const whole = range.start === 0 && range.end === file.size;
+      if (!known && !whole) await this.#verifyShared(file, options.signal);
+      options.signal?.throwIfAborted();
+      const stream = new FileRangeStream({
+        fd,
+        range,
+        chunkBytes: this.#chunkBytes,
+        source: this.#options.source,
+        verify:
+          known || !whole
+            ? undefined
+            : { digest: file.digest, onEnd: (error) => this.#judge(file, stats, error) },
+      });
+      return options.signal === undefined ? stream : addAbortSignal(options.signal, stream);
+    } catch (error) {
+      await close(fd);
+      throw error;
+    }
+  }
+
+  /**
+   * Hashes the file whatever is remembered of it. Resolves false when there is no such file.
+   * @throws IntegrityError when it is wrong.
+   */
+  async verify(file: BlobFile, options: VerifyOptions = {}): Promise<boolean> {
+    const fd = await this.#open(file);
+    if (fd === undefined) return false;
+    try {
+      const stats = await this.#checkSize(fd, file);
+      const error = await this.#hash(fd, file, options);
+      this.#judge(file, stats, error);
+      if (error !== undefined) throw error;
+      return true;
+    } finally {
+      await close(fd);
+    }
+  }
+
+  /** The caller has hashed all of it and found it right: no need to do so again. */
+  trust(digest: Digest, stats: fs.Stats): void {
+    this.#verified.set(digest, stamp(stats));
+  }
+
+  /** A mismatch was reported elsewhere, or the file is gone: hash it again before the next byte leaves. */
+  forget(digest: Digest): void {
+    this.#verified.delete(digest);
+  }
+
+  /** True when this very file was hashed and found right since the process started. */
+  isTrusted(digest: Digest, stats: fs.Stats): boolean {
+    return this.#isKnown(digest, stats);
+  }
+
+  #isKnown(digest: Digest, stats: fs.Stats): boolean {
+    return this.#verified.get(digest) === stamp(stats);
+  }
+
+  async #open(file: BlobFile): Promise<number | undefined> {
+    try {
+      return await open(file.path, "r");
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async #checkSize(fd: number, file: BlobFile): Promise<fs.Stats> {
+    const stats = await fstat(fd);
+    if (stats.size === file.size) return stats;
+    const found = `${stats.size} bytes`;
+    const error = new IntegrityError("SIZE_MISMATCH", `${file.size} bytes`, found, this.#options.source);
+    this.#judge(file, stats, error);
+    throw error;
+  }
+
+  #judge(file: BlobFile, stats: fs.Stats, error: IntegrityError | undefined): void {
+    if (error === undefined) return this.trust(file.digest, stats);
+    this.forget(file.digest);
+    this.#options.onCorrupt?.(file, error);
+  }
+
+  /** One hash run for all parts asked of a blob at the same time; it stops when the last of those who wait is gone. */
+  async #verifyShared(file: BlobFile, signal: AbortSignal | undefined): Promise<void> {
+    let running = this.#running.get(file.path);
+    if (running === undefined) {
+      const link = linkSignal([]);
+      running = { promise: this.verify(file, { signal: link.signal }), link, waiting: 0 };
+      // Whoever waits gets the error; when everybody left, nobody does.
+      running.promise.catch(() => undefined);
+      this.#running.set(file.path, running);
+    }
+    running.waiting += 1;
+    try {
+      await raceSignal(running.promise, signal);
+    } finally {
+      running.waiting -= 1;
+      if (running.waiting === 0) {
+        if (this.#running.get(file.path) === running) this.#running.delete(file.path);
+        running.link.abort();
+        running.link.release();
+      }
+    }
+  }
+
+  async #hash(fd: number, file: BlobFile, options: VerifyOptions): Promise<IntegrityError | undefined> {
+    const hasher = new Hasher(algorithmOf(file.digest));
+    const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(this.#chunkBytes, file.size)));
+    while (hasher.size < file.size) {
+      options.signal?.throwIfAborted();
+      const length = Math.min(buffer.length, file.size - hasher.size);
+      const { bytesRead } = await readInto(fd, buffer, length, hasher.size);
+      if (bytesRead === 0) {
+        const found = `${hasher.size} bytes`;
+        return new IntegrityError("SIZE_MISMATCH", `${file.size} bytes`, found, this.#options.source);
+      }
+      hasher.update(buffer.subarray(0, bytesRead));
+      if (options.pace !== undefined) await options.pace(bytesRead);
+    }
+    const found = hasher.digest();
+    if (found === file.digest) return undefined;
+    return new IntegrityError("DIGEST_MISMATCH", file.digest, found, this.#options.source);
+  }
+}
+
+const stamp = (stats: fs.Stats): string => `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeMs}`;
+
+const readInto = (
+  fd: number,
+  buffer: Buffer,
+  length: number,
+  position: number,
+): Promise<{ bytesRead: number }> =>
+  new Promise((resolve, reject) => {
+    fs.read(fd, buffer, 0, length, position, (error, bytesRead) => {
+      if (error === null) resolve({ bytesRead });
+      else reject(error);
+    });
+  });

@@ -1,0 +1,78 @@
+import { randomUUID } from "node:crypto";
+import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
+import type { Ed25519PrivateKey, PeerId } from "@libp2p/interface";
+import { peerIdFromPrivateKey } from "@libp2p/peer-id";
+import { ConfigError } from "@p2p-mirror/shared";
+
+/** Who this node is: its libp2p key, from which its peer ID, its TLS certificate and its signatures come. */
+export interface Identity {
+  readonly privateKey: Ed25519PrivateKey;
+  readonly peerId: PeerId;
+  /** The peer ID as text, as in `Peer.id`. */
+  readonly id: string;
+}
+
+export const IDENTITY_FILE = "identity.key";
+
+export function identityOf(privateKey: Ed25519PrivateKey): Identity {
+  const peerId = peerIdFromPrivateKey(privateKey);
+  return { privateKey, peerId, id: peerId.toString() };
+}
+
+/** A new identity that is kept nowhere (tests, tools). */
+export const newIdentity = async (): Promise<Identity> => identityOf(await generateKeyPair("Ed25519"));
+
+async function readKey(file: string): Promise<Ed25519PrivateKey | undefined> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(file);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+  const fix = "delete the file, and the node gets a new identity at its next start";
+  try {
+    const key = privateKeyFromProtobuf(bytes);
+    if (key.type === "Ed25519") return key;
+  } catch (cause) {
+    throw new ConfigError("data-dir", file, `no libp2p private key is in it; ${fix}`, { cause });
+  }
+  throw new ConfigError("data-dir", file, `the key in it is not of type Ed25519; ${fix}`);
+}
+
+/** Whole or not at all, also when the machine loses power: a half-written key would be another node, or none. */
+async function writeKey(directory: string, file: string, key: Ed25519PrivateKey): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  const temporary = `${file}.${randomUUID()}`;
+  const handle = await open(temporary, "wx", 0o600);
+  try {
+    await handle.writeFile(privateKeyToProtobuf(key));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  try {
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+/**
+ * The identity in `<dataDir>/identity.key` (a libp2p private key protobuf, mode 0600); made at the first start.
+ * @throws ConfigError when the file holds something else.
+ */
+export async function loadIdentity(dataDir: string): Promise<Identity> {
+  const file = join(dataDir, IDENTITY_FILE);
+  const kept = await readKey(file);
+  if (kept !== undefined) {
+    await chmod(file, 0o600);
+    return identityOf(kept);
+  }
+  const identity = await newIdentity();
+  await writeKey(dataDir, file, identity.privateKey);
+  return identity;
+}

@@ -1,0 +1,56 @@
+import { networkInterfaces } from "node:os";
+import { createLogger, type Logger } from "@p2p-mirror/shared";
+import { loadMirrorConfig, type ConfigRequest } from "../config/load.ts";
+import type { MirrorConfig } from "../config/mirror-config.ts";
+import type { ExitCode, Terminal } from "./terminal.ts";
+
+/** The daemon as this command runs it. */
+export interface ServedDaemon {
+  /** Resolves when everything listens. */
+  start(signal: AbortSignal): Promise<void>;
+  /** Withdraws, drains within its bounds, leaves nothing open; also after a failed start. */
+  close(): Promise<void>;
+  /** Known after start. */
+  readonly registryUrl: string;
+  readonly adminUrl: string;
+}
+
+export type CreateDaemon = (config: MirrorConfig, deps: { readonly logger: Logger }) => ServedDaemon;
+
+const allAddresses = (): string =>
+  Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ family }) => family === "IPv4"))
+    ? "0.0.0.0"
+    : "::";
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+/** Runs the daemon until the first signal, then closes it. `loadDaemon` comes after the config was found right. */
+export async function serve(
+  request: ConfigRequest,
+  terminal: Terminal,
+  loadDaemon: () => Promise<CreateDaemon>,
+): Promise<ExitCode> {
+  const { config, warnings } = await loadMirrorConfig(request, { allAddresses: allAddresses() });
+  const logger = createLogger(config.logLevel, terminal.stderr);
+  for (const warning of warnings) logger.warn(warning);
+  const createDaemon = await loadDaemon();
+  const daemon = createDaemon(config, { logger });
+  try {
+    await daemon.start(terminal.signal);
+    logger.info({ registry: daemon.registryUrl, admin: daemon.adminUrl }, "ready");
+    await aborted(terminal.signal);
+    logger.info("closing; a second signal forces the end");
+  } catch (error) {
+    // A signal while starting is a wish, not a failure.
+    if (!terminal.signal.aborted) throw error;
+  } finally {
+    await daemon.close();
+  }
+  logger.info("closed");
+  return 0;
+}

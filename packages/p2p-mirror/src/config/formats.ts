@@ -1,0 +1,38 @@
+import { FORMATS, InvalidValue, parseHttpUrl, parseRegistryName } from "@p2p-mirror/shared/config";
+
+/** One `--upstream`: the URL to use for a registry instead of its own. */
+export interface UpstreamOverride {
+  readonly registry: string;
+  readonly url: string;
+}
+
+function parseUpstream(text: string): UpstreamOverride {
+  const equals = text.indexOf("=");
+  if (equals === -1) throw new InvalidValue("give REGISTRY=URL, like docker.io=http://cache.example:5000");
+  return { registry: parseRegistryName(text.slice(0, equals)), url: parseHttpUrl(text.slice(equals + 1)) };
+}
+
+/** The rule of containerd's identifiers (pkg/identifiers): words of letters and digits, at most 76 characters. */
+function parseNamespace(text: string): string {
+  if (text.length > 76 || !/^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/.test(text)) {
+    throw new InvalidValue("give a containerd namespace, like k8s.io");
+  }
+  return text;
+}
+
+/** As other programs take it: a URL that may hold user and password; without a scheme it is http. */
+function parseProxyUrl(text: string): string {
+  const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:") || url.hostname === "") {
+    throw new InvalidValue("give the URL of an HTTP proxy, like http://proxy.example:3128");
+  }
+  return url.href;
+}
+
+/** Parsers by the format names of the schema. */
+export const MIRROR_FORMATS = {
+  ...FORMATS,
+  upstream: parseUpstream,
+  "containerd-namespace": parseNamespace,
+  "proxy-url": parseProxyUrl,
+} as const;

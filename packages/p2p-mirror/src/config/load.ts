@@ -1,0 +1,43 @@
+import { readConfigFile, resolveSettings, type FlagValues, type Sources } from "@p2p-mirror/shared/config";
+import { MIRROR_FORMATS } from "./formats.ts";
+import type { MirrorConfig } from "./mirror-config.ts";
+import { applyRules, type RuleInputs } from "./rules.ts";
+import { ENV_PREFIX, MIRROR_SCHEMA } from "./schema.ts";
+import { warningsOf } from "./warnings.ts";
+
+/** Read beside the schema: where the config file is, and where the commands find a running mirror. */
+export const CONFIG_VARIABLE = `${ENV_PREFIX}CONFIG`;
+export const ADMIN_VARIABLE = `${ENV_PREFIX}ADMIN`;
+export const REGISTRY_VARIABLE = `${ENV_PREFIX}REGISTRY`;
+
+export const RESERVED_VARIABLES: readonly string[] = [CONFIG_VARIABLE, ADMIN_VARIABLE, REGISTRY_VARIABLE];
+
+export interface ConfigRequest {
+  readonly flags: FlagValues;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** `--config`; else the variable P2P_MIRROR_CONFIG, else no file. */
+  readonly configPath: string | undefined;
+}
+
+export interface LoadedConfig {
+  readonly config: MirrorConfig;
+  readonly warnings: readonly string[];
+}
+
+/** Reads the config file that was named, if any. @throws ConfigError */
+export async function readSources(request: ConfigRequest): Promise<Sources> {
+  const { flags, env } = request;
+  const fromEnv = env[CONFIG_VARIABLE] === "" ? undefined : env[CONFIG_VARIABLE];
+  const path = request.configPath ?? fromEnv;
+  if (path === undefined) return { flags, env, file: undefined };
+  const field = request.configPath === undefined ? CONFIG_VARIABLE : "--config";
+  return { flags, env, file: await readConfigFile(path, field) };
+}
+
+/** Settles all settings of `serve`. Nothing is opened, bound or written before all of them are right. @throws ConfigError */
+export async function loadMirrorConfig(request: ConfigRequest, inputs: RuleInputs): Promise<LoadedConfig> {
+  const sources = await readSources(request);
+  const resolved = resolveSettings(MIRROR_SCHEMA, MIRROR_FORMATS, ENV_PREFIX, sources, RESERVED_VARIABLES);
+  const config = applyRules(resolved, inputs);
+  return { config, warnings: warningsOf(config, resolved) };
+}

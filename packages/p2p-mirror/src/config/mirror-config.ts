@@ -1,0 +1,56 @@
+import type { Amount, Decoded, HostPort } from "@p2p-mirror/shared/config";
+import type { MIRROR_FORMATS } from "./formats.ts";
+import type { MIRROR_SCHEMA } from "./schema.ts";
+
+/** The settings as the schema has them, before the rules between them were applied. */
+export type MirrorSettings = Decoded<typeof MIRROR_SCHEMA, typeof MIRROR_FORMATS>;
+
+/** How one registry is reached, and what is kept of it. */
+export interface RegistryConfig {
+  /** Without a slash at its end; undefined: https and the registry's own name. */
+  readonly url: string | undefined;
+  /** Paths of PEM files. */
+  readonly ca: readonly string[];
+  readonly skipVerify: boolean;
+  readonly headers: ReadonlyMap<string, string>;
+  readonly overridePath: boolean;
+  /** Bytes of the cache; undefined: no limit of its own. */
+  readonly size: number | undefined;
+  /** Milliseconds since the last use; undefined: for ever. */
+  readonly ttl: number | undefined;
+  /** Nothing of it is kept in the cache. */
+  readonly off: boolean;
+}
+
+/** What the daemon is built from: complete, checked, frozen. */
+export interface MirrorConfig {
+  readonly registryListen: HostPort;
+  readonly peerListen: HostPort;
+  readonly p2pListen: HostPort;
+  readonly adminListen: HostPort;
+  /** Undefined: to be found. */
+  readonly advertiseAddress: string | undefined;
+  readonly dataDir: string;
+  /** Bytes. */
+  readonly cacheSize: number;
+  readonly cacheMinFree: Amount;
+  /** Milliseconds since the last use; undefined: for ever. */
+  readonly cacheTtl: number | undefined;
+  /** Undefined: no containerd. */
+  readonly containerdSocket: string | undefined;
+  readonly containerdNamespace: string;
+  readonly bootstrap: readonly HostPort[];
+  /** The first is used, all are accepted; none: the mesh is open, and on loopback unless `insecureOpenMesh`. */
+  readonly clusterSecretFiles: readonly string[];
+  readonly insecureOpenMesh: boolean;
+  readonly access: "public" | "open";
+  /** By lower-case registry name; `--upstream` is merged in. */
+  readonly registries: ReadonlyMap<string, RegistryConfig>;
+  readonly dockerConfig: string | undefined;
+  readonly httpProxy: string | undefined;
+  readonly httpsProxy: string | undefined;
+  /** The list as NO_PROXY has it, with commas. */
+  readonly proxyBypass: string | undefined;
+  readonly hostsDir: string | undefined;
+  readonly logLevel: "error" | "warn" | "info" | "debug" | "trace" | "silent";
+}

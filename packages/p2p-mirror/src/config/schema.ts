@@ -1,0 +1,239 @@
+import type { GroupSchema } from "@p2p-mirror/shared/config";
+
+export const ENV_PREFIX = "P2P_MIRROR_";
+
+/** How one registry is reached and what is kept of it: the keys that containerd's hosts.toml has, and three of the cache. */
+const REGISTRY_SCHEMA = {
+  type: "object",
+  additionalProperties: false,
+  properties: {
+    url: {
+      type: "string",
+      format: "http-url",
+      "x-placeholder": "URL",
+      "x-default": "https:// and the registry's name",
+      description: "Where the registry is really asked. Plain http and a path prefix are allowed.",
+    },
+    ca: {
+      type: "array",
+      items: { type: "string", format: "path" },
+      "x-placeholder": "FILE",
+      description:
+        "PEM files of certificate authorities that are trusted for this registry, beside the system's.",
+    },
+    skip_verify: {
+      type: "boolean",
+      default: false,
+      description:
+        "Accept any certificate of this registry. Digests are verified all the same, tags are not.",
+    },
+    headers: {
+      type: "object",
+      additionalProperties: { type: "string", "x-sensitive": true },
+      "x-placeholder": "NAME: VALUE",
+      description: "Headers that are sent with every request to this registry. They never follow a redirect.",
+    },
+    override_path: {
+      type: "boolean",
+      default: false,
+      description: "The path of the URL is the whole API root: do not add /v2 to it.",
+    },
+    size: {
+      type: ["string", "integer"],
+      format: "size",
+      "x-placeholder": "SIZE",
+      "x-default": "no limit of its own",
+      description: "At most this much of the cache is for this registry.",
+    },
+    ttl: {
+      type: "string",
+      format: "duration-or-off",
+      "x-placeholder": "DURATION",
+      "x-default": "that of cache_ttl",
+      description: "Content of this registry goes when it was not used for so long. `off` keeps it.",
+    },
+    off: {
+      type: "boolean",
+      default: false,
+      description: "Keep nothing of this registry in the cache; it is still served through.",
+    },
+  },
+} as const satisfies GroupSchema;
+
+/** Every setting of `p2p-mirror serve`: the one place where its name, type, default and help are written. */
+export const MIRROR_SCHEMA = {
+  type: "object",
+  additionalProperties: false,
+  properties: {
+    registry_listen: {
+      type: "string",
+      format: "listen-address",
+      default: "127.0.0.1:24220",
+      "x-placeholder": "HOST:PORT",
+      description:
+        "Where containerd and other clients of this node ask for images (HTTP). The endpoint knows no users: an address beyond loopback is allowed, and every start warns of it.",
+    },
+    peer_listen: {
+      type: "string",
+      format: "listen-address",
+      default: ":24221",
+      "x-placeholder": "HOST:PORT",
+      "x-default": "all addresses with a cluster secret, 127.0.0.1 without, port 24221",
+      description: "Where other mirrors fetch content from this one (HTTPS, mutual TLS).",
+    },
+    p2p_listen: {
+      type: "string",
+      format: "listen-address",
+      default: ":24222",
+      "x-placeholder": "HOST:PORT",
+      "x-default": "all addresses with a cluster secret, 127.0.0.1 without, port 24222",
+      description: "Where other mirrors ask who has what (libp2p over TCP).",
+    },
+    admin_listen: {
+      type: "string",
+      format: "listen-address",
+      default: "127.0.0.1:24223",
+      "x-placeholder": "HOST:PORT",
+      description:
+        "Where /livez, /readyz, /metrics and /status are (HTTP, read only). An address beyond loopback is allowed, and every start warns of it.",
+    },
+    advertise_address: {
+      type: "string",
+      format: "address",
+      "x-placeholder": "IP",
+      "x-default": "the listen address, or the address of the interface with the default route",
+      description: "The address of this node that other mirrors are told to connect to.",
+    },
+    data_dir: {
+      type: "string",
+      format: "path",
+      default: "/var/lib/p2p-mirror",
+      "x-placeholder": "DIR",
+      description:
+        "Where the cache, the node's identity and the peers it knew last are kept. One process per directory.",
+    },
+    cache_size: {
+      type: ["string", "integer"],
+      format: "size",
+      default: "20GiB",
+      "x-placeholder": "SIZE",
+      description: "Bound of the cache; what was not used for longest goes first.",
+    },
+    cache_min_free: {
+      type: ["string", "integer"],
+      format: "amount",
+      default: "10%",
+      "x-placeholder": "SHARE",
+      description: "Free space that the cache leaves on its file system: a share of it, or a size.",
+    },
+    cache_ttl: {
+      type: "string",
+      format: "duration-or-off",
+      default: "off",
+      "x-placeholder": "DURATION",
+      description:
+        "Content goes from the cache when it was not used for so long, like 30d. `off` keeps it until space is needed.",
+    },
+    containerd_socket: {
+      type: "string",
+      format: "optional-path",
+      default: "/run/containerd/containerd.sock",
+      "x-placeholder": "PATH",
+      description: "The containerd whose content this node also serves (it is only read), or `none`.",
+    },
+    containerd_namespace: {
+      type: "string",
+      format: "containerd-namespace",
+      default: "k8s.io",
+      "x-placeholder": "NAME",
+      description: "The containerd namespace whose content is served.",
+    },
+    bootstrap: {
+      type: "array",
+      items: { type: "string", format: "host-port" },
+      "x-placeholder": "HOST:PORT",
+      description:
+        "The p2p_listen address of another mirror, to find the cluster by. A DNS name means all its addresses and is asked again later. Peers of the last run are tried too.",
+    },
+    cluster_secret_file: {
+      type: "array",
+      items: { type: "string", format: "path" },
+      "x-placeholder": "FILE",
+      description:
+        "A secret that the mirrors of a cluster share, 32 random bytes or more. With several, the first is used and all are accepted, so that it can be changed without an outage.",
+    },
+    insecure_open_mesh: {
+      type: "boolean",
+      default: false,
+      description:
+        "Allow peer_listen and p2p_listen beyond loopback without a cluster secret. Whoever reaches them can then join, and fetch everything that is held.",
+    },
+    access: {
+      type: "string",
+      enum: ["public", "open"],
+      default: "public",
+      "x-placeholder": "POLICY",
+      description:
+        "Which images are given out. `public`: what upstream gives to anybody; for others containerd is sent to upstream, with its credentials. `open`: everything this mirror holds or can pull, to whoever asks on this node.",
+    },
+    upstream: {
+      type: "array",
+      items: { type: "string", format: "upstream" },
+      "x-placeholder": "REGISTRY=URL",
+      description: "Short form of `registries.REGISTRY.url`, and counts before it.",
+    },
+    registries: {
+      type: "object",
+      additionalProperties: REGISTRY_SCHEMA,
+      "x-key-format": "registry",
+      "x-placeholder": "REGISTRY",
+      description:
+        "Settings of single registries, by the name that image names begin with, such as docker.io.",
+    },
+    docker_config: {
+      type: "string",
+      format: "path",
+      "x-placeholder": "FILE",
+      description:
+        "A docker config.json with this node's credentials for registries (auths, credHelpers, credsStore).",
+    },
+    http_proxy: {
+      type: "string",
+      format: "proxy-url",
+      "x-placeholder": "URL",
+      "x-env": ["HTTP_PROXY", "http_proxy"],
+      "x-sensitive": true,
+      description: "Proxy for registries with http URLs.",
+    },
+    https_proxy: {
+      type: "string",
+      format: "proxy-url",
+      "x-placeholder": "URL",
+      "x-env": ["HTTPS_PROXY", "https_proxy"],
+      "x-sensitive": true,
+      description: "Proxy for registries with https URLs.",
+    },
+    proxy_bypass: {
+      type: "string",
+      "x-placeholder": "HOSTS",
+      "x-env": ["NO_PROXY", "no_proxy"],
+      description:
+        "Hosts that are reached without a proxy: names, domains and addresses, with commas between them.",
+    },
+    hosts_dir: {
+      type: "string",
+      format: "path",
+      "x-placeholder": "DIR",
+      description:
+        "containerd's directory of hosts.toml files. Accepted for later: this version changes nothing there, and warns when it is set.",
+    },
+    log_level: {
+      type: "string",
+      enum: ["error", "warn", "info", "debug", "trace", "silent"],
+      default: "info",
+      "x-placeholder": "LEVEL",
+      description:
+        "How much is logged, as JSON lines on standard error. `debug` has a line for each request.",
+    },
+  },
+} as const satisfies GroupSchema;

@@ -1,0 +1,48 @@
+#!/usr/bin/env node
+import { readFile } from "node:fs/promises";
+import { runProgram } from "./cli/program.ts";
+import type { Output } from "./cli/terminal.ts";
+
+// The edge to the operating system, and the only file that touches `process`.
+
+/** A reader that left (`p2p-mirror ls | head -1`) is no error: what is still written goes nowhere. */
+function outputOf(stream: NodeJS.WriteStream): Output {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+  return {
+    write: (text) => void (stream.writable && stream.write(text)),
+    isTTY: stream.isTTY,
+    stream,
+  };
+}
+
+/** The first signal asks for an end, the second forces it. */
+function endSignal(stderr: Output): AbortSignal {
+  const controller = new AbortController();
+  const onSignal = (name: string): void => {
+    if (controller.signal.aborted) {
+      stderr.write("p2p-mirror: forced to end\n");
+      // As process 1 of a container a signal's own default action does nothing, so this is the only way out.
+      process.exit(1);
+    }
+    controller.abort(new DOMException(`received ${name}`, "AbortError"));
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  return controller.signal;
+}
+
+async function readVersion(): Promise<string> {
+  const manifest: unknown = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8"));
+  const hasVersion = typeof manifest === "object" && manifest !== null && "version" in manifest;
+  return hasVersion ? String(manifest.version) : "unknown";
+}
+
+const stdout = outputOf(process.stdout);
+const stderr = outputOf(process.stderr);
+
+process.exitCode = await runProgram(
+  { args: process.argv.slice(2), env: process.env, stdout, stderr, signal: endSignal(stderr) },
+  { version: await readVersion(), loadDaemon: async () => (await import("./daemon.ts")).createDaemon },
+);

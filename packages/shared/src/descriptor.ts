@@ -31,6 +31,9 @@ export function isManifestType(mediaType: string): boolean {
 }
 
 export interface Manifest {
+  /** `mediaType` as the document says it (optional in OCI documents). */
+  readonly declaredType: string | undefined;
+  /** The declared type, else the one its shape has. */
   readonly mediaType: string;
   /** Manifests of an index (other platforms, attestations), in file order. */
   readonly manifests: readonly Descriptor[];
@@ -75,13 +78,10 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   if (!isRecord(json)) return fail("no JSON object");
   const isIndex = Array.isArray(json["manifests"]);
   const config = readDescriptor(json["config"]);
+  const declaredType = typeof json["mediaType"] === "string" ? json["mediaType"] : undefined;
   return {
-    mediaType:
-      typeof json["mediaType"] === "string"
-        ? json["mediaType"]
-        : isIndex
-          ? MEDIA_TYPES.ociIndex
-          : MEDIA_TYPES.ociManifest,
+    declaredType,
+    mediaType: declaredType ?? (isIndex ? MEDIA_TYPES.ociIndex : MEDIA_TYPES.ociManifest),
     manifests: readDescriptors(json["manifests"]),
     blobs: [
       ...(config === undefined ? [] : [config]),

@@ -7,3 +7,5 @@ export * from "./lifecycle.ts";
 export * from "./log.ts";
 export * from "./range.ts";
 export * from "./reference.ts";
+export * from "./single-flight.ts";
+export * from "./streams.ts";

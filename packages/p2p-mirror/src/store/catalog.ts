@@ -25,6 +25,13 @@ export interface Catalog {
   rememberTag(entry: TagEntry): void;
   tag(repository: Repository, tag: string): TagEntry | undefined;
   tagsOf(repository: Repository): string[];
+  /**
+   * When (milliseconds since the epoch) upstream last said that it gives this repository to anonymous clients;
+   * `undefined` takes it back.
+   */
+  rememberPublic(repository: Repository, at: number | undefined): void;
+  publicSince(repository: Repository): number | undefined;
+
   /** Everything with a tag, newest first (the `ls` command). */
   images(): TagEntry[];
 

@@ -41,7 +41,13 @@ export interface BlobContent {
 export interface Content {
   resolveTag(repository: Repository, tag: string, options: ContentOptions): Promise<ResolvedTag>;
   manifest(repository: Repository, digest: Digest, options: ContentOptions): Promise<ManifestContent>;
-  /** Resolves when a source has accepted and the size is known; no body is opened until `open`. */
+  /** Size of a blob that can be had, for HEAD: nothing is fetched for it. */
+  blobSize(
+    repository: Repository,
+    digest: Digest,
+    options: ContentOptions,
+  ): Promise<{ size: number; source: SourceKind }>;
+  /** For GET: resolves when a source has accepted and the size is known; nothing is given out until `open`. */
   blob(repository: Repository, digest: Digest, options: ContentOptions): Promise<BlobContent>;
   tags(
     repository: Repository,

@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { ByteRange, Digest } from "@p2p-mirror/shared";
+import { SourceError, type ByteRange, type Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 
 export interface PeerBlob {
@@ -7,19 +7,29 @@ export interface PeerBlob {
   readonly size: number;
   /** Exactly the range that was asked for. The caller must consume or destroy it. */
   readonly body: Readable;
+  /** Share of the peer's upload slots that were taken when it answered, 0 to 1; undefined when it did not say. */
+  readonly load?: number | undefined;
 }
 
 export interface PeerOptions {
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Only while another source exists: milliseconds within which the peer must send a minimum of bytes (16 KiB by
+   * default, a setting of the client), else `STALLED`. Undefined: this is the last source, and only 30 s without a
+   * single byte end it. Time in which the caller does not read is not counted.
+   */
+  readonly stallMs?: number | undefined;
+  /** From the request on the wire to the head of the answer, in milliseconds; default 3,000. */
+  readonly firstByteMs?: number | undefined;
 }
 
 /**
  * Port: the peer data plane as a client. Throws NotFoundError (the peer does not hold it), SourceError (`UNREACHABLE`
- * within the 1 s dial timeout or while the peer's breaker is open, `NO_FIRST_BYTE`, `STALLED`, `CUT`, `BUSY`).
- * Not verified: the caller does.
+ * within the 1 s dial timeout or while the peer's breaker is open, `NO_FIRST_BYTE`, `STALLED`, `CUT`, `STATUS` for what
+ * is no answer to the request), BusyError. Not verified: the caller does.
  */
 export interface PeerClient {
-  /** `range` undefined: the whole. */
+  /** `range` undefined: the whole. The body ends in SourceError (`STALLED`, `CUT`) when the peer does not deliver. */
   blob(peer: Peer, digest: Digest, range: ByteRange | undefined, options?: PeerOptions): Promise<PeerBlob>;
 
   /** Size only (HEAD). */
@@ -32,4 +42,14 @@ export interface PeerClient {
 /** `BUSY` with the nodes the peer named instead. */
 export interface BusyHint {
   readonly tryInstead: readonly Peer[];
+}
+
+/** The peer has no free upload slot (or this node no free connection to it): nobody's fault. */
+export class BusyError extends SourceError implements BusyHint {
+  readonly tryInstead: readonly Peer[];
+
+  constructor(source: string, tryInstead: readonly Peer[] = [], message = "no free upload slot") {
+    super("BUSY", source, { message });
+    this.tryInstead = tryInstead;
+  }
 }

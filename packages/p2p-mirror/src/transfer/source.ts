@@ -3,6 +3,8 @@ import type { ByteRange, Digest, Repository } from "@p2p-mirror/shared";
 
 export interface FetchOptions {
   readonly signal: AbortSignal;
+  /** Of the whole blob. */
+  readonly size: number;
   /** The source is given up after so many milliseconds without a byte; short while another source exists. */
   readonly stallMs: number;
 }

@@ -33,8 +33,8 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
-/** Part of a whole that is known later: a share of it, or a fixed number of bytes. */
-export type Amount = { readonly percent: number } | { readonly bytes: number };
+/** Part of a whole that is known later: a share of it (0 to 1), or a fixed number of bytes. */
+export type Amount = { readonly fraction: number } | { readonly bytes: number };
 
 /** `10%` (0 to 100) or a size. */
 export function parseAmount(text: string): Amount {
@@ -43,7 +43,7 @@ export function parseAmount(text: string): Amount {
   if (match !== null) {
     const percent = Number(match[1]);
     if (percent > 100) throw new InvalidValue(fix);
-    return { percent };
+    return { fraction: percent / 100 };
   }
   try {
     return { bytes: parseSize(text) };
@@ -51,10 +51,6 @@ export function parseAmount(text: string): Amount {
     throw new InvalidValue(fix);
   }
 }
-
-/** What an amount of `total` bytes is, in bytes. */
-export const amountOf = (amount: Amount, total: number): number =>
-  "bytes" in amount ? amount.bytes : Math.ceil((total * amount.percent) / 100);
 
 const MILLISECONDS: Readonly<Record<string, number>> = {
   ms: 1,

@@ -1,0 +1,65 @@
+import { MemorySpool, type Spool } from "./spool.ts";
+
+/**
+ * Writes to the first spool until that fails (disk full, I/O error), then goes on in a window of memory: readers notice
+ * nothing, the blob is just not stored. What was written before stays readable.
+ */
+export class DegradingSpool implements Spool {
+  readonly #first: Spool;
+  readonly #capacity: number;
+  readonly #onDegrade: (error: unknown) => void;
+  #memory: MemorySpool | undefined;
+  /** Ranges the memory holds may lie anywhere; whatever was written after the failure is there. */
+  readonly #inMemory: { readonly start: number; readonly end: number }[] = [];
+
+  constructor(first: Spool, capacity: number, onDegrade: (error: unknown) => void) {
+    this.#first = first;
+    this.#capacity = capacity;
+    this.#onDegrade = onDegrade;
+  }
+
+  get base(): number {
+    return this.#memory?.base ?? 0;
+  }
+
+  async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    if (this.#memory === undefined) {
+      try {
+        return await this.#first.write(offset, buffers);
+      } catch (error) {
+        this.#memory ??= this.#degrade(error);
+      }
+    }
+    const end = offset + buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    this.#inMemory.push({ start: offset, end });
+    await this.#memory.write(offset, buffers);
+  }
+
+  read(offset: number, length: number): Promise<Buffer> {
+    if (this.#memory === undefined) return this.#first.read(offset, length);
+    let until = offset + length;
+    for (const part of this.#inMemory) {
+      if (offset >= part.start && offset < part.end) return this.#memory.read(offset, length);
+      if (part.start > offset) until = Math.min(until, part.start);
+    }
+    return this.#first.read(offset, until - offset);
+  }
+
+  forget(below: number): void {
+    this.#memory?.forget(below);
+  }
+
+  commit(): Promise<void> {
+    return this.#memory === undefined ? this.#first.commit() : Promise.resolve();
+  }
+
+  async release(): Promise<void> {
+    await this.#memory?.release();
+    await this.#first.release();
+  }
+
+  #degrade(error: unknown): MemorySpool {
+    this.#onDegrade(error);
+    return new MemorySpool(this.#capacity);
+  }
+}

@@ -1,0 +1,128 @@
+import type { Digest } from "@p2p-mirror/shared";
+import { Picker, type Run } from "./picker.ts";
+import { PieceGeometry, PieceMap } from "./pieces.ts";
+import { PrefixHash } from "./prefix-hash.ts";
+import type { BlobSource } from "./source.ts";
+import type { Spool } from "./spool.ts";
+
+/**
+ * Up to this size, what came from peers is given out only when the digest of the whole blob is known to be right: then a
+ * peer with wrong bytes costs no pull. It delays a blob by its way over loopback, a few per cent. Larger blobs are given
+ * out as they come (a wrong one fails that pull once, its peers are dropped): containerd's progress timer and the relay
+ * rate do not allow to wait for gigabytes.
+ */
+export const HOLD_BACK_BYTES = 64 * 1024 * 1024;
+
+/** How far ahead a reader looks for bytes that are there. */
+const LOOK_AHEAD_PIECES = 8;
+
+/** What a flight has of its blob: pieces, the bytes of the pieces under way, who they came from, and the hash. */
+export class FlightPieces {
+  readonly geometry: PieceGeometry;
+  readonly picker: Picker;
+  /** Peers' bytes wait for the digest of the whole. */
+  readonly heldBack: boolean;
+  /** Bytes written, twice written ones counted twice. */
+  received = 0;
+
+  readonly #spool: Spool;
+  readonly #hash: PrefixHash;
+  readonly #done: PieceMap;
+  /** Pieces with at least one byte from a peer. */
+  readonly #fromPeers: PieceMap;
+  readonly #peers = new Set<BlobSource>();
+  /** Pieces that are not complete: the offset up to which their bytes are here. */
+  readonly #filled = new Map<number, number>();
+  /** First piece that is not complete. */
+  #front = 0;
+
+  constructor(digest: Digest, size: number, spool: Spool) {
+    this.geometry = new PieceGeometry(size);
+    this.heldBack = size <= HOLD_BACK_BYTES;
+    this.#spool = spool;
+    this.#hash = new PrefixHash(digest, spool);
+    this.#done = new PieceMap(this.geometry.count);
+    this.#fromPeers = new PieceMap(this.geometry.count);
+    this.picker = new Picker(this.geometry, this.#done);
+  }
+
+  get complete(): boolean {
+    return this.#done.complete;
+  }
+
+  get hashed(): number {
+    return this.#hash.size;
+  }
+
+  /** Where the bytes of a piece that is not complete end. */
+  filledTo(piece: number): number {
+    return this.#filled.get(piece) ?? this.geometry.start(piece);
+  }
+
+  /** Writes bytes of a run and marks what they complete. Returns how many there were. */
+  async write(
+    run: Run,
+    offset: number,
+    buffers: readonly Buffer[],
+    peer: BlobSource | undefined,
+  ): Promise<number> {
+    const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    this.#hash.offer(offset, buffers);
+    await this.#spool.write(offset, buffers);
+    this.received += bytes;
+    const end = offset + bytes;
+    if (peer !== undefined) this.#peers.add(peer);
+    for (let piece = this.geometry.at(offset); piece < this.geometry.count; piece += 1) {
+      if (this.geometry.start(piece) >= end) break;
+      if (peer !== undefined) this.#fromPeers.set(piece);
+      if (end >= this.geometry.end(piece)) {
+        this.#done.set(piece);
+        this.#filled.delete(piece);
+        run.next = Math.max(run.next, piece + 1);
+      } else {
+        this.#filled.set(piece, end);
+      }
+    }
+    while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
+    // Only behind a hole; what comes in order was hashed above.
+    if (this.#hash.size < this.#frontier())
+      void this.#hash.catchUp(() => this.#frontier()).catch(() => undefined);
+    return bytes;
+  }
+
+  /** One past the last byte from `offset` on that is here and may be given out. */
+  releasable(offset: number, verified: boolean): number {
+    let piece = this.geometry.at(offset);
+    let end = offset;
+    for (let looked = 0; looked < LOOK_AHEAD_PIECES && piece < this.geometry.count; looked += 1, piece += 1) {
+      if (!verified && this.heldBack && this.#fromPeers.has(piece)) break;
+      if (!this.#done.has(piece)) return Math.max(end, this.filledTo(piece));
+      end = this.geometry.end(piece);
+    }
+    return end;
+  }
+
+  /** Hashes the rest and compares; `peers` are those that delivered any of it. All pieces must be here. */
+  async verify(): Promise<{ readonly ok: boolean; readonly found: Digest; readonly peers: BlobSource[] }> {
+    while (this.#hash.size < this.geometry.size) await this.#hash.catchUp(() => this.geometry.size);
+    return { ...this.#hash.finish(), peers: [...this.#peers] };
+  }
+
+  /** Forgets every piece with bytes from peers: they are fetched again. */
+  discardFromPeers(): void {
+    for (let piece = 0; piece < this.geometry.count; piece += 1) {
+      if (!this.#fromPeers.has(piece)) continue;
+      this.#fromPeers.clear(piece);
+      this.#done.clear(piece);
+      this.#filled.delete(piece);
+    }
+    this.#peers.clear();
+    this.#front = 0;
+    while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
+    void this.#hash.catchUp(() => this.#frontier()).catch(() => undefined);
+  }
+
+  #frontier(): number {
+    return this.#front === this.geometry.count ? this.geometry.size : this.filledTo(this.#front);
+  }
+}

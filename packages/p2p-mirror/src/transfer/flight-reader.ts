@@ -1,0 +1,48 @@
+import type { ByteRange } from "@p2p-mirror/shared";
+import type { Spool } from "./spool.ts";
+
+/** One read of the spool: large enough that the loop costs nothing, small enough that many readers fit in memory. */
+const CHUNK_BYTES = 512 * 1024;
+
+/** Held back from every body until the blob's digest is known to be right. */
+const TAIL_BYTES = 64 * 1024;
+
+/** What a reader sees of its flight. */
+export interface FlightView {
+  readonly spool: Spool;
+  /** The whole blob matches its digest. */
+  readonly verified: boolean;
+  /** How far the bytes from `offset` on may be given out: `offset` itself when the next byte is not there yet. */
+  releasable(offset: number): number;
+  /** Resolves at the next change of any of these; rejects when the flight has failed, or the signal aborts. */
+  changed(signal: AbortSignal): Promise<void>;
+}
+
+/** A reader's place in the blob; the flight sees from it who waits for what. */
+export interface Cursor {
+  position: number;
+  readonly end: number;
+}
+
+/**
+ * The bytes of `cursor`, as they come. The last ones leave only after the digest of the whole blob was verified, whatever
+ * part of it was asked for: a full-length wrong body would poison the client.
+ */
+export async function* readFlight(
+  view: FlightView,
+  range: ByteRange,
+  cursor: Cursor,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, undefined> {
+  const tail = Math.max(range.start, range.end - TAIL_BYTES);
+  while (cursor.position < range.end) {
+    const limit = Math.min(view.releasable(cursor.position), view.verified ? range.end : tail);
+    if (limit <= cursor.position) {
+      await view.changed(signal);
+      continue;
+    }
+    const chunk = await view.spool.read(cursor.position, Math.min(CHUNK_BYTES, limit - cursor.position));
+    cursor.position += chunk.length;
+    yield chunk;
+  }
+}

@@ -1,0 +1,354 @@
+import { Readable } from "node:stream";
+import {
+  AllSourcesFailedError,
+  IntegrityError,
+  NotFoundError,
+  raceSignal,
+  type ByteRange,
+  type Clock,
+  type Digest,
+  type Logger,
+  type Repository,
+} from "@p2p-mirror/shared";
+import { Candidates } from "./candidates.ts";
+import { fetchRun } from "./fetch-run.ts";
+import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
+import { FlightPieces } from "./flight-pieces.ts";
+import type { Run } from "./picker.ts";
+import type { BlobSource, SourceFinder } from "./source.ts";
+import type { Spool } from "./spool.ts";
+
+/** Sources at work at a time. */
+const MAX_SOURCES = 4;
+/** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
+export const PATIENCE_MS = 45_000;
+/** A flight nobody reads goes on for so long: the reader may come back (containerd resumes by Range). */
+export const LINGER_MS = 30_000;
+/** A flight that ended before anybody read it can still be opened for so long. */
+const OPEN_MS = 5_000;
+/** A source that is silent for so long loses its run: while another source exists, and when it is the last one. */
+const STALL_MS = 1_500;
+const LAST_SOURCE_STALL_MS = 30_000;
+
+export interface FlightOptions {
+  readonly digest: Digest;
+  /** Bytes, from a manifest or from the first source that said it. */
+  readonly size: number;
+}
+
+export interface FlightDeps {
+  readonly spool: Spool;
+  readonly finder: SourceFinder;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Bytes as they arrive, by kind of source. */
+  readonly received: (kind: BlobSource["kind"], bytes: number) => void;
+}
+
+interface Fetching {
+  readonly source: BlobSource;
+  readonly run: Run;
+  readonly abort: AbortController;
+}
+
+/**
+ * One task per digest: brings the pieces of a blob from several sources into a spool, verifies the whole, and feeds any
+ * number of readers of any range meanwhile. A reader that leaves never ends it while others read.
+ */
+export class Flight implements FlightView {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly spool: Spool;
+  verified = false;
+  /** Kind of the first source that answered. */
+  firstSource: BlobSource["kind"] | undefined;
+  /** Resolves when the blob is verified and committed (or could not be stored); rejects when the flight failed. */
+  readonly done: Promise<void>;
+  /** Resolves when a source has answered with a body; rejects when the flight failed before. */
+  readonly accepted: Promise<void>;
+
+  /** Resolves when nobody reads it any more and its file is closed. */
+  readonly closed: Promise<void>;
+
+  readonly #deps: FlightDeps;
+  readonly #pieces: FlightPieces;
+  readonly #candidates: Candidates;
+  readonly #fetching = new Set<Fetching>();
+  readonly #cursors = new Set<Cursor>();
+  readonly #ended = new AbortController();
+  readonly #accept = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
+  #change = Promise.withResolvers<void>();
+  #failure: Error | undefined;
+  #over = false;
+  #released = false;
+  #everRead = false;
+  #lastProgress: number;
+  #bytesAtLook = 0;
+  #cancelLinger: (() => void) | undefined;
+
+  constructor(options: FlightOptions, deps: FlightDeps) {
+    this.digest = options.digest;
+    this.size = options.size;
+    this.spool = deps.spool;
+    this.#deps = deps;
+    this.#lastProgress = deps.clock.now();
+    this.#pieces = new FlightPieces(options.digest, options.size, deps.spool);
+    this.#candidates = new Candidates(options.digest, {
+      finder: deps.finder,
+      clock: deps.clock,
+      changed: () => this.#wake(),
+    });
+    this.closed = this.#closed.promise;
+    this.accepted = this.#accept.promise;
+    this.accepted.catch(() => undefined);
+    this.done = this.#run();
+    this.done.catch(() => undefined);
+    this.#linger();
+  }
+
+  /** Another repository the blob may be fetched from at upstream. */
+  addOrigin(repository: Repository): void {
+    this.#candidates.addUpstream(repository);
+  }
+
+  addPeer(source: BlobSource): void {
+    this.#candidates.addPeer(source);
+  }
+
+  /** False when bytes of the range are gone already (nothing is stored, and the window has moved on). */
+  canServe(range: ByteRange): boolean {
+    return this.#failure === undefined && !this.#released && range.start >= this.spool.base;
+  }
+
+  get readers(): number {
+    return this.#cursors.size;
+  }
+
+  /** For the status page: bytes that are here, and who delivers. */
+  get progress(): { readonly received: number; readonly sources: string[] } {
+    return { received: this.#pieces.received, sources: [...this.#fetching].map(({ source }) => source.id) };
+  }
+
+  /** Bytes of `range`, ending in an error when the flight fails. Leaving early is nobody's fault. */
+  open(range: ByteRange, signal: AbortSignal): Readable {
+    const cursor: Cursor = { position: range.start, end: range.end };
+    this.#cursors.add(cursor);
+    this.#everRead = true;
+    this.#cancelLinger?.();
+    const body = Readable.from(readFlight(this, range, cursor, signal), {
+      objectMode: false,
+      highWaterMark: 1,
+    });
+    body.once("close", () => {
+      this.#cursors.delete(cursor);
+      this.#linger();
+      this.#releaseWhenUnused();
+    });
+    return body;
+  }
+
+  /** Ends the flight and everything that reads it; resolves when its file is closed. */
+  async close(reason: Error): Promise<void> {
+    this.#everRead = true;
+    this.#cancel(reason);
+    await this.done.catch(() => undefined);
+    this.#releaseWhenUnused();
+    await this.#closed.promise;
+  }
+
+  #cancel(reason: Error): void {
+    this.#ended.abort(reason);
+    this.#failure ??= this.#over ? reason : undefined;
+    this.#wake();
+  }
+
+  releasable(offset: number): number {
+    // Bytes below the slowest reader and the hash are nobody's any more; only a spool in memory cares.
+    if (this.#cursors.size > 0)
+      this.spool.forget(
+        Math.min(this.#pieces.hashed, ...[...this.#cursors].map((cursor) => cursor.position)),
+      );
+    return this.#pieces.releasable(offset, this.verified);
+  }
+
+  async changed(signal: AbortSignal): Promise<void> {
+    this.#throwIfFailed();
+    await raceSignal(this.#change.promise, signal);
+    this.#throwIfFailed();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      this.#candidates.look();
+      await this.#drive();
+      this.verified = true;
+      this.#accept.resolve();
+      this.#wake();
+      await this.spool.commit().catch((error: unknown) => {
+        this.#deps.logger.warn({ err: error, digest: this.digest }, "a verified blob could not be stored");
+      });
+    } catch (error) {
+      this.#failure = error instanceof Error ? error : new Error("the flight failed", { cause: error });
+      this.#accept.reject(this.#failure);
+      throw this.#failure;
+    } finally {
+      this.#over = true;
+      this.#cancelLinger?.();
+      this.#candidates.close();
+      for (const { abort } of this.#fetching) abort.abort();
+      this.#wake();
+      this.#releaseWhenUnused();
+    }
+  }
+
+  /** Keeps sources at work until every piece is here and the whole is right. */
+  async #drive(): Promise<void> {
+    for (;;) {
+      this.#ended.signal.throwIfAborted();
+      const change = this.#change.promise;
+      if (this.#pieces.complete) {
+        if (await this.#verify()) return;
+        continue;
+      }
+      this.#assign();
+      if (this.#fetching.size === 0) this.#failWithoutHope();
+      const cancel = this.#deps.clock.after(PATIENCE_MS, () => this.#wake());
+      await change;
+      cancel();
+    }
+  }
+
+  #assign(): void {
+    while (this.#fetching.size < MAX_SOURCES) {
+      const candidate = this.#candidates.take();
+      if (candidate === undefined) return;
+      const run = this.#pieces.picker.take();
+      if (run === undefined) {
+        this.#candidates.putBack(candidate);
+        return;
+      }
+      const fetching = { source: candidate.source, run, abort: new AbortController() };
+      this.#fetching.add(fetching);
+      const before = this.#pieces.received;
+      void this.#fetch(fetching)
+        .then(
+          () => this.#candidates.worked(candidate),
+          (error: unknown) => {
+            if (this.#over) return;
+            const { source } = candidate;
+            this.#deps.logger.debug(
+              { err: error, digest: this.digest, source: source.id },
+              "a source failed",
+            );
+            if (error instanceof IntegrityError) source.refuted();
+            this.#candidates.failed(candidate, error, this.#pieces.received > before, this.#patienceLeft());
+          },
+        )
+        .finally(() => {
+          this.#fetching.delete(fetching);
+          this.#pieces.picker.release(run);
+          this.#wake();
+        });
+    }
+  }
+
+  async #fetch({ source, run, abort }: Fetching): Promise<void> {
+    const peer = source.kind === "peer";
+    await fetchRun(
+      source,
+      { start: this.#pieces.filledTo(run.first), end: this.#pieces.geometry.end(run.end - 1) },
+      this.size,
+      {
+        end: () => this.#pieces.geometry.end(run.end - 1),
+        urgent: (offset) =>
+          !(peer && this.#pieces.heldBack) && [...this.#cursors].some((cursor) => cursor.position === offset),
+        accepted: () => {
+          this.firstSource ??= source.kind;
+          this.#accept.resolve();
+        },
+        write: async (offset, buffers) => {
+          const bytes = await this.#pieces.write(run, offset, buffers, peer ? source : undefined);
+          this.#deps.received(source.kind, bytes);
+          this.#lastProgress = this.#deps.clock.now();
+          this.#wake();
+        },
+      },
+      {
+        signal: abort.signal,
+        stallMs: peer && this.#candidates.alternatives ? STALL_MS : LAST_SOURCE_STALL_MS,
+      },
+    );
+  }
+
+  /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */
+  async #verify(): Promise<boolean> {
+    const { ok, found, peers } = await this.#pieces.verify();
+    if (ok) return true;
+    const error = new IntegrityError(
+      "DIGEST_MISMATCH",
+      this.digest,
+      found,
+      peers.length === 0 ? "upstream" : peers.map((peer) => peer.id).join(", "),
+    );
+    this.#deps.logger.warn({ err: error }, "a blob does not match its digest");
+    for (const peer of peers) {
+      peer.refuted();
+      this.#candidates.drop(peer);
+    }
+    if (peers.length === 0 || !this.#pieces.heldBack) throw error;
+    this.#pieces.discardFromPeers();
+    return false;
+  }
+
+  #failWithoutHope(): void {
+    const progressed = this.#pieces.received > this.#bytesAtLook;
+    if (this.#candidates.hope && this.#patienceLeft() > 0) return;
+    if (progressed && this.#patienceLeft() > 0) {
+      this.#bytesAtLook = this.#pieces.received;
+      this.#candidates.look();
+      return;
+    }
+    throw this.#candidates.refused
+      ? new NotFoundError("BLOB_UNKNOWN", this.digest, { cause: this.#candidates.errors[0] })
+      : new AllSourcesFailedError(this.digest, this.#candidates.errors);
+  }
+
+  #patienceLeft(): number {
+    return PATIENCE_MS - (this.#deps.clock.now() - this.#lastProgress);
+  }
+
+  #linger(): void {
+    if (this.#over || this.#cursors.size > 0) return;
+    this.#cancelLinger?.();
+    this.#cancelLinger = this.#deps.clock.after(LINGER_MS, () =>
+      this.#cancel(new DOMException("nobody reads this blob any more", "AbortError")),
+    );
+  }
+
+  /** A small blob may be complete before whoever asked for it has opened it: then the spool stays a little longer. */
+  #releaseWhenUnused(): void {
+    if (!this.#over || this.#cursors.size > 0 || this.#released) return;
+    if (this.#failure === undefined && !this.#everRead) {
+      this.#everRead = true;
+      this.#cancelLinger = this.#deps.clock.after(OPEN_MS, () => this.#releaseWhenUnused());
+      return;
+    }
+    this.#released = true;
+    this.#closed.resolve(
+      this.spool.release().catch((error: unknown) => {
+        this.#deps.logger.warn({ err: error, digest: this.digest }, "a spool could not be released");
+      }),
+    );
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #wake(): void {
+    const { resolve } = this.#change;
+    this.#change = Promise.withResolvers<void>();
+    resolve();
+  }
+}

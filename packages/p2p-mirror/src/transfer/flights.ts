@@ -1,0 +1,103 @@
+import type { Clock, Descriptor, Digest, Logger, Repository } from "@p2p-mirror/shared";
+import type { BlobCache } from "../store/blob-cache.ts";
+import { DegradingSpool } from "./degrading-spool.ts";
+import { Flight } from "./flight.ts";
+import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
+import type { TransferMetrics } from "./metrics.ts";
+import type { SourceFinder } from "./source.ts";
+import { FileSpool, MemorySpool, type Spool } from "./spool.ts";
+
+/** How far a source may be ahead of the slowest reader when nothing can be stored. */
+const WINDOW_BYTES = 32 * 1024 * 1024;
+
+export interface FlightsDeps {
+  readonly cache: BlobCache;
+  readonly finder: SourceFinder;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: TransferMetrics;
+}
+
+/** The flights of this node: one per digest, as long as it is under way. */
+export class Flights {
+  readonly #deps: FlightsDeps;
+  readonly #flights = new Map<Digest, Promise<Flight>>();
+  readonly #open = new Set<Flight>();
+  #closed = false;
+
+  constructor(deps: FlightsDeps) {
+    this.#deps = deps;
+  }
+
+  /** The flight that fetches a blob for `origin`: the one under way, or a new one. */
+  async get(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
+    const running = await this.#flights.get(blob.digest)?.catch(() => undefined);
+    if (running !== undefined && running.size === blob.size && running.canServe({ start, end: blob.size })) {
+      running.addOrigin(origin);
+      return running;
+    }
+    const created = this.#create(blob, origin);
+    this.#flights.set(blob.digest, created);
+    const forget = (): void => {
+      if (this.#flights.get(blob.digest) === created) this.#flights.delete(blob.digest);
+    };
+    created.then((flight) => flight.done.then(forget, forget), forget);
+    return created;
+  }
+
+  /** True while a blob is being fetched. */
+  has(digest: Digest): boolean {
+    return this.#flights.has(digest);
+  }
+
+  /** For the status page. */
+  list(): Flight[] {
+    return [...this.#open];
+  }
+
+  /** Ends all flights and waits until their files are closed. Readers get an error, that is a FIN short of the end. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const reason = new DOMException("the mirror is closing", "AbortError");
+    await Promise.all([...this.#open].map((flight) => flight.close(reason)));
+  }
+
+  async #create(blob: Descriptor, origin: Repository): Promise<Flight> {
+    const { cache, finder, clock, logger, metrics } = this.#deps;
+    const spool = await this.#spool(blob, origin, cache);
+    if (this.#closed) {
+      await spool.release();
+      throw new DOMException("the mirror is closing", "AbortError");
+    }
+    const flight = new Flight(blob, {
+      spool,
+      finder,
+      clock,
+      logger,
+      received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),
+    });
+    flight.addOrigin(origin);
+    this.#open.add(flight);
+    metrics.flights.inc();
+    flight.done
+      .catch(() => undefined)
+      .finally(() => metrics.flights.dec())
+      .catch(() => undefined);
+    flight.closed.then(() => this.#open.delete(flight)).catch(() => undefined);
+    return flight;
+  }
+
+  async #spool(blob: Descriptor, origin: Repository, cache: BlobCache): Promise<Spool> {
+    // Bytes from peers wait for the digest of the whole, so all of them must have room.
+    const capacity = blob.size <= HOLD_BACK_BYTES ? HOLD_BACK_BYTES : WINDOW_BYTES;
+    const ingest = await cache.ingest(blob, origin);
+    if (ingest === undefined) {
+      this.#deps.metrics.unstored.inc();
+      return new MemorySpool(capacity);
+    }
+    return new DegradingSpool(new FileSpool(ingest), capacity, (error) => {
+      this.#deps.metrics.unstored.inc();
+      this.#deps.logger.warn({ err: error, digest: blob.digest }, "cannot store a blob, serving on without");
+    });
+  }
+}

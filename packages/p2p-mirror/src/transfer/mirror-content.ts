@@ -1,0 +1,199 @@
+import {
+  AllSourcesFailedError,
+  linkSignal,
+  NotFoundError,
+  raceSignal,
+  SourceError,
+  type Digest,
+  type Repository,
+} from "@p2p-mirror/shared";
+import type { Catalog } from "../store/catalog.ts";
+import type { ContentStore, StoredBlob } from "../store/content-store.ts";
+import type { Upstream, UpstreamList } from "../upstream/upstream.ts";
+import type {
+  BlobContent,
+  Content,
+  ContentOptions,
+  ManifestContent,
+  ResolvedTag,
+  SourceKind,
+} from "./content.ts";
+import type { Flight } from "./flight.ts";
+import type { Flights } from "./flights.ts";
+import { heldReferrers, heldTags } from "./held-lists.ts";
+import type { Manifests } from "./manifests.ts";
+import type { MirrorSources } from "./mirror-sources.ts";
+import type { PeerClient } from "./peer-client.ts";
+import type { Tags } from "./tags.ts";
+
+/** How long peers are asked for the size of a blob that no manifest has named here. */
+const SIZE_PATIENCE_MS = 1_000;
+
+export interface MirrorContentDeps {
+  /** In the order they are asked: what is cheapest to read first. */
+  readonly stores: readonly ContentStore[];
+  readonly catalog: Catalog;
+  readonly flights: Flights;
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly sources: MirrorSources;
+  readonly peerClient: PeerClient;
+  readonly upstream: Upstream;
+}
+
+/** Any object of any repository: from a store of this node, or by a flight. */
+export class MirrorContent implements Content {
+  readonly #deps: MirrorContentDeps;
+
+  constructor(deps: MirrorContentDeps) {
+    this.#deps = deps;
+  }
+
+  resolveTag(repository: Repository, tag: string, options: ContentOptions): Promise<ResolvedTag> {
+    return this.#deps.tags.resolve(repository, tag, options);
+  }
+
+  manifest(repository: Repository, digest: Digest, options: ContentOptions): Promise<ManifestContent> {
+    return this.#deps.manifests.get(repository, digest, options);
+  }
+
+  async blob(repository: Repository, digest: Digest, options: ContentOptions): Promise<BlobContent> {
+    if (!this.#deps.flights.has(digest)) {
+      const stored = await this.stored(digest, options);
+      if (stored !== undefined) return stored;
+    }
+    const { size } = await this.#size(repository, digest, options);
+    const flight = await this.#flight(repository, digest, size, 0, options);
+    return {
+      size,
+      source: flight.firstSource ?? "upstream",
+      open: async (range, opening) => {
+        if (flight.canServe(range)) return flight.open(range, opening.signal);
+        const stored = await this.stored(digest, opening);
+        if (stored !== undefined) return stored.open(range, opening);
+        // Nothing was stored and the window has moved past the start of the range: a flight of its own.
+        const another = await this.#flight(repository, digest, size, range.start, opening);
+        return another.open(range, opening.signal);
+      },
+    };
+  }
+
+  async blobSize(
+    repository: Repository,
+    digest: Digest,
+    options: ContentOptions,
+  ): Promise<{ size: number; source: SourceKind }> {
+    const held = await this.#held(digest, options);
+    if (held !== undefined) return { size: held.blob.size, source: held.store.name };
+    return this.#askSize(repository, digest, options);
+  }
+
+  /** A blob that a store of this node holds, without asking anybody else. */
+  async stored(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined> {
+    const held = await this.#held(digest, options);
+    if (held === undefined) return undefined;
+    const { blob, store } = held;
+    return {
+      size: blob.size,
+      source: store.name,
+      open: async (range, { signal }) => {
+        for (const one of [store, ...this.#deps.stores.filter((other) => other !== store)]) {
+          const body = await one.read(digest, range, { signal });
+          if (body !== undefined) return body;
+        }
+        throw new NotFoundError("BLOB_UNKNOWN", digest);
+      },
+    };
+  }
+
+  async tags(
+    repository: Repository,
+    query: { n?: number; last?: string },
+    { signal }: ContentOptions,
+  ): Promise<UpstreamList> {
+    try {
+      return await this.#deps.upstream.tags(repository, query, { signal });
+    } catch (error) {
+      return heldTags(this.#deps.catalog, repository, query, error);
+    }
+  }
+
+  async referrers(
+    repository: Repository,
+    digest: Digest,
+    query: { artifactType?: string },
+    { signal }: ContentOptions,
+  ): Promise<UpstreamList> {
+    try {
+      return await this.#deps.upstream.referrers(repository, digest, query, { signal });
+    } catch (error) {
+      return heldReferrers(this.#deps.catalog, repository, digest, query, error);
+    }
+  }
+
+  async #held(
+    digest: Digest,
+    options: ContentOptions,
+  ): Promise<{ readonly blob: StoredBlob; readonly store: ContentStore } | undefined> {
+    for (const store of this.#deps.stores) {
+      const blob = await store.stat(digest, options);
+      if (blob !== undefined) return { blob, store };
+    }
+    return undefined;
+  }
+
+  async #flight(
+    repository: Repository,
+    digest: Digest,
+    size: number,
+    start: number,
+    { signal }: ContentOptions,
+  ): Promise<Flight> {
+    const mediaType = this.#deps.catalog.describe(digest)?.mediaType ?? "application/octet-stream";
+    const flight = await this.#deps.flights.get({ digest, size, mediaType }, repository, start);
+    await raceSignal(flight.accepted, signal);
+    return flight;
+  }
+
+  async #size(repository: Repository, digest: Digest, options: ContentOptions): Promise<{ size: number }> {
+    return this.#deps.catalog.describe(digest) ?? this.#askSize(repository, digest, options);
+  }
+
+  /** Peers first, as for everything else; what they say is checked like any size: by the digest, at the end. */
+  async #askSize(
+    repository: Repository,
+    digest: Digest,
+    { signal }: ContentOptions,
+  ): Promise<{ size: number; source: SourceKind }> {
+    const { sources, peerClient, upstream } = this.#deps;
+    using patience = linkSignal([signal], SIZE_PATIENCE_MS);
+    const errors: unknown[] = [];
+    try {
+      const peers = sources.holders(digest, patience.signal);
+      for (;;) {
+        const next = await raceSignal(peers.next(), patience.signal);
+        if (next.done === true) break;
+        try {
+          return {
+            size: await peerClient.stat(next.value, digest, { signal: patience.signal }),
+            source: "peer",
+          };
+        } catch (error) {
+          if (error instanceof NotFoundError) sources.missing(digest, next.value);
+          errors.push(error);
+        }
+      }
+    } catch (error) {
+      errors.push(error);
+    }
+    signal.throwIfAborted();
+    try {
+      return { size: await upstream.blobSize(repository, digest, { signal }), source: "upstream" };
+    } catch (error) {
+      const refused =
+        error instanceof NotFoundError || (error instanceof SourceError && error.code === "DENIED");
+      if (refused) throw new NotFoundError("BLOB_UNKNOWN", digest, { cause: error });
+      throw new AllSourcesFailedError(digest, [...errors, error]);
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import { LRUCache } from "lru-cache";
+import { NotFoundError, type ByteRange, type Digest, type Repository } from "@p2p-mirror/shared";
+import type { Peer, Router } from "../routing/router.ts";
+import type { Catalog } from "../store/catalog.ts";
+import type { Upstream } from "../upstream/upstream.ts";
+import type { PeerClient } from "./peer-client.ts";
+import type { BlobSource, FetchedBody, FetchOptions, SourceFinder } from "./source.ts";
+
+/** A peer that delivered wrong bytes is not asked for anything for so long. */
+const REFUTED_MS = 10 * 60_000;
+/** Manifests whose holders are remembered; they are asked for its layers first (one lookup per image, not per layer). */
+const REMEMBERED_MANIFESTS = 2_000;
+const HOLDERS_PER_MANIFEST = 8;
+
+export interface MirrorSourcesDeps {
+  readonly router: Router;
+  readonly peerClient: PeerClient;
+  readonly upstream: Upstream;
+  readonly catalog: Catalog;
+  /** A peer was caught delivering wrong bytes. */
+  readonly refuted: (peer: Peer) => void;
+}
+
+/** Finds who can deliver an object: peers by the router and by what is known of its image, and upstream. */
+export class MirrorSources implements SourceFinder {
+  readonly #deps: MirrorSourcesDeps;
+  readonly #holders = new LRUCache<Digest, Peer[]>({ max: REMEMBERED_MANIFESTS });
+  readonly #refuted = new LRUCache<string, true>({ max: 1_000, ttl: REFUTED_MS });
+
+  constructor(deps: MirrorSourcesDeps) {
+    this.#deps = deps;
+  }
+
+  /** Peers that most likely hold an object, without those that were refuted, each once. */
+  async *holders(digest: Digest, signal: AbortSignal): AsyncGenerator<Peer, void, undefined> {
+    const seen = new Set<string>([this.#deps.router.self.id]);
+    const fresh = (peer: Peer): boolean => {
+      if (seen.has(peer.id) || this.#refuted.has(peer.id)) return false;
+      seen.add(peer.id);
+      return true;
+    };
+    const parent = this.#deps.catalog.parentOf(digest);
+    for (const peer of (parent === undefined ? undefined : this.#holders.get(parent)) ?? []) {
+      if (fresh(peer)) yield peer;
+    }
+    for await (const peer of this.#deps.router.find(digest, { signal })) {
+      if (fresh(peer)) yield peer;
+    }
+  }
+
+  async *peers(digest: Digest, signal: AbortSignal): AsyncGenerator<BlobSource, void, undefined> {
+    for await (const peer of this.holders(digest, signal)) yield this.#peerSource(peer, digest);
+  }
+
+  /** A peer answered for this manifest: ask it for the layers, too. */
+  remember(manifest: Digest, peer: Peer): void {
+    const others = (this.#holders.get(manifest) ?? []).filter(({ id }) => id !== peer.id);
+    this.#holders.set(manifest, [peer, ...others].slice(0, HOLDERS_PER_MANIFEST));
+  }
+
+  /** A peer does not hold it after all. */
+  missing(digest: Digest, peer: Peer): void {
+    this.#deps.router.forget(digest, peer);
+  }
+
+  refute(peer: Peer): void {
+    this.#refuted.set(peer.id, true);
+    this.#deps.refuted(peer);
+  }
+
+  upstream(repository: Repository, digest: Digest): BlobSource {
+    const { upstream } = this.#deps;
+    return {
+      kind: "upstream",
+      id: `${repository.registry}/${repository.repository}`,
+      fetch: (range, { signal, size }) =>
+        // Without a Range where everything is wanted: not every registry knows ranges.
+        upstream.blob(repository, digest, isWhole(range, size) ? undefined : range, { signal }),
+      refuted: () => undefined,
+    };
+  }
+
+  #peerSource(peer: Peer, digest: Digest): BlobSource {
+    return {
+      kind: "peer",
+      id: peer.id,
+      fetch: (range, options) => this.#fetch(peer, digest, range, options),
+      refuted: () => this.refute(peer),
+    };
+  }
+
+  async #fetch(peer: Peer, digest: Digest, range: ByteRange, options: FetchOptions): Promise<FetchedBody> {
+    try {
+      const { size, body } = await this.#deps.peerClient.blob(peer, digest, range, options);
+      return { start: range.start, size, body };
+    } catch (error) {
+      if (error instanceof NotFoundError) this.missing(digest, peer);
+      throw error;
+    }
+  }
+}
+
+const isWhole = (range: ByteRange, size: number): boolean => range.start === 0 && range.end === size;

@@ -1,0 +1,123 @@
+import { LRUCache } from "lru-cache";
+import {
+  linkSignal,
+  NotFoundError,
+  SingleFlight,
+  SourceError,
+  type Clock,
+  type Logger,
+  type Repository,
+} from "@p2p-mirror/shared";
+import type { Router } from "../routing/router.ts";
+import type { Catalog } from "../store/catalog.ts";
+import type { Upstream } from "../upstream/upstream.ts";
+import type { ContentOptions, ResolvedTag } from "./content.ts";
+import type { TransferMetrics } from "./metrics.ts";
+import type { PeerClient } from "./peer-client.ts";
+import { tagKey, type Claim, type RecordSigner } from "./records.ts";
+import { collectClaims } from "./collect-claims.ts";
+
+/** How long an answer of upstream is given again without asking: a pull asks HEAD and, by some clients, GET by tag. */
+const FRESH_MS = 5_000;
+const DEADLINE_MS = 45_000;
+/** A tag that was published is published again only after this, unless it moved. */
+const PUBLISH_EVERY_MS = 10 * 60_000;
+
+export interface TagsDeps {
+  readonly upstream: Upstream;
+  readonly router: Router;
+  readonly peerClient: PeerClient;
+  readonly catalog: Catalog;
+  readonly records: RecordSigner;
+  readonly clock: Clock;
+  readonly metrics: TransferMetrics;
+  readonly logger: Logger;
+}
+
+/**
+ * Tags are asked at upstream by each node itself: whoever else could answer could poison. Only when upstream is
+ * unreachable, answers 5xx or 429, the newest signed record of the cluster counts, and the answer is marked stale.
+ */
+export class Tags {
+  readonly #deps: TagsDeps;
+  readonly #fresh: LRUCache<string, ResolvedTag>;
+  readonly #published = new LRUCache<string, string>({ max: 5_000, ttl: PUBLISH_EVERY_MS });
+  readonly #resolving = new SingleFlight<ResolvedTag>();
+
+  constructor(deps: TagsDeps) {
+    this.#deps = deps;
+    this.#fresh = new LRUCache({ max: 5_000, ttl: FRESH_MS, perf: deps.clock });
+  }
+
+  async resolve(repository: Repository, tag: string, options: ContentOptions): Promise<ResolvedTag> {
+    const key = tagKey(repository, tag);
+    const fresh = this.#fresh.get(key);
+    if (fresh !== undefined) return fresh;
+    return this.#resolving.run(key, () => this.#resolve(repository, tag), options.signal);
+  }
+
+  /** This node's own claim, for peers who ask: only what it was told by upstream itself. */
+  claim(repository: Repository, tag: string): Claim | undefined {
+    const entry = this.#deps.catalog.tag(repository, tag);
+    if (entry === undefined) return undefined;
+    const { descriptor, resolvedAt } = entry;
+    return { kind: "tag", ...repository, tag, descriptor, time: resolvedAt };
+  }
+
+  settled(): Promise<void> {
+    return this.#resolving.settled();
+  }
+
+  async #resolve(repository: Repository, tag: string): Promise<ResolvedTag> {
+    const { upstream, catalog, clock, metrics, logger } = this.#deps;
+    using deadline = linkSignal([], DEADLINE_MS);
+    const { signal } = deadline;
+    try {
+      const descriptor = await upstream.resolve(repository, tag, { signal });
+      const resolved = { descriptor, stale: false };
+      catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: clock.now() });
+      this.#fresh.set(tagKey(repository, tag), resolved);
+      this.#publish(repository, tag, descriptor.digest);
+      return resolved;
+    } catch (error) {
+      if (!(error instanceof SourceError) || !error.temporary) {
+        throw error instanceof SourceError
+          ? new NotFoundError("MANIFEST_UNKNOWN", tag, { cause: error })
+          : error;
+      }
+      const record = await this.#newestRecord(repository, tag, signal);
+      if (record === undefined) throw error;
+      metrics.staleServes.inc();
+      logger.warn(
+        { ...repository, tag, digest: record.descriptor.digest, since: record.time, err: error },
+        "upstream cannot be asked, a tag is answered from a record of the cluster",
+      );
+      return { descriptor: record.descriptor, stale: true };
+    }
+  }
+
+  async #newestRecord(
+    repository: Repository,
+    tag: string,
+    signal: AbortSignal,
+  ): Promise<Extract<Claim, { kind: "tag" }> | undefined> {
+    const claims = await collectClaims(tagKey(repository, tag), this.#deps, signal);
+    const own = this.claim(repository, tag);
+    let newest: Extract<Claim, { kind: "tag" }> | undefined;
+    for (const claim of own === undefined ? claims : [own, ...claims]) {
+      if (claim.kind !== "tag" || tagKey(claim, claim.tag) !== tagKey(repository, tag)) continue;
+      if (newest === undefined || claim.time > newest.time) newest = claim;
+    }
+    return newest;
+  }
+
+  #publish(repository: Repository, tag: string, digest: string): void {
+    const key = tagKey(repository, tag);
+    if (this.#published.get(key) === digest) return;
+    this.#published.set(key, digest);
+    this.#deps.router.advertise([key]).catch((error: unknown) => {
+      this.#published.delete(key);
+      this.#deps.logger.debug({ err: error, key }, "a tag record could not be published");
+    });
+  }
+}

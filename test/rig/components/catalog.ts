@@ -1,0 +1,111 @@
+/** What the tests, the bench and the demo run, and where each can come from. */
+
+export const COMPONENT_NAMES = [
+  "containerd-1.6",
+  "containerd-1.7",
+  "containerd-2.1",
+  "containerd-2.x",
+  "docker-registry",
+  "skopeo",
+  "oras",
+  "crane",
+  "oci-conformance",
+] as const;
+export type ComponentName = (typeof COMPONENT_NAMES)[number];
+
+export interface DebianSource {
+  readonly suite: string;
+  readonly packages: readonly string[];
+  /** Packages with shared libraries of the binaries, used where the system lacks some. */
+  readonly libraries?: readonly string[];
+}
+
+export interface GoSource {
+  /** Folder under test/rig/go with go.mod and go.sum. */
+  readonly module: string;
+  /** Import paths; each becomes a binary named by its last element. */
+  readonly packages: readonly string[];
+  readonly ldflags: string;
+  /** Compile the package's tests into one binary of this name instead. */
+  readonly testBinary?: string;
+}
+
+export interface Recipe {
+  /** Programs that make the component; the first one tells the version. */
+  readonly binaries: readonly string[];
+  /** Those of them that are good to have: pulls, also by CRI, need no runc. */
+  readonly optional?: readonly string[];
+  /** What `<first binary> <args>` must print; the first group is the version. */
+  readonly version?: { readonly args: readonly string[]; readonly pattern: RegExp };
+  /** Tried in this order: Go modules, Debian packages, PATH. */
+  readonly go?: GoSource;
+  readonly debian?: readonly DebianSource[];
+  /** Other names of the programs on systems that are not Debian. */
+  readonly aliases?: Readonly<Record<string, string>>;
+}
+
+/** bookworm's 1.1.5 runs under every containerd here and needs no newer C library; trixie's and later ones do. */
+const RUNC: DebianSource = { suite: "bookworm", packages: ["runc"], libraries: ["libseccomp2"] };
+
+const V2 = "github.com/containerd/containerd/v2";
+const SHIM = "containerd-shim-runc-v2";
+
+const goContainerd = (module: string, version: string): GoSource => ({
+  module,
+  packages: [`${V2}/cmd/containerd`, `${V2}/cmd/ctr`, `${V2}/cmd/${SHIM}`],
+  ldflags: `-s -w -X ${V2}/version.Version=${version}`,
+});
+
+const containerd = (series: RegExp, debianSuite: string, go?: GoSource): Recipe => ({
+  binaries: ["containerd", "ctr", SHIM, "runc"],
+  optional: ["runc"],
+  // containerd github.com/containerd/containerd/v2 v2.1.9 <revision>
+  version: { args: ["--version"], pattern: series },
+  debian: [{ suite: debianSuite, packages: ["containerd"] }, RUNC],
+  ...(go === undefined ? {} : { go }),
+});
+
+export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
+  "containerd-1.6": containerd(/ v?(1\.6\.\S+)/, "bookworm"),
+  "containerd-1.7": containerd(/ v?(1\.7\.\S+)/, "trixie"),
+  // The newest releases of the Go module; go.mod pins the same ones.
+  "containerd-2.1": containerd(/ v?(2\.1\.\S+)/, "forky", goContainerd("containerd-2.1", "v2.1.9")),
+  "containerd-2.x": containerd(/ v?(2\.\d+\.\S+)/, "forky", goContainerd("containerd-2.x", "v2.4.2")),
+  "docker-registry": {
+    binaries: ["docker-registry"],
+    version: { args: ["--version"], pattern: / v?(2\.\S+)/ },
+    debian: [{ suite: "bookworm", packages: ["docker-registry"] }],
+    aliases: { "docker-registry": "registry" },
+  },
+  skopeo: {
+    binaries: ["skopeo"],
+    version: { args: ["--version"], pattern: /version (\S+)/ },
+    debian: [
+      {
+        suite: "bookworm",
+        packages: ["skopeo"],
+        libraries: ["libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1"],
+      },
+    ],
+  },
+  oras: {
+    binaries: ["oras"],
+    version: { args: ["version"], pattern: /Version:\s+(\S+)/ },
+    debian: [{ suite: "forky", packages: ["oras"] }],
+  },
+  crane: {
+    binaries: ["crane"],
+    // Debian's build does not know its own version.
+    version: { args: ["version"], pattern: /could not determine|(\S+)/ },
+    debian: [{ suite: "forky", packages: ["crane"] }],
+  },
+  "oci-conformance": {
+    binaries: ["oci-conformance"],
+    go: {
+      module: "oci-conformance",
+      packages: ["github.com/opencontainers/distribution-spec/conformance"],
+      ldflags: "-s -w",
+      testBinary: "oci-conformance",
+    },
+  },
+};

@@ -1,0 +1,73 @@
+import { createHash } from "node:crypto";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { exec } from "../exec.ts";
+import { withLock } from "../lock.ts";
+import { mirrorOf } from "./apt-sources.ts";
+
+/**
+ * A private apt: its own lists, status and cache in a folder, so that packages of any suite can be downloaded without
+ * touching the system, without root, and without `apt-get update` having been run on it.
+ */
+export interface PrivateApt {
+  /** Downloads packages (not what they depend on) and unpacks them side by side into `folder`. */
+  unpack(packages: readonly string[], folder: string): Promise<void>;
+}
+
+/** Lists older than this are fetched again: suites that move drop the files of old versions from the pool. */
+const LIST_AGE_MS = 12 * 60 * 60_000;
+
+/** Whether this system can do it: Debian or a child of it, with apt and dpkg. */
+export async function isDebian(): Promise<boolean> {
+  const release = await readFile("/etc/os-release", "utf8").catch(() => "");
+  return /^ID(_LIKE)?=.*debian/m.test(release);
+}
+
+/** @param folder of the checkout; everything stays in it. */
+export async function privateApt(folder: string, suite: string): Promise<PrivateApt> {
+  const base = path.join(folder, "apt", suite);
+  const options = Object.entries({
+    "Dir::Etc::sourcelist": path.join(base, "sources.list"),
+    "Dir::Etc::sourceparts": path.join(base, "sources.list.d"),
+    "Dir::Etc::preferences": "/dev/null",
+    "Dir::Etc::preferencesparts": "/nonexistent",
+    "Dir::State::lists": path.join(base, "lists"),
+    "Dir::State::status": path.join(base, "status"),
+    "Dir::Cache": path.join(base, "cache"),
+    "Acquire::Languages": "none",
+    "Acquire::Retries": "2",
+    // Downloads run as the caller: apt's own user cannot write into a checkout.
+    "APT::Sandbox::User": "root",
+  }).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
+  const lock = path.join(folder, `apt-${suite}.lock`);
+  await withLock(lock, () => update(base, suite, options));
+
+  return {
+    async unpack(packages, target) {
+      const debs = path.join(target, ".debs");
+      await mkdir(debs, { recursive: true });
+      // apt locks its archives folder; a second process would fail instead of waiting.
+      await withLock(lock, () =>
+        exec(["apt-get", ...options, "--quiet", "download", ...packages], { cwd: debs, timeoutMs: 300_000 }),
+      );
+      for (const file of await readdir(debs)) await exec(["dpkg", "-x", path.join(debs, file), target]);
+      await rm(debs, { recursive: true });
+    },
+  };
+}
+
+async function update(base: string, suite: string, options: readonly string[]): Promise<void> {
+  const mirror = await mirrorOf();
+  const source = `deb ${mirror.options}${mirror.uri} ${suite} main\n`;
+  const stampFile = path.join(base, "updated");
+  const stamp = createHash("sha256").update(source).digest("hex");
+  const [when = "0", what = ""] = (await readFile(stampFile, "utf8").catch(() => "")).split(" ");
+  if (what === stamp && Date.now() - Number(when) < LIST_AGE_MS) return;
+  for (const part of ["lists/partial", "cache/archives/partial", "sources.list.d"]) {
+    await mkdir(path.join(base, part), { recursive: true });
+  }
+  await writeFile(path.join(base, "status"), "");
+  await writeFile(path.join(base, "sources.list"), source);
+  await exec(["apt-get", ...options, "--quiet", "update"], { timeoutMs: 300_000 });
+  await writeFile(stampFile, `${Date.now()} ${stamp}`);
+}

@@ -1,0 +1,61 @@
+/** Runs one command of the project, passes signals on, and gives back its exit code. */
+import { spawn } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGWINCH"];
+
+/** One Ctrl-C reaches this process up to three times: from the terminal, from npm, from a wrapper such as timeout. */
+const SAME_SIGNAL_MS = 400;
+
+/**
+ * The child gets a session of its own, so that it sees each signal exactly once, from here: to the daemons a second one
+ * means "now, by force".
+ * @returns {Promise<number>} the exit code, 128 + n after signal n
+ */
+export async function launch(command, args, { root, env = {} }) {
+  const [program, before] = withParentDeath(command);
+  const child = spawn(program, [...before, ...args], {
+    cwd: root,
+    stdio: "inherit",
+    detached: true,
+    env: { ...projectEnvironment(root), ...env },
+  });
+  const last = new Map();
+  const handlers = FORWARDED.map((signal) => {
+    const handler = () => {
+      const now = Date.now();
+      if (signal !== "SIGWINCH" && now - (last.get(signal) ?? 0) < SAME_SIGNAL_MS) return;
+      last.set(signal, now);
+      child.kill(signal);
+    };
+    process.on(signal, handler);
+    return [signal, handler];
+  });
+  try {
+    return await new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("exit", (code, signal) => resolve(code ?? 128 + os.constants.signals[signal]));
+    });
+  } finally {
+    for (const [signal, handler] of handlers) process.off(signal, handler);
+  }
+}
+
+/** The project's own tools, its Node first among them, come before the system's. */
+export function projectEnvironment(root) {
+  const bin = path.join(root, "node_modules/.bin");
+  return { ...process.env, PATH: [bin, process.env["PATH"] ?? ""].join(path.delimiter) };
+}
+
+/** Where util-linux is there, a killed runner (SIGKILL included) takes its child along. */
+function withParentDeath(command) {
+  const setpriv = "/usr/bin/setpriv";
+  try {
+    accessSync(setpriv, constants.X_OK);
+  } catch {
+    return [command, []];
+  }
+  return process.platform === "linux" ? [setpriv, ["--pdeathsig", "TERM", "--", command]] : [command, []];
+}

@@ -1,0 +1,54 @@
+import { link, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { until } from "./until.ts";
+
+export interface Lock {
+  release(): Promise<void>;
+}
+
+/**
+ * Takes the lock `file` for this process if it is free, or left behind by a process that is gone. Locks only keep
+ * processes from doing the same work twice; what they make must be put in place by a rename all the same.
+ */
+export async function tryLock(file: string): Promise<Lock | undefined> {
+  await mkdir(path.dirname(file), { recursive: true });
+  // Written first and linked then: a lock that can be seen always names its owner.
+  const own = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`;
+  await writeFile(own, `${process.pid}\n`);
+  try {
+    await link(own, file);
+    return { release: () => rm(file, { force: true }) };
+  } catch (error) {
+    if (!isCode(error, "EEXIST")) throw error;
+    const owner = Number(await readFile(file, "utf8").catch(() => "0"));
+    if (owner !== 0 && !isAlive(owner)) {
+      // The rename lets one of several processes that see the dead owner win; the next round takes the lock anew.
+      await rename(file, own).catch(() => undefined);
+    }
+    return undefined;
+  } finally {
+    await rm(own, { force: true });
+  }
+}
+
+/** Runs `work` while holding the lock; waits for it up to `timeoutMs` (default 20 minutes: a Go build may be under way). */
+export async function withLock<T>(file: string, work: () => Promise<T>, timeoutMs = 20 * 60_000): Promise<T> {
+  const lock = await until(`lock ${file}`, () => tryLock(file), { timeoutMs, everyMs: 100 });
+  try {
+    return await work();
+  } finally {
+    await lock.release();
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return isCode(error, "EPERM");
+  }
+}
+
+export const isCode = (error: unknown, code: string): boolean =>
+  error instanceof Error && "code" in error && error.code === code;

@@ -1,0 +1,65 @@
+import { createServer, STATUS_CODES, type RequestListener, type Server } from "node:http";
+import type { Connection } from "./connections.ts";
+import { OciError, type OciStatus } from "./oci-errors.ts";
+
+/** Longer than containerd's 30 s, so that it is the client that closes and no request meets a closing connection. */
+const KEEP_ALIVE_MS = 90_000;
+/** To the end of the headers, and of a whole request: both come in one packet from an honest client of this node. */
+const HEADERS_MS = 10_000;
+const REQUEST_MS = 20_000;
+/** Room for a long Bearer token (16 KiB are seen) beside the usual headers. */
+const MAX_HEADER_BYTES = 32 * 1024;
+/** All clients are on this node: containerd opens a handful for each image it pulls. */
+const MAX_CONNECTIONS = 1024;
+/** Fewer wake-ups for a fast reader; one that stops after a chunk has at most so much in vain. */
+const SOCKET_BUFFER = 256 * 1024;
+
+/** The HTTP/1.1 server below the registry endpoint, with every limit said explicitly. */
+export function createRegistryServer(listener: RequestListener): Server {
+  const server = createServer(
+    {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEADERS_MS,
+      requestTimeout: REQUEST_MS,
+      connectionsCheckingInterval: 5_000,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      highWaterMark: SOCKET_BUFFER,
+      noDelay: true,
+      // Finds the dead client of a body that waits for ever for its reader.
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+      insecureHTTPParser: false,
+    },
+    listener,
+  );
+  // A silent socket is a waiting request or a slow reader; both have their own bounds.
+  server.timeout = 0;
+  server.maxConnections = MAX_CONNECTIONS;
+  return server;
+}
+
+const errorCode = (error: unknown): string | undefined =>
+  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+
+/**
+ * Bytes that are no HTTP request, or not in time. Answered in the OCI form unless an answer is under way on the
+ * connection, which then ends short; never with Node's own 408, which containerd would repeat five times.
+ */
+export function answerClientError(error: unknown, connection: Connection): void {
+  const { socket } = connection;
+  const code = errorCode(error);
+  if (code === "ECONNRESET" || socket.destroyed || !socket.writable) {
+    if (!connection.isCut) socket.destroy();
+    return;
+  }
+  if (connection.pending === 0) {
+    const status: OciStatus = code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
+    const why = status === 431 ? "the headers are too large" : "no valid HTTP request";
+    const body = new OciError(status, "UNSUPPORTED", why).body();
+    socket.write(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\n` +
+        `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    );
+  }
+  connection.cut(1_000);
+}

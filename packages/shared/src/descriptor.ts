@@ -59,15 +59,16 @@ function readDescriptor(value: unknown): Descriptor | undefined {
 const readDescriptors = (value: unknown): Descriptor[] =>
   Array.isArray(value) ? value.map(readDescriptor).filter((one) => one !== undefined) : [];
 
+function fail(why: string, cause?: unknown): never {
+  throw new InvalidInputError("MANIFEST_INVALID", "manifest", why, { cause });
+}
+
 /**
  * Reads an image manifest, index, docker schema 2 manifest or list, or artifact. A document without `mediaType` (the OCI
  * spec allows it) gets the type its shape has. Children that are no valid descriptors are left out.
  * @throws InvalidInputError (`MANIFEST_INVALID`) when the bytes are no JSON object, or too many of them.
  */
 export function parseManifest(bytes: Uint8Array): Manifest {
-  const fail = (why: string, cause?: unknown): never => {
-    throw new InvalidInputError("MANIFEST_INVALID", "manifest", why, { cause });
-  };
   if (bytes.byteLength > MAX_MANIFEST_BYTES) fail(`${bytes.byteLength} bytes`);
   let json: unknown;
   try {

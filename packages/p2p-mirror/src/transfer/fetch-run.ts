@@ -28,14 +28,18 @@ export async function fetchRun(
     target.accepted();
     const writer = new BatchWriter(range.start, target);
     let at = start;
-    for await (const chunk of chunksOf(body)) {
-      // A source without ranges starts at 0: what was asked for comes later.
-      const wanted = chunk.subarray(Math.max(0, range.start - at), Math.max(0, target.end() - at));
-      at += chunk.length;
-      if (wanted.length > 0) await writer.add(wanted);
-      if (at >= target.end()) break;
+    try {
+      for await (const chunk of chunksOf(body)) {
+        // A source without ranges starts at 0: what was asked for comes later.
+        const wanted = chunk.subarray(Math.max(0, range.start - at), Math.max(0, target.end() - at));
+        at += chunk.length;
+        if (wanted.length > 0) await writer.add(wanted);
+        if (at >= target.end()) break;
+      }
+    } finally {
+      // Also after a failure: the next source goes on where this one ended.
+      await writer.end();
     }
-    await writer.end();
     if (at < target.end()) throw new SourceError("CUT", source.id, { message: `the body ended at ${at}` });
   } finally {
     body.destroy();

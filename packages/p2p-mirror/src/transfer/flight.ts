@@ -335,6 +335,7 @@ export class Flight implements FlightView {
       return;
     }
     this.#released = true;
+    this.#cancelLinger?.();
     this.#closed.resolve(
       this.spool.release().catch((error: unknown) => {
         this.#deps.logger.warn({ err: error, digest: this.digest }, "a spool could not be released");

@@ -1,0 +1,296 @@
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import {
+  chunksOf,
+  digestOf,
+  NotFoundError,
+  silentLogger,
+  SourceError,
+  systemClock,
+  type Clock,
+} from "@p2p-mirror/shared";
+import t, { type Test } from "tap";
+import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
+import { Flight } from "../../src/transfer/flight.ts";
+import type { SourceFinder } from "../../src/transfer/source.ts";
+import { FileSpool, MemorySpool, type Spool } from "../../src/transfer/spool.ts";
+import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
+
+const MIB = 1024 * 1024;
+const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 1e9);
+t.comment(`seed ${SEED} (TEST_SEED)`);
+const never = new AbortController().signal;
+
+/** A real sparse file, as the cache gives it. */
+async function fileSpool(
+  t: Test,
+  size: number,
+): Promise<Spool & { state: { committed: boolean; released: boolean } }> {
+  const dir = await mkdtemp(join(tmpdir(), "flight-"));
+  const file = await open(join(dir, "ingest"), "w+");
+  await file.truncate(size);
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const state = { committed: false, released: false };
+  const spool = new FileSpool({
+    file,
+    commit: () => Promise.resolve(void (state.committed = true)),
+    release: async () => {
+      if (!state.released) await file.close();
+      state.released = true;
+    },
+  });
+  return Object.assign(spool, { state });
+}
+
+function fly(t: Test, bytes: Buffer, spool: Spool, finder: SourceFinder, clock: Clock = systemClock): Flight {
+  const flight = new Flight(
+    { digest: digestOf(bytes), size: bytes.length },
+    { spool, finder, clock, logger: silentLogger(), received: () => undefined },
+  );
+  flight.addOrigin({ registry: "registry", repository: "repo" });
+  t.teardown(() => flight.close(new Error("the test is over")));
+  return flight;
+}
+
+const whole = (bytes: Buffer): { start: number; end: number } => ({ start: 0, end: bytes.length });
+
+await t.test("one holder: the whole blob in one request, stored, every byte right", async (t) => {
+  const bytes = seededBytes(5 * MIB + 17, SEED);
+  const peer = new ScriptedSource("peer", { bytes });
+  const spool = await fileSpool(t, bytes.length);
+  const flight = fly(t, bytes, spool, new ScriptedFinder(undefined, [peer]));
+  const body = await buffer(flight.open(whole(bytes), never));
+  t.ok(body.equals(bytes));
+  await flight.done;
+  t.ok(spool.state.committed);
+  t.strictSame(peer.requests, [whole(bytes)], "one request");
+  await flight.closed;
+  t.ok(spool.state.released);
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+await t.test("several holders share the work, and no byte is fetched twice", async (t) => {
+  const bytes = seededBytes(24 * MIB, SEED + 1);
+  const peers = [1, 2, 3].map((n) => new ScriptedSource(`peer-${n}`, { bytes, pace: turn }));
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(undefined, peers));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  for (const peer of peers)
+    t.ok(peer.delivered > bytes.length / 10, `${peer.id} delivered ${peer.delivered}`);
+  const delivered = peers.reduce((sum, peer) => sum + peer.delivered, 0);
+  t.ok(delivered < bytes.length * 1.1, `${delivered} of ${bytes.length}`);
+});
+
+await t.test("any number of readers with any ranges attach to one flight", async (t) => {
+  const bytes = seededBytes(9 * MIB + 1, SEED + 2);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+  const ranges = [
+    whole(bytes),
+    { start: 1, end: 2 },
+    { start: MIB - 1, end: 8 * MIB + 3 },
+    { start: bytes.length - 1, end: bytes.length },
+    { start: 4 * MIB, end: bytes.length },
+  ];
+  const bodies = await Promise.all(ranges.map((range) => buffer(flight.open(range, never))));
+  for (const [i, range] of ranges.entries()) {
+    t.ok(bodies[i]?.equals(bytes.subarray(range.start, range.end)), JSON.stringify(range));
+  }
+  t.equal(upstream.requests.length, 1);
+});
+
+await t.test("a source that is cut is resumed at the byte, from the next source", async (t) => {
+  const bytes = seededBytes(6 * MIB, SEED + 3);
+  const first = new ScriptedSource("first", { bytes, cutAfter: () => 2 * MIB + 16_384 });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream, [first]));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.equal(first.requests.length, 1, "a peer that failed is not asked again");
+  t.ok((upstream.requests[0]?.start ?? 0) > MIB, `upstream was asked from ${upstream.requests[0]?.start}`);
+});
+
+await t.test("a silent peer loses its run after 1.5 s while there is upstream", async (t) => {
+  const bytes = seededBytes(3 * MIB, SEED + 4);
+  const silent = new ScriptedSource("silent", { bytes, stallAfter: MIB });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream, [silent]));
+  const began = performance.now();
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.ok(performance.now() - began > 1_000, "it was given its time");
+  t.ok(performance.now() - began < 10_000, "but not more");
+});
+
+await t.test("wrong bytes of a peer: refuted, fetched elsewhere, and no reader ever saw them", async (t) => {
+  const bytes = seededBytes(4 * MIB, SEED + 5);
+  const wrong = Buffer.from(bytes);
+  wrong[2 * MIB] = (wrong[2 * MIB] ?? 0) ^ 1;
+  const liar = new ScriptedSource("liar", { bytes: wrong });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream, [liar]));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.equal(liar.refutations, 1);
+  t.equal(upstream.requests.length, 1);
+});
+
+await t.test("a peer with another size for the digest is refuted at once", async (t) => {
+  const bytes = seededBytes(MIB, SEED + 6);
+  const liar = new ScriptedSource("liar", { bytes, size: MIB + 1 });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream, [liar]));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.equal(liar.refutations, 1);
+});
+
+await t.test("wrong bytes of upstream never reach the end of a body", async (t) => {
+  const bytes = seededBytes(MIB, SEED + 7);
+  const wrong = Buffer.from(bytes);
+  wrong[10] = (wrong[10] ?? 0) ^ 1;
+  const upstream = new ScriptedSource("up", { bytes: wrong, kind: "upstream" });
+  const spool = await fileSpool(t, bytes.length);
+  const flight = fly(t, bytes, spool, new ScriptedFinder(upstream));
+  let seen = 0;
+  await t.rejects(
+    async () => {
+      for await (const chunk of chunksOf(flight.open(whole(bytes), never))) seen += chunk.length;
+    },
+    { code: "DIGEST_MISMATCH" },
+  );
+  t.ok(seen < bytes.length, `${seen} of ${bytes.length}`);
+  t.notOk(spool.state.committed);
+});
+
+await t.test("a range in the middle is not complete before the whole blob is verified", async (t) => {
+  const bytes = seededBytes(2 * MIB, SEED + 8);
+  const gate = Promise.withResolvers<void>();
+  const upstream = new ScriptedSource("up", {
+    bytes,
+    kind: "upstream",
+    pace: (offset) => (offset >= MIB ? gate.promise : Promise.resolve()),
+  });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+  let seen = 0;
+  const range = { start: 1_000, end: 300_000 };
+  const reading = (async () => {
+    for await (const chunk of chunksOf(flight.open(range, never))) {
+      seen += chunk.length;
+      if (seen >= range.end - range.start - 64 * 1024) gate.resolve();
+    }
+  })();
+  await gate.promise;
+  t.ok(seen < range.end - range.start, "the tail waits although its bytes are here");
+  await reading;
+  t.equal(seen, range.end - range.start);
+});
+
+await t.test("a reader that leaves does not end the flight of another", async (t) => {
+  const bytes = seededBytes(4 * MIB, SEED + 9);
+  const gate = Promise.withResolvers<void>();
+  const upstream = new ScriptedSource("up", {
+    bytes,
+    kind: "upstream",
+    pace: (offset) => (offset >= 2 * MIB ? gate.promise : Promise.resolve()),
+  });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+  const leaving = flight.open(whole(bytes), never);
+  const staying = buffer(flight.open(whole(bytes), never));
+  for await (const chunk of chunksOf(leaving)) {
+    t.ok(chunk.length > 0);
+    break;
+  }
+  gate.resolve();
+  t.ok((await staying).equals(bytes));
+  t.equal(upstream.requests.length, 1);
+});
+
+await t.test("nobody has it and upstream refuses: declined at once", async (t) => {
+  const bytes = seededBytes(10, SEED);
+  const flight = fly(t, bytes, await fileSpool(t, 10), new ScriptedFinder(undefined));
+  await t.rejects(flight.accepted, { code: "BLOB_UNKNOWN" });
+  await t.rejects(buffer(flight.open(whole(bytes), never)), NotFoundError);
+});
+
+await t.test(
+  "upstream is rate limited for less than the patience: the request waits and gets its bytes",
+  async (t) => {
+    const bytes = seededBytes(MIB, SEED + 10);
+    const upstream = new ScriptedSource("up", {
+      bytes,
+      kind: "upstream",
+      refuse: (request) =>
+        request === 0 ? new SourceError("RATE_LIMITED", "up", { status: 429, retryAfterMs: 50 }) : undefined,
+    });
+    const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+    t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+    t.equal(upstream.requests.length, 2);
+  },
+);
+
+await t.test("upstream that cuts each answer is resumed as long as there is progress", async (t) => {
+  const bytes = seededBytes(2 * MIB, SEED + 11);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", cutAfter: () => MIB });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.equal(upstream.requests.length, 2);
+});
+
+await t.test("a registry that ignores ranges is cut in at the right byte", async (t) => {
+  const bytes = seededBytes(2 * MIB, SEED + 12);
+  const upstream = new ScriptedSource("up", {
+    bytes,
+    kind: "upstream",
+    ignoreRange: true,
+    cutAfter: (request) => (request === 0 ? MIB : undefined),
+  });
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+});
+
+await t.test("nothing can be stored: a window of memory moves with the reader", async (t) => {
+  const bytes = seededBytes(20 * MIB, SEED + 13);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const spool = new MemorySpool(2 * MIB);
+  const flight = fly(t, bytes, spool, new ScriptedFinder(upstream));
+  let most = 0;
+  const chunks: Buffer[] = [];
+  for await (const chunk of chunksOf(flight.open(whole(bytes), never))) {
+    chunks.push(chunk);
+    most = Math.max(most, spool.held);
+  }
+  t.ok(Buffer.concat(chunks).equals(bytes));
+  t.ok(most <= 2 * MIB, `at most ${most} bytes in memory`);
+});
+
+await t.test("the disk fails in the middle: the reader does not notice", async (t) => {
+  const bytes = seededBytes(12 * MIB, SEED + 14);
+  const file = await fileSpool(t, bytes.length);
+  let written = 0;
+  const failing: Spool = {
+    base: 0,
+    write: async (offset, buffers) => {
+      written += buffers.reduce((sum, one) => sum + one.length, 0);
+      if (written > 3 * MIB) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+      await file.write(offset, buffers);
+    },
+    read: (offset, length) => file.read(offset, length),
+    forget: () => undefined,
+    commit: () => file.commit(),
+    release: () => file.release(),
+  };
+  let degraded: unknown;
+  const spool = new DegradingSpool(failing, 2 * MIB, (error) => (degraded = error));
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const flight = fly(t, bytes, spool, new ScriptedFinder(upstream));
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.match(degraded, { code: "ENOSPC" });
+  await flight.done;
+  t.notOk(file.state.committed, "half a file is not stored");
+});
+
+await t.test("an empty blob is a blob", async (t) => {
+  const bytes = Buffer.alloc(0);
+  const flight = fly(t, bytes, await fileSpool(t, 0), new ScriptedFinder(undefined));
+  await flight.accepted;
+  t.equal((await buffer(flight.open(whole(bytes), never))).length, 0);
+});

@@ -1,0 +1,110 @@
+import { Readable } from "node:stream";
+import { NotFoundError, SourceError, type ByteRange, type Digest } from "@p2p-mirror/shared";
+import type { BlobSource, FetchedBody, FetchOptions, SourceFinder } from "../../src/transfer/source.ts";
+
+export interface Script {
+  readonly kind?: BlobSource["kind"];
+  readonly bytes: Buffer;
+  /** Fails before any byte. */
+  readonly refuse?: (request: number) => Error | undefined;
+  /** Ends the n-th body (from 0) after so many bytes, with CUT. */
+  readonly cutAfter?: (request: number) => number | undefined;
+  /** Never gives a byte after so many; ends with STALLED when the flight gives it up. */
+  readonly stallAfter?: number;
+  /** Called before each chunk. */
+  readonly pace?: (offset: number) => Promise<void>;
+  readonly ignoreRange?: boolean;
+  readonly size?: number;
+}
+
+/** A source that does what it is told, and remembers what it was asked for. */
+export class ScriptedSource implements BlobSource {
+  readonly kind: BlobSource["kind"];
+  readonly id: string;
+  readonly requests: ByteRange[] = [];
+  readonly script: Script;
+  delivered = 0;
+  refutations = 0;
+
+  constructor(id: string, script: Script) {
+    this.id = id;
+    this.kind = script.kind ?? "peer";
+    this.script = script;
+  }
+
+  async fetch(range: ByteRange, options: FetchOptions): Promise<FetchedBody> {
+    const request = this.requests.push(range) - 1;
+    const refusal = this.script.refuse?.(request);
+    if (refusal !== undefined) throw refusal;
+    const start = this.script.ignoreRange === true ? 0 : range.start;
+    return {
+      start,
+      size: this.script.size ?? this.script.bytes.length,
+      body: Readable.from(this.#chunks(start, range.end, request, options), { objectMode: false }),
+    };
+  }
+
+  refuted(): void {
+    this.refutations += 1;
+  }
+
+  async *#chunks(start: number, end: number, request: number, options: FetchOptions): AsyncGenerator<Buffer> {
+    const cut = this.script.cutAfter?.(request) ?? Infinity;
+    for (let at = start; at < end; at += 16_384) {
+      if (at - start >= cut) throw new SourceError("CUT", this.id);
+      if (at - start >= (this.script.stallAfter ?? Infinity)) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, options.stallMs);
+          options.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+        });
+        throw new SourceError("STALLED", this.id);
+      }
+      await this.script.pace?.(at);
+      const chunk = this.script.bytes.subarray(at, Math.min(end, at + 16_384));
+      this.delivered += chunk.length;
+      yield Buffer.from(chunk);
+    }
+  }
+}
+
+/** Finds the peers it was given, and one upstream. */
+export class ScriptedFinder implements SourceFinder {
+  peersFound: BlobSource[] = [];
+  upstreamSource: BlobSource;
+  lookups = 0;
+  /** The lookup ends when this resolves. */
+  lookupEnds: Promise<void> = Promise.resolve();
+
+  constructor(upstream: BlobSource | undefined, peers: BlobSource[] = []) {
+    this.upstreamSource = upstream ?? {
+      kind: "upstream",
+      id: "registry/repo",
+      fetch: () => Promise.reject(new NotFoundError("BLOB_UNKNOWN", "it")),
+      refuted: () => undefined,
+    };
+    this.peersFound = peers;
+  }
+
+  async *peers(_digest: Digest): AsyncIterable<BlobSource> {
+    this.lookups += 1;
+    yield* this.peersFound;
+    await this.lookupEnds;
+  }
+
+  upstream(): BlobSource {
+    return this.upstreamSource;
+  }
+}
+
+/** Bytes that anybody can make again from the seed (xorshift32). */
+export function seededBytes(size: number, seed: number): Buffer {
+  const words = new Uint32Array(Math.ceil(size / 4));
+  let state = seed | 1;
+  for (let i = 0; i < words.length; i += 1) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[i] = state >>> 0;
+  }
+  return Buffer.from(words.buffer, 0, size);
+}

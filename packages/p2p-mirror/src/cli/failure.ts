@@ -21,6 +21,7 @@ const codeOf = (error: unknown): string | undefined =>
  */
 export function reportOf(error: unknown): Report {
   if (error instanceof ConfigError) return { exitCode: 2, text: line(error.message) };
+  if (error instanceof DOMException) return { exitCode: 1, text: line(error.message) };
   if (error instanceof AggregateError && error.errors.length > 0) {
     const inner: unknown = error.errors[0];
     if (codeOf(error) === undefined) return reportOf(inner);
@@ -30,11 +31,18 @@ export function reportOf(error: unknown): Report {
   return { exitCode: 1, text: line(String(error)) };
 }
 
-/** The message with the reason behind it: a bare "fetch failed" helps nobody. */
+/** The message with the innermost reason behind it: a bare "fetch failed" helps nobody. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const reason = error.cause instanceof Error ? error.cause.message : "";
-  return reason === "" || error.message.includes(reason) ? error.message : `${error.message} (${reason})`;
+  let reason: unknown = error;
+  for (let depth = 0; depth < 8 && reason instanceof Error; depth++) {
+    // All addresses of a name failed: the first says as much as all.
+    const inner: unknown = reason instanceof AggregateError ? reason.errors[0] : reason.cause;
+    if (!(inner instanceof Error) || inner.message === "") break;
+    reason = inner;
+  }
+  const text = reason instanceof Error ? reason.message : "";
+  return text === "" || error.message.includes(text) ? error.message : `${error.message} (${text})`;
 }
 
 const line = (text: string): string => `p2p-mirror: ${text.replaceAll(/\s*\n\s*/g, " ")}\n`;

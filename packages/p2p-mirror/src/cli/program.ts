@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { MIRROR_SCHEMA } from "../config/schema.ts";
 import { addSettings, givenSettings } from "./settings-options.ts";
 import type { CreateDaemon } from "./serve.ts";
+import { addCommands } from "./commands.ts";
 import { reportOf } from "./failure.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
 
@@ -51,6 +52,21 @@ function createProgram(terminal: Terminal, deps: ProgramDeps, exit: (code: ExitC
       outputError: (text, write) => write(`${usageError(text)}\n`),
     });
 
+  addServe(program, terminal, deps, exit);
+  addCommands(program, terminal);
+  program
+    .command("version")
+    .description("print the version")
+    .action(() => terminal.stdout.write(`${deps.version}\n`));
+  return program;
+}
+
+function addServe(
+  program: Command,
+  terminal: Terminal,
+  deps: ProgramDeps,
+  exit: (code: ExitCode) => void,
+): void {
   const serve = program
     .command("serve")
     .description("run the mirror of this node")
@@ -67,10 +83,4 @@ function createProgram(terminal: Terminal, deps: ProgramDeps, exit: (code: ExitC
       const request = { flags: givenSettings(serve, MIRROR_SCHEMA), env: terminal.env, configPath: config };
       exit(await run.serve(request, terminal, () => deps.loadDaemon()));
     });
-
-  program
-    .command("version")
-    .description("print the version")
-    .action(() => terminal.stdout.write(`${deps.version}\n`));
-  return program;
 }

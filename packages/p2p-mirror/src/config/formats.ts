@@ -29,10 +29,29 @@ function parseProxyUrl(text: string): string {
   return url.href;
 }
 
+/** RFC 9110, 5.1; in lower case. The ones that a request makes by itself cannot be set. */
+function parseHeaderName(text: string): string {
+  const name = text.toLowerCase();
+  const own = ["host", "content-length", "transfer-encoding", "connection", "range"];
+  if (!/^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(name) || own.includes(name)) {
+    throw new InvalidValue(`give the name of an HTTP header other than ${own.join(", ")}`);
+  }
+  return name;
+}
+
+/** RFC 9110, 5.5: one line of visible characters, spaces and tabs. */
+function parseHeaderValue(text: string): string {
+  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(text))
+    throw new InvalidValue("give one line of text without control characters");
+  return text;
+}
+
 /** Parsers by the format names of the schema. */
 export const MIRROR_FORMATS = {
   ...FORMATS,
   upstream: parseUpstream,
   "containerd-namespace": parseNamespace,
   "proxy-url": parseProxyUrl,
+  "header-name": parseHeaderName,
+  "header-value": parseHeaderValue,
 } as const;

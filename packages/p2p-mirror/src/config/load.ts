@@ -38,6 +38,6 @@ export async function readSources(request: ConfigRequest): Promise<Sources> {
 export async function loadMirrorConfig(request: ConfigRequest, inputs: RuleInputs): Promise<LoadedConfig> {
   const sources = await readSources(request);
   const resolved = resolveSettings(MIRROR_SCHEMA, MIRROR_FORMATS, ENV_PREFIX, sources, RESERVED_VARIABLES);
-  const config = applyRules(resolved, inputs);
+  const config = await applyRules(resolved, inputs);
   return { config, warnings: warningsOf(config, resolved) };
 }

@@ -9,15 +9,18 @@ export type MirrorSettings = Decoded<typeof MIRROR_SCHEMA, typeof MIRROR_FORMATS
 export interface RegistryConfig {
   /** Without a slash at its end; undefined: https and the registry's own name. */
   readonly url: string | undefined;
-  /** Paths of PEM files. */
+  /** PEM text of each file. */
   readonly ca: readonly string[];
+  /** PEM text. */
+  readonly clientCert: { readonly cert: string; readonly key: string } | undefined;
   readonly skipVerify: boolean;
-  readonly headers: ReadonlyMap<string, string>;
+  /** By lower-case name. */
+  readonly headers: Readonly<Record<string, string>>;
   readonly overridePath: boolean;
   /** Bytes of the cache; undefined: no limit of its own. */
   readonly size: number | undefined;
-  /** Milliseconds since the last use; undefined: for ever. */
-  readonly ttl: number | undefined;
+  /** Since the last use; undefined: for ever. */
+  readonly ttlMs: number | undefined;
   /** Nothing of it is kept in the cache. */
   readonly off: boolean;
 }
@@ -34,8 +37,6 @@ export interface MirrorConfig {
   /** Bytes. */
   readonly cacheSize: number;
   readonly cacheMinFree: Amount;
-  /** Milliseconds since the last use; undefined: for ever. */
-  readonly cacheTtl: number | undefined;
   /** Undefined: no containerd. */
   readonly containerdSocket: string | undefined;
   readonly containerdNamespace: string;

@@ -1,14 +1,13 @@
 import {
-  ConfigError,
-  fieldOf,
   formatHostPort,
   isLoopback,
+  settingError,
   type HostPort,
   type ListenAddress,
-  type Origin,
   type Resolved,
 } from "@p2p-mirror/shared/config";
-import type { MirrorConfig, MirrorSettings, RegistryConfig } from "./mirror-config.ts";
+import type { MirrorConfig, MirrorSettings } from "./mirror-config.ts";
+import { readRegistries } from "./registries.ts";
 
 export interface RuleInputs {
   /** The host that means all addresses of this machine: `0.0.0.0`, or `::` on one without IPv4. */
@@ -16,17 +15,6 @@ export interface RuleInputs {
 }
 
 const LOOPBACK = "127.0.0.1";
-
-const UNCHANGED_REGISTRY: RegistryConfig = Object.freeze({
-  url: undefined,
-  ca: Object.freeze([]),
-  skipVerify: false,
-  headers: new Map(),
-  overridePath: false,
-  size: undefined,
-  ttl: undefined,
-  off: false,
-});
 
 function withHost(address: ListenAddress, host: string): HostPort {
   return Object.freeze({ host: address.host ?? host, port: address.port });
@@ -45,54 +33,51 @@ function meshListen(
   const hasSecret = resolved.values.clusterSecretFile.length > 0;
   const address = withHost(given, hasSecret ? inputs.allAddresses : LOOPBACK);
   if (hasSecret || isLoopback(address.host) || resolved.values.insecureOpenMesh) return address;
-  throw new ConfigError(
-    fieldOf(resolved.origins.get(key) ?? { kind: "default" }, [key]),
-    formatHostPort(address),
-    "beyond loopback whoever connects is a peer: add --cluster-secret-file FILE, or --insecure-open-mesh to allow that",
-  );
+  const fix =
+    "beyond loopback whoever connects is a peer: add --cluster-secret-file FILE, or --insecure-open-mesh to allow that";
+  throw settingError(resolved.origins.get(key) ?? { kind: "default" }, [key], formatHostPort(address), fix);
 }
 
-/** The first lifetime that was given counts; `off` is one that never ends. */
-function lifetime(...given: readonly (number | "off" | undefined)[]): number | undefined {
-  const ttl = given.find((one) => one !== undefined);
-  return ttl === "off" ? undefined : ttl;
-}
-
-function mergeRegistries(settings: MirrorSettings): ReadonlyMap<string, RegistryConfig> {
-  const registries = new Map<string, RegistryConfig>();
-  for (const [name, registry] of settings.registries) {
-    registries.set(name, Object.freeze({ ...registry, ttl: lifetime(registry.ttl, settings.cacheTtl) }));
-  }
-  for (const { registry, url } of settings.upstream) {
-    const before = registries.get(registry) ?? { ...UNCHANGED_REGISTRY, ttl: lifetime(settings.cacheTtl) };
-    registries.set(registry, Object.freeze({ ...before, url }));
-  }
-  return registries;
-}
-
-function refuseTwice(settings: MirrorSettings, origin: Origin): void {
-  const seen = new Set<string>();
-  for (const { registry } of settings.upstream) {
-    if (seen.has(registry)) {
-      throw new ConfigError(fieldOf(origin, ["upstream"]), registry, "it is given twice; leave one");
+/** Two listeners of one process cannot share an address; port 0 is a new one each time. */
+function refuseSharedAddress(
+  resolved: Resolved<MirrorSettings>,
+  listeners: Readonly<Record<string, HostPort>>,
+): void {
+  const seen = new Map<string, string>();
+  for (const [key, address] of Object.entries(listeners)) {
+    if (address.port === 0) continue;
+    const text = formatHostPort(address);
+    const other = seen.get(text);
+    if (other !== undefined) {
+      const origin = resolved.origins.get(key) ?? { kind: "default" };
+      throw settingError(origin, [key], text, `${other} has the same address; give each its own port`);
     }
-    seen.add(registry);
+    seen.set(text, key);
   }
 }
 
 /** Applies the rules between settings. @throws ConfigError for the first that is broken. */
-export function applyRules(resolved: Resolved<MirrorSettings>, inputs: RuleInputs): MirrorConfig {
-  const { values: settings, origins } = resolved;
-  refuseTwice(settings, origins.get("upstream") ?? { kind: "default" });
-  const { upstream: _upstream, clusterSecretFile: clusterSecretFiles, ...rest } = settings;
-  return Object.freeze({
-    ...rest,
-    clusterSecretFiles,
-    cacheTtl: lifetime(settings.cacheTtl),
+export async function applyRules(
+  resolved: Resolved<MirrorSettings>,
+  inputs: RuleInputs,
+): Promise<MirrorConfig> {
+  const { upstream: _upstream, clusterSecretFile: clusterSecretFiles, ...settings } = resolved.values;
+  const listeners = {
     registryListen: withHost(settings.registryListen, LOOPBACK),
-    adminListen: withHost(settings.adminListen, LOOPBACK),
     peerListen: meshListen(resolved, "peer_listen", settings.peerListen, inputs),
     p2pListen: meshListen(resolved, "p2p_listen", settings.p2pListen, inputs),
-    registries: mergeRegistries(settings),
+    adminListen: withHost(settings.adminListen, LOOPBACK),
+  };
+  refuseSharedAddress(resolved, {
+    registry_listen: listeners.registryListen,
+    peer_listen: listeners.peerListen,
+    p2p_listen: listeners.p2pListen,
+    admin_listen: listeners.adminListen,
+  });
+  return Object.freeze({
+    ...settings,
+    ...listeners,
+    clusterSecretFiles,
+    registries: await readRegistries(resolved),
   });
 }

@@ -29,9 +29,22 @@ const REGISTRY_SCHEMA = {
     },
     headers: {
       type: "object",
-      additionalProperties: { type: "string", "x-sensitive": true },
+      additionalProperties: { type: "string", format: "header-value", "x-sensitive": true },
+      "x-key-format": "header-name",
       "x-placeholder": "NAME: VALUE",
       description: "Headers that are sent with every request to this registry. They never follow a redirect.",
+    },
+    client_cert: {
+      type: "string",
+      format: "path",
+      "x-placeholder": "FILE",
+      description: "PEM file with the certificate that this node shows to the registry; needs client_key.",
+    },
+    client_key: {
+      type: "string",
+      format: "path",
+      "x-placeholder": "FILE",
+      description: "PEM file with the key of client_cert.",
     },
     override_path: {
       type: "boolean",
@@ -49,7 +62,7 @@ const REGISTRY_SCHEMA = {
       type: "string",
       format: "duration-or-off",
       "x-placeholder": "DURATION",
-      "x-default": "that of cache_ttl",
+      "x-default": "off",
       description: "Content of this registry goes when it was not used for so long. `off` keeps it.",
     },
     off: {
@@ -125,14 +138,6 @@ export const MIRROR_SCHEMA = {
       default: "10%",
       "x-placeholder": "SHARE",
       description: "Free space that the cache leaves on its file system: a share of it, or a size.",
-    },
-    cache_ttl: {
-      type: "string",
-      format: "duration-or-off",
-      default: "off",
-      "x-placeholder": "DURATION",
-      description:
-        "Content goes from the cache when it was not used for so long, like 30d. `off` keeps it until space is needed.",
     },
     containerd_socket: {
       type: "string",

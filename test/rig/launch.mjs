@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { createInterface } from "node:readline";
 
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGWINCH"];
 
@@ -11,17 +12,19 @@ const SAME_SIGNAL_MS = 400;
 
 /**
  * The child gets a session of its own, so that it sees each signal exactly once, from here: to the daemons a second one
- * means "now, by force".
+ * means "now, by force". With `onLine` its standard output comes here line by line instead of to the terminal.
  * @returns {Promise<number>} the exit code, 128 + n after signal n
  */
-export async function launch(command, args, { root, env = {} }) {
+export async function launch(command, args, { root, env = {}, onLine }) {
   const [program, before] = withParentDeath(command);
   const child = spawn(program, [...before, ...args], {
     cwd: root,
-    stdio: "inherit",
+    stdio: ["inherit", onLine === undefined ? "inherit" : "pipe", "inherit"],
     detached: true,
     env: { ...projectEnvironment(root), ...env },
   });
+  const lines = onLine === undefined ? undefined : createInterface({ input: child.stdout });
+  lines?.on("line", onLine);
   const last = new Map();
   const handlers = FORWARDED.map((signal) => {
     const handler = () => {
@@ -36,7 +39,10 @@ export async function launch(command, args, { root, env = {} }) {
   try {
     return await new Promise((resolve, reject) => {
       child.once("error", reject);
-      child.once("exit", (code, signal) => resolve(code ?? 128 + os.constants.signals[signal]));
+      // "close" comes after the last line of output.
+      child.once(onLine === undefined ? "exit" : "close", (code, signal) =>
+        resolve(code ?? 128 + os.constants.signals[signal]),
+      );
     });
   } finally {
     for (const [signal, handler] of handlers) process.off(signal, handler);

@@ -1,5 +1,5 @@
 /** `npm test`: the fast tests of the packages, then the tests with real components; one summary at the end. */
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { launch } from "./launch.mjs";
@@ -46,9 +46,7 @@ export async function runTests({ node, root, args, nodeFlags }) {
       if (suite === "real") await launch(node, [...nodeFlags, "test/rig/fetch-components.ts"], { root });
       console.log(`\n${suite} tests: ${files.length} files`);
       const tapFile = path.join(out, `${suite}.tap`);
-      const tap = path.join(root, "node_modules/.bin/tap");
-      const flags = [...SUITES[suite].flags, `--output-file=${tapFile}`];
-      const ended = await launch(node, [tap, "run", ...flags, ...files], { root });
+      const ended = await runTap({ node, root, flags: SUITES[suite].flags, files, tapFile });
       code ||= ended;
       const counted = existsSync(tapFile)
         ? tally(readFileSync(tapFile, "utf8"))
@@ -69,6 +67,27 @@ export async function runTests({ node, root, args, nodeFlags }) {
   console.log(`\n${sum.passed} passed, ${sum.failed} failed, ${sum.skipped.length} skipped`);
   if (code !== 0) return code;
   return sum.failed > 0 || sum.passed + sum.skipped.length === 0 ? 1 : 0;
+}
+
+/** On a terminal tap's own live display; elsewhere a line per file, and all a failed file said. */
+async function runTap({ node, root, flags, files, tapFile }) {
+  const tap = path.join(root, "node_modules/.bin/tap");
+  if (process.stdout.isTTY) {
+    return launch(node, [tap, "run", ...flags, `--output-file=${tapFile}`, ...files], { root });
+  }
+  const all = [];
+  let file = [];
+  const onLine = (line) => {
+    all.push(line);
+    file.push(line);
+    if (!/^(not )?ok /.test(line)) return;
+    console.log(line.replace(/ \{$/, "").replace(/^((?:not )?ok) \d+ - /, "$1 "));
+    if (line.startsWith("not ok")) console.log(file.slice(0, -1).join("\n"));
+    file = [];
+  };
+  const ended = await launch(node, [tap, "run", "--reporter=tap", ...flags, ...files], { root, onLine });
+  writeFileSync(tapFile, all.join("\n"));
+  return ended;
 }
 
 function testFiles(root) {

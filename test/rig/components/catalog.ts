@@ -26,8 +26,6 @@ export interface GoSource {
   /** Import paths; each becomes a binary named by its last element. */
   readonly packages: readonly string[];
   readonly ldflags: string;
-  /** Compile the package's tests into one binary of this name instead. */
-  readonly testBinary?: string;
 }
 
 export interface Recipe {
@@ -100,12 +98,11 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
     debian: [{ suite: "forky", packages: ["crane"] }],
   },
   "oci-conformance": {
-    binaries: ["oci-conformance"],
+    binaries: ["conformance"],
     go: {
       module: "oci-conformance",
       packages: ["github.com/opencontainers/distribution-spec/conformance"],
       ldflags: "-s -w",
-      testBinary: "oci-conformance",
     },
   },
 };

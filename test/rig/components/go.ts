@@ -49,14 +49,11 @@ export async function goBinaries(source: GoSource, say: Say): Promise<string> {
 
 async function build(source: GoSource, module: string, output: string): Promise<void> {
   const env = { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local", GOFLAGS: "", GOWORK: "off" };
-  const what =
-    source.testBinary === undefined
-      ? ["build", ...FLAGS, "-ldflags", source.ldflags, "-o", `${output}/`]
-      : ["test", "-c", ...FLAGS, "-ldflags", source.ldflags, "-o", path.join(output, source.testBinary)];
+  const flags = [...FLAGS, "-ldflags", source.ldflags, "-o", `${output}/`];
   // Politely: whoever builds this is about to do something else on the same cores.
   const nice =
     (await tryExec(["nice", "true"]).catch(() => undefined))?.code === 0 ? ["nice", "-n", "10"] : [];
-  await exec([...nice, "go", ...what, ...source.packages], {
+  await exec([...nice, "go", "build", ...flags, ...source.packages], {
     cwd: module,
     env,
     timeoutMs: BUILD_TIMEOUT_MS,

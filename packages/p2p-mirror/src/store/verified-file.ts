@@ -34,7 +34,9 @@ export interface VerifiedFilesOptions {
   /** Bytes per read, default 512 KiB. */
   readonly chunkBytes?: number | undefined;
   /** Called when a file was found wrong, before its reader learns of it; again for each reader. Must not throw. */
-  readonly onCorrupt?: ((file: BlobFile, error: IntegrityError) => void) | undefined;
+  readonly onCorrupt?: ((file: BlobFile, error: IntegrityError, stats: fs.Stats) => void) | undefined;
+  /** Called when a file was hashed and found right. Must not throw. */
+  readonly onVerified?: ((file: BlobFile) => void) | undefined;
 }
 
 export interface VerifyOptions {
@@ -166,9 +168,13 @@ export class VerifiedFiles {
   }
 
   #judge(file: BlobFile, stats: fs.Stats, error: IntegrityError | undefined): void {
-    if (error === undefined) return this.trust(file.digest, stats);
-    this.forget(file.digest);
-    this.#options.onCorrupt?.(file, error);
+    if (error === undefined) {
+      this.trust(file.digest, stats);
+      this.#options.onVerified?.(file);
+    } else {
+      this.forget(file.digest);
+      this.#options.onCorrupt?.(file, error, stats);
+    }
   }
 
   /** One hash run for all parts asked of a blob at the same time; it stops when the last of those who wait is gone. */

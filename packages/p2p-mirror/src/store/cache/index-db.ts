@@ -1,0 +1,206 @@
+import fs from "node:fs/promises";
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
+import type { Logger } from "@p2p-mirror/shared";
+import { SCHEMA, SCHEMA_VERSION } from "./schema.ts";
+
+export type Row = Record<string, SQLOutputValue>;
+
+/** SQLite result codes (sqlite.org/rescode.html), without the extended part. */
+const SQLITE_BUSY = 5;
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+
+const resultCode = (error: unknown): number | undefined =>
+  error instanceof Error && "errcode" in error && typeof error.errcode === "number"
+    ? error.errcode & 0xff
+    : undefined;
+
+/** Another process has the directory; starting would empty its ingests under it. */
+export class CacheInUseError extends Error {
+  override readonly name = "CacheInUseError";
+  readonly code = "CACHE_IN_USE";
+  readonly dir: string;
+
+  constructor(dir: string, options?: ErrorOptions) {
+    super(`another process uses the cache directory ${dir}`, options);
+    this.dir = dir;
+  }
+}
+
+export interface IndexDbDeps {
+  readonly logger: Logger;
+  /** A statement failed (disk full, I/O error): counted, and the cache goes on from memory. */
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * The SQLite file behind the cache. It is an index and never the truth: what it lost is found again on disk, so a
+ * statement that fails is logged and counted but does not fail the pull that caused it, and a broken file is set aside.
+ * It is opened in exclusive mode, which also keeps a second process out of the directory.
+ */
+export class IndexDb {
+  readonly #path: string;
+  readonly #deps: IndexDbDeps;
+  readonly #statements = new Map<string, StatementSync>();
+  #db: DatabaseSync | undefined;
+  #complaining = false;
+
+  constructor(path: string, deps: IndexDbDeps) {
+    this.#path = path;
+    this.#deps = deps;
+  }
+
+  /**
+   * Opens or makes the file. Resolves true when it had to be made anew, so that the caller fills it from the disk.
+   * @throws CacheInUseError
+   */
+  async open(): Promise<boolean> {
+    const existed = await fs.stat(this.#path).then(
+      (stats) => stats.size > 0,
+      () => false,
+    );
+    try {
+      this.#db = this.#openFile();
+      return !existed;
+    } catch (error) {
+      if (resultCode(error) === SQLITE_BUSY) throw new CacheInUseError(this.#path, { cause: error });
+      if (!isBroken(error)) throw error;
+      this.#deps.logger.warn(
+        { err: error, database: this.#path },
+        "the cache index is broken or of another version: it is set aside and rebuilt from the blobs",
+      );
+    }
+    await this.#setAside();
+    this.#db = this.#openFile();
+    return true;
+  }
+
+  #openFile(): DatabaseSync {
+    const db = new DatabaseSync(this.#path);
+    try {
+      // The first write takes the lock for good: until the process ends nobody else gets in.
+      db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
+      db.exec("BEGIN EXCLUSIVE; COMMIT");
+      const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
+      if (version === 0) {
+        db.exec(`BEGIN; ${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
+      } else if (version !== SCHEMA_VERSION) {
+        throw new WrongVersionError(version);
+      }
+      // Touches every page the start needs; a file cut short or overwritten shows here.
+      const check = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
+      if (check !== "ok") throw new BrokenIndexError(String(check));
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  }
+
+  /** One broken copy is kept for whoever wants to know why; it cannot pile up. */
+  async #setAside(): Promise<void> {
+    for (const suffix of ["", "-wal", "-shm", "-journal"]) {
+      await fs.rm(`${this.#path}.broken${suffix}`, { force: true, recursive: true });
+      await fs.rename(this.#path + suffix, `${this.#path}.broken${suffix}`).catch(() => undefined);
+    }
+  }
+
+  get(sql: string, ...parameters: SQLInputValue[]): Row | undefined {
+    return this.#attempt(() => this.#prepare(sql).get(...parameters), undefined);
+  }
+
+  all(sql: string, ...parameters: SQLInputValue[]): Row[] {
+    return this.#attempt(() => this.#prepare(sql).all(...parameters), []);
+  }
+
+  /** False when it failed (and was undone). */
+  run(sql: string, ...parameters: SQLInputValue[]): boolean {
+    return this.#attempt(() => {
+      this.#prepare(sql).run(...parameters);
+      return true;
+    }, false);
+  }
+
+  /** All of it or nothing; false when it failed. Statements inside throw. */
+  transaction(body: (run: (sql: string, ...parameters: SQLInputValue[]) => void) => void): boolean {
+    return this.#attempt(() => {
+      const db = this.#open();
+      db.exec("BEGIN");
+      try {
+        body((sql, ...parameters) => void this.#prepare(sql).run(...parameters));
+        db.exec("COMMIT");
+      } catch (error) {
+        if (db.isTransaction) db.exec("ROLLBACK");
+        throw error;
+      }
+      return true;
+    }, false);
+  }
+
+  /**
+   * Makes what was written so far survive a power cut. `synchronous = NORMAL` syncs the write-ahead log only at
+   * checkpoints; its frames carry checksums, so an fsync from the thread pool does the same without blocking the loop.
+   */
+  async flush(): Promise<void> {
+    try {
+      const handle = await fs.open(`${this.#path}-wal`, "r");
+      try {
+        await handle.datasync();
+      } finally {
+        await handle.close();
+      }
+    } catch {
+      // No log: nothing was written since the last checkpoint.
+    }
+  }
+
+  close(): void {
+    this.#statements.clear();
+    const db = this.#db;
+    this.#db = undefined;
+    db?.close();
+  }
+
+  #open(): DatabaseSync {
+    if (this.#db === undefined) throw new Error("the cache index is not open");
+    return this.#db;
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#open().prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #attempt<T>(statement: () => T, otherwise: T): T {
+    try {
+      const result = statement();
+      this.#complaining = false;
+      return result;
+    } catch (error) {
+      this.#deps.onError(error);
+      if (!this.#complaining) {
+        this.#complaining = true;
+        this.#deps.logger.warn({ err: error }, "the cache index cannot be used now: going on without");
+      }
+      return otherwise;
+    }
+  }
+}
+
+class WrongVersionError extends Error {
+  constructor(version: number) {
+    super(`schema version ${version}, this program has ${SCHEMA_VERSION}`);
+  }
+}
+
+class BrokenIndexError extends Error {}
+
+function isBroken(error: unknown): boolean {
+  if (error instanceof WrongVersionError || error instanceof BrokenIndexError) return true;
+  const code = resultCode(error);
+  return code === SQLITE_CORRUPT || code === SQLITE_NOTADB;
+}

@@ -1,0 +1,46 @@
+/** Raised with every change of `SCHEMA`; a file of another version is rebuilt from the blobs. */
+export const SCHEMA_VERSION = 1;
+
+/**
+ * Times are milliseconds since the epoch. `links`: the blob's bytes came from this repository. `descriptors`: what
+ * manifests say of digests, held or not; `proven` when the bytes themselves had that size. `publics`:
+ * repositories that upstream gave to anonymous clients.
+ */
+export const SCHEMA = `
+CREATE TABLE blobs (
+  digest TEXT PRIMARY KEY, size INTEGER NOT NULL, last_use INTEGER NOT NULL, verified_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE links (
+  digest TEXT NOT NULL, registry TEXT NOT NULL, repository TEXT NOT NULL,
+  PRIMARY KEY (digest, registry, repository)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE descriptors (
+  digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, proven INTEGER NOT NULL,
+  parent TEXT, seen_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX descriptors_seen ON descriptors (seen_at);
+
+CREATE TABLE tags (
+  registry TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL,
+  digest TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL, resolved_at INTEGER NOT NULL,
+  PRIMARY KEY (registry, repository, tag)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE referrers (
+  registry TEXT NOT NULL, repository TEXT NOT NULL, subject TEXT NOT NULL, digest TEXT NOT NULL,
+  size INTEGER NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT, annotations TEXT, seen_at INTEGER NOT NULL,
+  PRIMARY KEY (registry, repository, subject, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE publics (
+  registry TEXT NOT NULL, repository TEXT NOT NULL, seen_at INTEGER NOT NULL,
+  PRIMARY KEY (registry, repository)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outages (
+  registry TEXT NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL,
+  PRIMARY KEY (registry, started)
+) STRICT, WITHOUT ROWID;
+`;

@@ -2,6 +2,7 @@ export * from "./config/decode.ts";
 export * from "./config/file.ts";
 export * from "./config/formats.ts";
 export * from "./config/origin.ts";
+export * from "./config/reference.ts";
 export * from "./config/resolve.ts";
 export * from "./config/schema.ts";
 export * from "./config/suggest.ts";

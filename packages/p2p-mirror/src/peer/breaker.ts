@@ -1,0 +1,82 @@
+/** What a permitted request says about its peer. The first word counts; `release` must come last, in any case. */
+export interface Permit {
+  /** The peer answered, whatever it said (404 and busy included). */
+  alive(): void;
+  /** It delivered all that was asked. */
+  served(): void;
+  /** No connection: opens the breaker at once. */
+  dead(): void;
+  /** It was silent, stalled or cut; the second such in a row opens the breaker. */
+  failed(): void;
+  /** Over without a word (the caller left): frees the place of a probe. */
+  release(): void;
+}
+
+export interface BreakerOptions {
+  /** How long a peer is left alone, in milliseconds. */
+  readonly openMs: number;
+  /** Faults of a living peer in a row that open it. */
+  readonly faults: number;
+}
+
+/**
+ * Circuit breaker of one peer. Closed: all may try. Open for `openMs`: nobody does, so that a dead node costs each flight
+ * nothing instead of a dial timeout. Then half-open: one request tries, and its outcome decides.
+ */
+export class Breaker {
+  readonly #options: BreakerOptions;
+  readonly #now: () => number;
+  readonly #onTrip: () => void;
+  #openUntil: number | undefined;
+  #probing = false;
+  #faults = 0;
+
+  constructor(options: BreakerOptions, deps: { now: () => number; onTrip: () => void }) {
+    this.#options = options;
+    this.#now = deps.now;
+    this.#onTrip = deps.onTrip;
+  }
+
+  /** Undefined: leave the peer alone now. */
+  admit(): Permit | undefined {
+    const probe = this.#openUntil !== undefined;
+    if (this.#openUntil !== undefined) {
+      if (this.#probing || this.#now() < this.#openUntil) return undefined;
+      this.#probing = true;
+    }
+    let holdsProbe = probe;
+    const endProbe = (): void => {
+      if (holdsProbe) this.#probing = false;
+      holdsProbe = false;
+    };
+    const alive = (): void => {
+      endProbe();
+      this.#openUntil = undefined;
+    };
+    return {
+      alive,
+      served: () => {
+        alive();
+        this.#faults = 0;
+      },
+      dead: () => {
+        endProbe();
+        this.#trip();
+      },
+      failed: () => {
+        const wasProbe = holdsProbe;
+        endProbe();
+        this.#faults += 1;
+        if (wasProbe || this.#faults >= this.#options.faults) this.#trip();
+      },
+      release: endProbe,
+    };
+  }
+
+  #trip(): void {
+    // Requests that were under way when the peer died fail one after the other; that is one trip.
+    if (this.#openUntil === undefined || this.#now() >= this.#openUntil) this.#onTrip();
+    this.#openUntil = this.#now() + this.#options.openMs;
+    this.#faults = 0;
+  }
+}

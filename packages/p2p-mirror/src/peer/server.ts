@@ -1,0 +1,222 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer, type Server } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import type { TlsOptions } from "node:tls";
+import { linkSignal, type Digest, type Logger, type Service } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import type { LocalContent } from "../transfer/content.ts";
+import type { PeerMetrics, ServedOutcome } from "./metrics.ts";
+import {
+  formatBusy,
+  formatLoad,
+  LOAD_HEADER,
+  MAX_HEADER_BYTES,
+  MAX_RECORD_BYTES,
+  parsePeerPath,
+} from "./protocol.ts";
+import { answer, serveBlob, type PeerCall } from "./serve-blob.ts";
+import { UploadSlots } from "./upload-slots.ts";
+
+/** All times in milliseconds. */
+export interface PeerServerOptions {
+  readonly listen: { readonly host: string; readonly port: number };
+  /** Bodies sent at once; default 16. */
+  readonly uploadSlots?: number;
+  /** A reader that does not take 256 KiB in this time is cut; default 30,000. */
+  readonly readerStallMs?: number;
+  /** How long `close` lets bodies finish before it cuts them; default 10,000. */
+  readonly drainMs?: number;
+  /** Connections at once; more are closed right after the accept; default 512. */
+  readonly maxConnections?: number;
+}
+
+/** What this side needs of the cluster's TLS (trust/peer-tls.ts has it all). */
+export interface PeerServerTls {
+  /** Options under which only nodes of the cluster get through the handshake. */
+  serverOptions(): TlsOptions;
+  /** The peer ID of the other side of a socket whose handshake is over. */
+  peerIdOf(socket: Socket): string | undefined;
+}
+
+export interface PeerServerDeps {
+  readonly tls: PeerServerTls;
+  readonly local: LocalContent;
+  /** Other nodes that hold it, for a busy answer; nothing when none are known without asking around. */
+  readonly others: (digest: Digest) => readonly Peer[];
+  readonly logger: Logger;
+  readonly metrics: PeerMetrics;
+}
+
+export interface PeerServer extends Service {
+  /** Known after `start`. */
+  readonly address: AddressInfo;
+}
+
+/** The peer data plane as a server. */
+export function createPeerServer(options: PeerServerOptions, deps: PeerServerDeps): PeerServer {
+  return new HttpsPeerServer(
+    { uploadSlots: 16, readerStallMs: 30_000, drainMs: 10_000, maxConnections: 512, ...options },
+    deps,
+  );
+}
+
+class HttpsPeerServer implements PeerServer {
+  readonly name = "peer-server";
+  readonly #options: Required<PeerServerOptions>;
+  readonly #deps: PeerServerDeps;
+  readonly #slots: UploadSlots;
+  readonly #server: Server;
+  readonly #peers = new WeakMap<object, string>();
+  readonly #calls = new Set<Promise<void>>();
+  #draining = false;
+  #cut = false;
+
+  constructor(options: Required<PeerServerOptions>, deps: PeerServerDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    const { metrics, tls } = deps;
+    this.#slots = new UploadSlots(options.uploadSlots, (busy) =>
+      metrics.uploadSlots.set({ state: "busy" }, busy),
+    );
+    metrics.uploadSlots.set({ state: "busy" }, 0);
+    metrics.uploadSlots.set({ state: "all" }, options.uploadSlots);
+    this.#server = createServer({
+      ...tls.serverOptions(),
+      ALPNProtocols: ["http/1.1"],
+      noDelay: true,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      handshakeTimeout: 5000,
+      headersTimeout: 5000,
+      requestTimeout: 10_000,
+      // Longer than a client keeps an unused connection: the side that sends requests should be the one that closes.
+      keepAliveTimeout: 65_000,
+    });
+    this.#server.maxConnections = options.maxConnections;
+    this.#server.on("secureConnection", (socket) => {
+      const peer = tls.peerIdOf(socket);
+      if (peer === undefined) this.#reject(socket);
+      else this.#peers.set(socket, peer);
+    });
+    this.#server.on("tlsClientError", (_, socket) => this.#reject(socket));
+    this.#server.on("clientError", (_, socket) => socket.destroy());
+    this.#server.on("request", (request, response) => {
+      const call = this.#handle(request, response).finally(() => this.#calls.delete(call));
+      this.#calls.add(call);
+    });
+  }
+
+  get address(): AddressInfo {
+    const address = this.#server.address();
+    if (address === null || typeof address === "string")
+      throw new Error("the peer data plane is not listening");
+    return address;
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { host, port } = this.#options.listen;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject).listen({ host, port }, () => {
+        this.#server.off("error", reject);
+        resolve();
+      });
+    });
+  }
+
+  /** Takes no more, lets bodies finish for `drainMs`, then cuts them. */
+  async close(): Promise<void> {
+    this.#draining = true;
+    const closed = new Promise<void>((resolve) => void this.#server.close(() => resolve()));
+    using drain = linkSignal([], this.#options.drainMs);
+    const late = new Promise<void>((resolve) => {
+      drain.signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    await Promise.race([Promise.all(this.#calls), late]);
+    this.#cut = true;
+    this.#server.closeAllConnections();
+    await Promise.all(this.#calls);
+    await closed;
+  }
+
+  #reject(socket: { destroy(): unknown }): void {
+    this.#deps.metrics.rejectedSockets.inc();
+    socket.destroy();
+  }
+
+  /** Never rejects. */
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { logger, metrics } = this.#deps;
+    const peer = this.#peers.get(request.socket);
+    if (peer === undefined) return void request.socket.destroy();
+    response.sendDate = false;
+    response.setHeader(LOAD_HEADER, formatLoad(this.#slots.busy, this.#slots.all));
+    if (this.#draining) response.setHeader("connection", "close");
+    const abort = new AbortController();
+    const onClose = (): void => abort.abort();
+    response.on("close", onClose).on("error", () => undefined);
+    const call: PeerCall = { peer, request, response, signal: abort.signal };
+    let outcome: ServedOutcome;
+    try {
+      outcome = await this.#answer(call);
+    } catch (error) {
+      outcome = response.closed ? "left" : "cut";
+      if (!response.closed) logger.warn({ err: error, peer, url: request.url }, "a peer's request failed");
+      if (response.headersSent) response.socket?.destroySoon();
+      else answer(response, 500);
+    } finally {
+      response.off("close", onClose);
+    }
+    if (this.#cut && outcome === "left") outcome = "drained";
+    metrics.served.inc({ kind: kindOf(request), outcome });
+    logger.debug({ peer, url: request.url, range: request.headers.range, outcome }, "peer served");
+  }
+
+  async #answer(call: PeerCall): Promise<ServedOutcome> {
+    const { request, response } = call;
+    const refuse = (status: number): ServedOutcome => {
+      answer(response, status);
+      return "refused";
+    };
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("allow", "GET, HEAD");
+      return refuse(405);
+    }
+    if (
+      request.headers["content-length"] !== undefined ||
+      request.headers["transfer-encoding"] !== undefined
+    ) {
+      response.setHeader("connection", "close");
+      return refuse(400);
+    }
+    const asked = parsePeerPath(request.url ?? "");
+    if (asked.kind === "malformed") return refuse(400);
+    if (asked.kind === "unknown") return refuse(404);
+    if (this.#draining) {
+      const others = asked.kind === "blob" ? this.#deps.others(asked.digest) : [];
+      answer(response, 503, formatBusy(others.filter((other) => other.id !== call.peer)));
+      return "busy";
+    }
+    if (asked.kind === "record") return this.#serveRecord(call, asked.key);
+    return serveBlob(call, asked.digest, {
+      ...this.#deps,
+      slots: this.#slots,
+      readerStallMs: this.#options.readerStallMs,
+    });
+  }
+
+  #serveRecord({ response }: PeerCall, key: string): ServedOutcome {
+    const record = this.#deps.local.record(key);
+    if (record === undefined || Buffer.byteLength(record) > MAX_RECORD_BYTES) {
+      answer(response, 404);
+      return "not-found";
+    }
+    response.setHeader("content-type", "application/json");
+    answer(response, 200, record);
+    return "complete";
+  }
+}
+
+function kindOf(request: IncomingMessage): "blob" | "stat" | "record" {
+  if (request.method === "HEAD") return "stat";
+  return request.url?.startsWith("/p2p/v1/records") === true ? "record" : "blob";
+}

@@ -1,0 +1,78 @@
+import { SourceError } from "@p2p-mirror/shared";
+import type { Permit } from "./breaker.ts";
+import type { ExchangeHooks, Head } from "./exchange.ts";
+import type { FetchedOutcome, PeerMetrics } from "./metrics.ts";
+import type { BodyEnd } from "./peer-body.ts";
+import { judge, type PeerQuestion, type Verdict } from "./verdict.ts";
+
+const OUTCOME_OF_CODE = {
+  UNREACHABLE: "unreachable",
+  NO_FIRST_BYTE: "no-first-byte",
+  STALLED: "stalled",
+  CUT: "cut",
+  BUSY: "busy",
+  STATUS: "status",
+  DENIED: "status",
+  RATE_LIMITED: "status",
+} as const satisfies Record<SourceError["code"], FetchedOutcome>;
+
+/** One request's account: what its outcome tells the peer's breaker and the metrics, once. */
+export class Trial implements ExchangeHooks {
+  readonly #peer: string;
+  readonly #question: PeerQuestion;
+  readonly #permit: Permit;
+  readonly #metrics: PeerMetrics;
+  #verdict: Verdict | undefined;
+  #settled = false;
+
+  constructor(peer: string, question: PeerQuestion, deps: { permit: Permit; metrics: PeerMetrics }) {
+    this.#peer = peer;
+    this.#question = question;
+    this.#permit = deps.permit;
+    this.#metrics = deps.metrics;
+  }
+
+  /** Of the head, once there is one. */
+  get verdict(): Verdict {
+    if (this.#verdict === undefined) throw new Error("there is no answer yet");
+    return this.#verdict;
+  }
+
+  onHead = (head: Head, seconds: number): void => {
+    this.#metrics.firstByte.observe(seconds);
+    this.#permit.alive();
+    this.#verdict = judge(this.#peer, this.#question, head);
+    if (this.#verdict.kind === "fine") return;
+    if (this.#verdict.kind === "wrong") this.#permit.failed();
+    this.#settle(this.#verdict.kind === "wrong" ? "status" : this.#verdict.kind);
+  };
+
+  onBytes = (bytes: number): void => {
+    if (this.#question.kind === "blob") this.#metrics.receivedBytes.inc(bytes);
+  };
+
+  onEnd = (end: BodyEnd): void => {
+    if (this.#settled) return;
+    if (end === "complete") this.#permit.served();
+    else if (end !== "left") this.#permit.failed();
+    this.#settle(end === "left" ? "aborted" : end);
+  };
+
+  /** The caller aborted before there was an answer. */
+  abandoned(): void {
+    this.#settle("aborted");
+  }
+
+  failedBeforeHead(error: unknown): void {
+    if (!(error instanceof SourceError)) return this.#settle("aborted");
+    if (error.code === "UNREACHABLE") this.#permit.dead();
+    else if (error.code !== "BUSY") this.#permit.failed();
+    this.#settle(OUTCOME_OF_CODE[error.code]);
+  }
+
+  #settle(outcome: FetchedOutcome): void {
+    this.#settled = true;
+    this.#permit.release();
+    this.#metrics.fetched.inc({ kind: this.#question.kind, outcome });
+  }
+}

@@ -6,29 +6,19 @@ export interface Service {
 }
 
 /**
- * Starts services in order and closes them in reverse, each awaited. A failed start closes what had been started (the
- * failed one included) and rethrows. Errors while closing do not keep the rest open; they come out together at the end.
+ * Starts services one after the other and closes them in reverse, each awaited. A service whose start failed is closed
+ * with the rest. Errors while closing do not keep the rest open; they come out together at the end.
  */
 export class Lifecycle {
-  readonly #services: readonly Service[];
   readonly #started: Service[] = [];
   #closing: Promise<void> | undefined;
 
-  constructor(services: readonly Service[]) {
-    this.#services = services;
-  }
-
-  async start(signal: AbortSignal): Promise<void> {
-    for (const service of this.#services) {
-      signal.throwIfAborted();
-      this.#started.push(service);
-      try {
-        await service.start(signal);
-      } catch (error) {
-        await this.close().catch(() => undefined);
-        throw error;
-      }
-    }
+  /** Starts the next service; from now on `close` closes it, too. */
+  async start<T extends Service>(service: T, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    this.#started.push(service);
+    await service.start(signal);
+    return service;
   }
 
   close(): Promise<void> {

@@ -5,7 +5,7 @@ import type { Catalog } from "../store/catalog.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { Access, AccessDecision, AccessRequest } from "./access.ts";
 import { collectClaims, type CollectDeps } from "./collect-claims.ts";
-import { repositoryKey, type Claim } from "./records.ts";
+import { repositoryKey } from "./records.ts";
 
 /** A repository's public verdict is published again after this. */
 const PUBLISH_EVERY_MS = 10 * 60_000;
@@ -50,12 +50,6 @@ export class PublicAccess implements Access {
       if (!(error instanceof SourceError) || !error.temporary) throw error;
       return this.#whileUpstreamIsDown(request, options.signal);
     }
-  }
-
-  /** This node's own claim, for peers who ask. */
-  claim({ registry, repository }: Repository): Claim | undefined {
-    const time = this.#deps.catalog.publicSince({ registry, repository });
-    return time === undefined ? undefined : { kind: "repository", registry, repository, time };
   }
 
   async #whileUpstreamIsDown(repository: Repository, signal: AbortSignal): Promise<AccessDecision> {

@@ -8,7 +8,7 @@ import {
   type Repository,
 } from "@p2p-mirror/shared";
 import type { Catalog } from "../store/catalog.ts";
-import type { ContentStore, StoredBlob } from "../store/content-store.ts";
+import type { ContentStore } from "../store/content-store.ts";
 import type { Upstream, UpstreamList } from "../upstream/upstream.ts";
 import type {
   BlobContent,
@@ -24,6 +24,7 @@ import { heldReferrers, heldTags } from "./held-lists.ts";
 import type { Manifests } from "./manifests.ts";
 import type { MirrorSources } from "./mirror-sources.ts";
 import type { PeerClient } from "./peer-client.ts";
+import { storedBlob } from "./stored-blob.ts";
 import type { Tags } from "./tags.ts";
 
 /** How long peers are asked for the size of a blob that no manifest has named here. */
@@ -59,7 +60,7 @@ export class MirrorContent implements Content {
 
   async blob(repository: Repository, digest: Digest, options: ContentOptions): Promise<BlobContent> {
     if (!this.#deps.flights.has(digest)) {
-      const stored = await this.stored(digest, options);
+      const stored = await storedBlob(this.#deps.stores, digest, options);
       if (stored !== undefined) return stored;
     }
     const { size } = await this.#size(repository, digest, options);
@@ -69,7 +70,7 @@ export class MirrorContent implements Content {
       source: flight.firstSource ?? "upstream",
       open: async (range, opening) => {
         if (flight.canServe(range)) return flight.open(range, opening.signal);
-        const stored = await this.stored(digest, opening);
+        const stored = await storedBlob(this.#deps.stores, digest, opening);
         if (stored !== undefined) return stored.open(range, opening);
         // Nothing was stored and the window has moved past the start of the range: a flight of its own.
         const another = await this.#flight(repository, digest, size, range.start, opening);
@@ -83,27 +84,8 @@ export class MirrorContent implements Content {
     digest: Digest,
     options: ContentOptions,
   ): Promise<{ size: number; source: SourceKind }> {
-    const held = await this.#held(digest, options);
-    if (held !== undefined) return { size: held.blob.size, source: held.store.name };
-    return this.#askSize(repository, digest, options);
-  }
-
-  /** A blob that a store of this node holds, without asking anybody else. */
-  async stored(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined> {
-    const held = await this.#held(digest, options);
-    if (held === undefined) return undefined;
-    const { blob, store } = held;
-    return {
-      size: blob.size,
-      source: store.name,
-      open: async (range, { signal }) => {
-        for (const one of [store, ...this.#deps.stores.filter((other) => other !== store)]) {
-          const body = await one.read(digest, range, { signal });
-          if (body !== undefined) return body;
-        }
-        throw new NotFoundError("BLOB_UNKNOWN", digest);
-      },
-    };
+    const stored = await storedBlob(this.#deps.stores, digest, options);
+    return stored ?? this.#askSize(repository, digest, options);
   }
 
   async tags(
@@ -129,17 +111,6 @@ export class MirrorContent implements Content {
     } catch (error) {
       return heldReferrers(this.#deps.catalog, repository, digest, query, error);
     }
-  }
-
-  async #held(
-    digest: Digest,
-    options: ContentOptions,
-  ): Promise<{ readonly blob: StoredBlob; readonly store: ContentStore } | undefined> {
-    for (const store of this.#deps.stores) {
-      const blob = await store.stat(digest, options);
-      if (blob !== undefined) return { blob, store };
-    }
-    return undefined;
   }
 
   async #flight(

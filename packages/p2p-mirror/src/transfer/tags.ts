@@ -16,6 +16,7 @@ import type { TransferMetrics } from "./metrics.ts";
 import type { PeerClient } from "./peer-client.ts";
 import { tagKey, type Claim, type RecordSigner } from "./records.ts";
 import { collectClaims } from "./collect-claims.ts";
+import { ownClaim } from "./local-content.ts";
 
 /** How long an answer of upstream is given again without asking: a pull asks HEAD and, by some clients, GET by tag. */
 const FRESH_MS = 5_000;
@@ -56,14 +57,6 @@ export class Tags {
     return this.#resolving.run(key, () => this.#resolve(repository, tag), options.signal);
   }
 
-  /** This node's own claim, for peers who ask: only what it was told by upstream itself. */
-  claim(repository: Repository, tag: string): Claim | undefined {
-    const entry = this.#deps.catalog.tag(repository, tag);
-    if (entry === undefined) return undefined;
-    const { descriptor, resolvedAt } = entry;
-    return { kind: "tag", ...repository, tag, descriptor, time: resolvedAt };
-  }
-
   settled(): Promise<void> {
     return this.#resolving.settled();
   }
@@ -102,7 +95,7 @@ export class Tags {
     signal: AbortSignal,
   ): Promise<Extract<Claim, { kind: "tag" }> | undefined> {
     const claims = await collectClaims(tagKey(repository, tag), this.#deps, signal);
-    const own = this.claim(repository, tag);
+    const own = ownClaim(this.#deps.catalog, tagKey(repository, tag));
     let newest: Extract<Claim, { kind: "tag" }> | undefined;
     for (const claim of own === undefined ? claims : [own, ...claims]) {
       if (claim.kind !== "tag" || tagKey(claim, claim.tag) !== tagKey(repository, tag)) continue;

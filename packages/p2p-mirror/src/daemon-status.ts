@@ -1,0 +1,74 @@
+import { statfs } from "node:fs/promises";
+import { formatReference } from "@p2p-mirror/shared";
+import type { MirrorConfig } from "./config/mirror-config.ts";
+import type { Router } from "./routing/router.ts";
+import type { MirrorStatus } from "./status.ts";
+import type { Cache } from "./store/cache/create-cache.ts";
+import type { Catalog } from "./store/catalog.ts";
+import type { Flights } from "./transfer/flights.ts";
+
+/** More is for a database, not for a terminal. */
+const MAX_IMAGES = 1_000;
+
+export interface StatusParts {
+  readonly config: MirrorConfig;
+  readonly version: string;
+  readonly startedAt: Date;
+  readonly ready: () => boolean;
+  readonly cache: Cache;
+  readonly catalog: Catalog;
+  readonly containerd: { readonly connected: boolean } | undefined;
+  readonly router: Router;
+  readonly peerClient: { isBroken(peerId: string): boolean };
+  readonly flights: Flights;
+  readonly upstream: { status(): MirrorStatus["upstreams"] };
+}
+
+/** What the admin endpoint's `/status` answers, and with it the commands `ls` and `status`. */
+export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
+  const { config, router, containerd } = parts;
+  const usage = parts.cache.usage();
+  const disk = await statfs(config.dataDir);
+  return {
+    node: {
+      id: router.self.id,
+      version: parts.version,
+      startedAt: parts.startedAt.toISOString(),
+      ready: parts.ready(),
+      advertised: address(router.self),
+      access: config.access,
+      ...(containerd && { containerd: containerd.connected ? "connected" : "unreachable" }),
+    },
+    peers: router.peers().map((peer) => ({
+      id: peer.id,
+      address: address(peer),
+      state: parts.peerClient.isBroken(peer.id) ? "broken" : "up",
+    })),
+    flights: parts.flights.list().map((flight) => ({
+      digest: flight.digest,
+      size: flight.size,
+      received: Math.min(flight.size, flight.progress.received),
+      readers: flight.readers,
+      sources: flight.progress.sources,
+    })),
+    cache: {
+      blobs: usage.blobs,
+      bytes: usage.bytes,
+      maxBytes: usage.limit,
+      freeBytes: disk.bavail * disk.bsize,
+    },
+    images: parts.catalog
+      .images()
+      .slice(0, MAX_IMAGES)
+      .map((image) => ({
+        reference: formatReference({ ...image, digest: undefined }),
+        digest: image.descriptor.digest,
+        mediaType: image.descriptor.mediaType,
+        resolvedAt: new Date(image.resolvedAt).toISOString(),
+      })),
+    upstreams: parts.upstream.status(),
+  };
+}
+
+const address = ({ host, port }: { readonly host: string; readonly port: number }): string =>
+  `${host.includes(":") ? `[${host}]` : host}:${port}`;

@@ -1,0 +1,280 @@
+import { join } from "node:path";
+import {
+  linkSignal,
+  Lifecycle,
+  silentLogger,
+  systemClock,
+  type LinkedSignal,
+  type Logger,
+  type Service,
+} from "@p2p-mirror/shared";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import type { MirrorConfig } from "./config/mirror-config.ts";
+import { daemonStatus, type StatusParts } from "./daemon-status.ts";
+import { createAdminEndpoint } from "./http/admin-endpoint.ts";
+import { createHttpMetrics } from "./http/metrics.ts";
+import { createRegistryEndpoint } from "./http/registry-endpoint.ts";
+import { createPeerClient } from "./peer/client.ts";
+import { createPeerMetrics } from "./peer/metrics.ts";
+import { createPeerServer } from "./peer/server.ts";
+import { createAdvertiser } from "./routing/advertiser.ts";
+import { createRouter } from "./routing/kad-router.ts";
+import { createRoutingMetrics } from "./routing/metrics.ts";
+import { createCache } from "./store/cache/create-cache.ts";
+import { createContainerdMetrics } from "./store/containerd/metrics.ts";
+import { createContainerdStore } from "./store/containerd/containerd-store.ts";
+import { createStoreMetrics } from "./store/metrics.ts";
+import { Flights } from "./transfer/flights.ts";
+import { NodeContent } from "./transfer/local-content.ts";
+import { Manifests } from "./transfer/manifests.ts";
+import { createTransferMetrics } from "./transfer/metrics.ts";
+import { allowAll, PublicAccess } from "./transfer/mirror-access.ts";
+import { MirrorContent } from "./transfer/mirror-content.ts";
+import { MirrorSources } from "./transfer/mirror-sources.ts";
+import { republishRecords } from "./transfer/republish.ts";
+import { Tags } from "./transfer/tags.ts";
+import { readClusterSecrets } from "./trust/cluster-secret.ts";
+import { loadIdentity } from "./trust/identity.ts";
+import { createPeerTls } from "./trust/peer-tls.ts";
+import { createRecordSigner } from "./trust/record-signer.ts";
+import { createUpstreamMetrics } from "./upstream/metrics.ts";
+import { createUpstream } from "./upstream/registry-client.ts";
+
+/** Readers and uploads get this long to finish when the daemon closes, then they are cut (with FIN). */
+const DRAIN_MS = 8_000;
+
+export interface DaemonDeps {
+  readonly logger: Logger;
+  readonly version?: string;
+}
+
+export interface Daemon {
+  /** Resolves when everything listens. */
+  start(signal: AbortSignal): Promise<void>;
+  /** Withdraws its records, drains, leaves nothing open; also after a failed start. */
+  close(): Promise<void>;
+  /** Known after start. */
+  readonly registryUrl: string;
+  readonly adminUrl: string;
+  readonly peerId: string;
+  /** Where libp2p listens, for the `bootstrap` of others. */
+  readonly p2pAddress: { readonly host: string; readonly port: number };
+}
+
+interface Running {
+  readonly registryUrl: string;
+  readonly adminUrl: string;
+  readonly peerId: string;
+  readonly p2pAddress: { readonly host: string; readonly port: number };
+}
+
+/** The composition root: the only place that knows which adapter stands behind which port. */
+export function createDaemon(config: MirrorConfig, deps: DaemonDeps): Daemon {
+  return new MirrorDaemon(config, deps);
+}
+
+class MirrorDaemon implements Daemon {
+  readonly #config: MirrorConfig;
+  readonly #deps: DaemonDeps;
+  readonly #lifecycle = new Lifecycle();
+  readonly #closing = new AbortController();
+  #running: Running | undefined;
+  #status: StatusParts | undefined;
+
+  constructor(config: MirrorConfig, deps: DaemonDeps) {
+    this.#config = config;
+    this.#deps = deps;
+  }
+
+  get registryUrl(): string {
+    return this.#known.registryUrl;
+  }
+
+  get adminUrl(): string {
+    return this.#known.adminUrl;
+  }
+
+  get peerId(): string {
+    return this.#known.peerId;
+  }
+
+  get p2pAddress(): { readonly host: string; readonly port: number } {
+    return this.#known.p2pAddress;
+  }
+
+  get #known(): Running {
+    if (this.#running === undefined) throw new Error("the daemon is not started");
+    return this.#running;
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    const link: LinkedSignal = linkSignal([signal, this.#closing.signal]);
+    try {
+      this.#running = await this.#build(link.signal);
+    } finally {
+      link.release();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#lifecycle.close();
+    this.#status = undefined;
+  }
+
+  async #build(signal: AbortSignal): Promise<Running> {
+    const config = this.#config;
+    const { logger } = this.#deps;
+    const metrics = new Registry();
+    const run = <T extends Service>(service: T): Promise<T> => this.#lifecycle.start(service, signal);
+
+    const secrets = await readClusterSecrets(config.clusterSecretFiles);
+    const identity = await loadIdentity(config.dataDir);
+    const tls = createPeerTls(identity, secrets);
+    const records = createRecordSigner(identity);
+    collectDefaultMetrics({ register: metrics });
+
+    const admin = await run(
+      createAdminEndpoint(
+        { listen: config.adminListen },
+        {
+          registry: metrics,
+          ready: () => this.#running !== undefined && !this.#closing.signal.aborted,
+          status: async () => (this.#status === undefined ? {} : daemonStatus(this.#status)),
+          logger,
+        },
+      ),
+    );
+
+    const upstream = createUpstream(
+      {
+        registries: config.registries,
+        dockerConfigFile: config.dockerConfig,
+        proxy: { httpProxy: config.httpProxy, httpsProxy: config.httpsProxy, noProxy: config.proxyBypass },
+      },
+      { logger, metrics: createUpstreamMetrics(metrics) },
+    );
+    await run(asService("upstream", () => upstream.close()));
+
+    const containerd =
+      config.containerdSocket === undefined
+        ? undefined
+        : await run(
+            createContainerdStore(
+              { socket: config.containerdSocket, namespace: config.containerdNamespace },
+              { logger, metrics: createContainerdMetrics(metrics) },
+            ),
+          );
+    const cache = await run(
+      createCache(
+        {
+          dir: join(config.dataDir, "cache"),
+          size: config.cacheSize,
+          minFree: config.cacheMinFree,
+          registries: config.registries,
+        },
+        {
+          logger,
+          metrics: createStoreMetrics(metrics),
+          heldElsewhere: async (digest) => (await containerd?.stat(digest)) !== undefined,
+          reachable: (registry) => upstream.reachable(registry),
+        },
+      ),
+    );
+    const { store, catalog } = cache;
+    const stores = containerd === undefined ? [store] : [store, containerd];
+
+    const peerMetrics = createPeerMetrics(metrics);
+    const peerServer = await run(
+      createPeerServer(
+        { listen: config.peerListen, drainMs: DRAIN_MS },
+        {
+          tls,
+          local: new NodeContent({ stores, catalog, records }),
+          others: () => [],
+          logger,
+          metrics: peerMetrics,
+        },
+      ),
+    );
+    const routingMetrics = createRoutingMetrics(metrics);
+    const router = await run(
+      await createRouter(
+        {
+          listen: config.p2pListen,
+          advertiseAddress: config.advertiseAddress,
+          peerPort: peerServer.address.port,
+          bootstrap: config.bootstrap.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`),
+          dataDir: config.dataDir,
+        },
+        { identity, secrets, logger, metrics: routingMetrics },
+      ),
+    );
+    const peerClient = await run(createPeerClient({}, { tls, logger, metrics: peerMetrics }));
+
+    const transferMetrics = createTransferMetrics(metrics);
+    const sources = new MirrorSources({
+      router,
+      peerClient,
+      upstream,
+      catalog,
+      refuted: (peer) => {
+        transferMetrics.refuted.inc();
+        logger.warn({ peer: peer.id, host: peer.host }, "a peer delivered wrong bytes and is not asked for a while");
+      },
+    });
+    const parts = { upstream, router, peerClient, catalog, records, clock: systemClock, logger };
+    const flights = new Flights({ cache: store, finder: sources, clock: systemClock, logger, metrics: transferMetrics });
+    const manifests = new Manifests({ ...parts, stores, cache: store, sources, metrics: transferMetrics });
+    const tags = new Tags({ ...parts, metrics: transferMetrics });
+    await run(
+      asService("transfer", async () => {
+        await flights.close();
+        await Promise.all([manifests.settled(), tags.settled()]);
+      }),
+    );
+    const registry = createRegistryEndpoint(
+      { listen: config.registryListen, drainMs: DRAIN_MS },
+      {
+        content: new MirrorContent({ ...parts, stores, flights, manifests, tags, sources }),
+        access: config.access === "open" ? allowAll : new PublicAccess(parts),
+        logger,
+        metrics: createHttpMetrics(metrics),
+      },
+    );
+    await run({
+      name: registry.name,
+      start: (starting) => registry.start(starting),
+      // Both drain at the same time, so that the whole end stays within its bound.
+      close: async () => void (await Promise.all([registry.close(), peerServer.close()])),
+    });
+    await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
+    await republishRecords(catalog, router, signal);
+
+    this.#status = {
+      config,
+      version: this.#deps.version ?? "",
+      startedAt: new Date(),
+      ready: () => !this.#closing.signal.aborted,
+      cache,
+      catalog,
+      containerd,
+      router,
+      peerClient,
+      flights,
+      upstream,
+    };
+    return {
+      registryUrl: registry.url,
+      adminUrl: admin.url,
+      peerId: identity.id,
+      p2pAddress: router.libp2pAddress,
+    };
+  }
+}
+
+const asService = (name: string, close: () => Promise<void>): Service => ({
+  name,
+  start: () => Promise.resolve(),
+  close,
+});

@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { parseMetrics, type Scrape } from "./metrics.ts";
 import { freePort } from "./ports.ts";
-import { type Ended, startProcess, type RigProcess } from "./process.ts";
+import { type Ended, startProcess, type RigProcess, withoutProxies } from "./process.ts";
 
 export interface MirrorOptions {
   /** In errors; default "mirror". */
@@ -85,9 +85,9 @@ export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> 
     MAIN,
     "serve",
     ...Object.entries(listen).flatMap(([what, at]) => [`--${what}-listen`, at]),
-    ...["--data-dir", dataDir],
-    ...["--containerd-socket", options.containerdSocket ?? "none"],
-    ...["--log-level", options.logLevel ?? "debug"],
+    `--data-dir=${dataDir}`,
+    `--containerd-socket=${options.containerdSocket ?? "none"}`,
+    `--log-level=${options.logLevel ?? "debug"}`,
     ...(node === undefined ? [] : ["--advertise-address", node.address]),
     ...(options.access === undefined ? [] : ["--access", options.access]),
     ...(options.secretFiles ?? []).flatMap((file) => ["--cluster-secret-file", file]),
@@ -171,10 +171,9 @@ async function freePorts(): Promise<typeof PORTS> {
 }
 
 /** The settings of whoever runs the tests are none of the daemon's. */
-function environment(more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const own = Object.entries(process.env).filter(
-    ([name]) =>
-      !name.startsWith("P2P_MIRROR_") && !/^(https?|all|no|ftp)_proxy$/i.test(name) && !/^TAP/.test(name),
-  );
-  return { ...Object.fromEntries(own), ...more };
-}
+const environment = (more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv => ({
+  ...Object.fromEntries(
+    Object.entries(withoutProxies(process.env)).filter(([name]) => !/^(P2P_MIRROR_|TAP)/.test(name)),
+  ),
+  ...more,
+});

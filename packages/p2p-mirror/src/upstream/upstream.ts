@@ -68,7 +68,13 @@ export interface Upstream {
 
   /**
    * Whether an anonymous client may pull from the repository: asked at upstream without any credentials, remembered for
-   * minutes. Throws like the others when upstream cannot say now.
+   * minutes. Throws like the others when upstream cannot say now. `probe`: what the request under way wants; with it the
+   * answer is right also for registries that do not list tags to everybody.
    */
-  isPublic(repository: Repository, options?: UpstreamOptions): Promise<boolean>;
+  isPublic(
+    repository: Repository,
+    options?: UpstreamOptions & {
+      readonly probe?: { readonly manifest: string } | { readonly blob: Digest } | undefined;
+    },
+  ): Promise<boolean>;
 }

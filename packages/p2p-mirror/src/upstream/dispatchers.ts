@@ -1,0 +1,97 @@
+import { getCACertificates } from "node:tls";
+import { Agent, Pool, ProxyAgent, type Dispatcher } from "undici";
+import { ProxyRules, type ProxySettings } from "./proxy.ts";
+import type { Endpoint, RegistryConfig } from "./registry-config.ts";
+
+export interface DispatcherOptions {
+  readonly connectMs: number;
+  readonly firstByteMs: number;
+  readonly idleMs: number;
+  readonly proxy: ProxySettings;
+}
+
+/** Connections stay open between the layers of an image and the images of a rollout. */
+const KEEP_ALIVE_MS = 30_000;
+/** Presigned links and tokens come in headers; Node's own default of 16 KiB has been seen to be short. */
+const MAX_HEADER_BYTES = 64 * 1024;
+
+interface TlsOptions {
+  readonly timeout: number;
+  readonly allowH2: false;
+  readonly ca?: string[];
+  readonly cert?: string;
+  readonly key?: string;
+  readonly rejectUnauthorized?: false;
+}
+
+function tlsOptions(config: RegistryConfig, timeout: number): TlsOptions {
+  return {
+    timeout,
+    allowH2: false,
+    ...(config.ca === undefined || config.ca.length === 0
+      ? {}
+      : { ca: [...getCACertificates("default"), ...config.ca] }),
+    ...config.clientCert,
+    ...(config.skipVerify === true ? { rejectUnauthorized: false } : {}),
+  };
+}
+
+const needsOwn = ({ ca, clientCert, skipVerify }: RegistryConfig): boolean =>
+  (ca !== undefined && ca.length > 0) || clientCert !== undefined || skipVerify === true;
+
+/**
+ * The connection pools: one set for all registries with the system's trust, one for each that has its own TLS settings,
+ * which then hold for its redirects and its token server too, as in containerd. HTTP/1.1: a pull is a few large bodies,
+ * and each gets a TCP window of its own.
+ */
+export class Dispatchers {
+  readonly #options: DispatcherOptions;
+  readonly #rules: ProxyRules;
+  readonly #byKey = new Map<string, Dispatcher>();
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+    this.#rules = new ProxyRules(options.proxy);
+  }
+
+  for(endpoint: Endpoint, url: URL): Dispatcher {
+    const proxy = this.#rules.proxyFor(url);
+    const own = needsOwn(endpoint.config) ? `${endpoint.registry} ${endpoint.anonymous}` : "";
+    const key = `${own} ${proxy ?? ""}`;
+    let dispatcher = this.#byKey.get(key);
+    if (dispatcher === undefined) {
+      dispatcher = this.#create(endpoint.config, proxy);
+      this.#byKey.set(key, dispatcher);
+    }
+    return dispatcher;
+  }
+
+  async close(): Promise<void> {
+    const open = [...this.#byKey.values()];
+    this.#byKey.clear();
+    await Promise.all(open.map((dispatcher) => dispatcher.destroy()));
+  }
+
+  #create(config: RegistryConfig, proxy: string | undefined): Dispatcher {
+    const { connectMs, firstByteMs, idleMs } = this.#options;
+    const tls = tlsOptions(config, connectMs);
+    const common = {
+      allowH2: false,
+      pipelining: 1,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: firstByteMs,
+      bodyTimeout: idleMs,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      autoSelectFamily: true,
+    };
+    if (proxy === undefined) return new Agent({ ...common, connect: tls });
+    return new ProxyAgent({
+      ...common,
+      uri: proxy,
+      requestTls: tls,
+      proxyTls: { timeout: connectMs, allowH2: false },
+      // A proxy that accepts CONNECT and says nothing is as dead as a host that does not accept.
+      clientFactory: (origin, options) => new Pool(origin, { ...options, headersTimeout: connectMs }),
+    });
+  }
+}

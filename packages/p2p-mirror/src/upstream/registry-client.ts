@@ -1,0 +1,160 @@
+import type { Logger, Repository } from "@p2p-mirror/shared";
+import { LRUCache } from "lru-cache";
+import { Authorizer } from "./authorizer.ts";
+import { fetchBlob, fetchBlobSize } from "./blobs.ts";
+import { CredentialStore } from "./credentials.ts";
+import type { Gate } from "./gate.ts";
+import { fetchManifest, resolveManifest } from "./manifests.ts";
+import type { UpstreamMetrics } from "./metrics.ts";
+import type { ProxySettings } from "./proxy.ts";
+import { listReferrers } from "./referrers.ts";
+import { ObjectClient, type RetryOptions } from "./object-client.ts";
+import { endpointOf, type Endpoint, type RegistryConfig } from "./registry-config.ts";
+import { listTags } from "./tags.ts";
+import { Transport } from "./transport.ts";
+import type { Upstream } from "./upstream.ts";
+import { Visibility } from "./visibility.ts";
+
+export interface CreateUpstreamOptions {
+  /** By the name image references have: `docker.io`, `host:5000`. Others are asked at `https://<name>`. */
+  readonly registries: ReadonlyMap<string, RegistryConfig>;
+  readonly dockerConfigFile?: string | undefined;
+  /** HTTP_PROXY and its kin. */
+  readonly proxy?: ProxySettings | undefined;
+  /** What credential helpers run with; default: this process's environment. */
+  readonly helperEnv?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Milliseconds. */
+  readonly timeouts?: {
+    /** Until a connection stands, TLS included. Default 5,000. */
+    readonly connectMs?: number;
+    /** From then to the headers of the answer. Default 10,000. */
+    readonly firstByteMs?: number;
+    /** Without a body byte. Default 30,000. */
+    readonly idleMs?: number;
+    /** For a credential helper. Default 10,000. */
+    readonly helperMs?: number;
+  };
+  readonly retry?: Partial<RetryOptions>;
+  readonly breaker?: { readonly failures?: number; readonly openMs?: number; readonly maxOpenMs?: number };
+  /** Milliseconds a verdict of `isPublic` counts. Default 5 minutes for yes, 2 for no. */
+  readonly verdicts?: { readonly yesMs?: number; readonly noMs?: number };
+}
+
+export interface UpstreamDeps {
+  readonly logger: Logger;
+  readonly metrics: UpstreamMetrics;
+}
+
+/** How a registry is doing, as this node sees it. */
+export interface RegistryStatus {
+  readonly registry: string;
+  readonly state: "ok" | "unreachable" | "rate-limited";
+  /** Requests left of its rate limit, where it says so. */
+  readonly remaining?: number;
+  /** When it is asked again (ISO 8601), while it is not. */
+  readonly retryAt?: string;
+}
+
+/** The port, and what the rest of the mirror may ask of it. */
+export interface UpstreamService extends Upstream {
+  /**
+   * False from when a registry was found unreachable until it answers again (whatever it answers). True for one that
+   * nobody asked yet.
+   */
+  reachable(registry: string): boolean;
+  /** The registries that were asked lately. */
+  status(): RegistryStatus[];
+  /** Ends everything under way. */
+  close(): Promise<void>;
+}
+
+/** The registries behind the mirror, over HTTP. */
+export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDeps): UpstreamService {
+  const { timeouts = {}, breaker = {}, retry = {} } = options;
+  const { logger, metrics } = deps;
+  const transport = new Transport(
+    {
+      connectMs: timeouts.connectMs ?? 5000,
+      firstByteMs: timeouts.firstByteMs ?? 10_000,
+      idleMs: timeouts.idleMs ?? 30_000,
+      proxy: options.proxy ?? {},
+      breaker: { failures: 3, openMs: 3000, maxOpenMs: 15_000, ...breaker },
+    },
+    { metrics },
+  );
+  const credentials = new CredentialStore(
+    {
+      dockerConfigFile: options.dockerConfigFile,
+      helper: { timeoutMs: timeouts.helperMs ?? 10_000, env: options.helperEnv },
+    },
+    deps,
+  );
+  const authorizer = new Authorizer({ transport, credentials, metrics });
+  const client = new ObjectClient(
+    { retry: { retries: 2, delayMs: 150, withinMs: 5000, ...retry } },
+    { transport, authorizer, credentials, metrics, logger },
+  );
+  const visibility = new Visibility(
+    { yesMs: options.verdicts?.yesMs ?? 300_000, noMs: options.verdicts?.noMs ?? 120_000 },
+    { client },
+  );
+  const endpoints = new LRUCache<string, Endpoint>({ max: 1000 });
+  const at = ({ registry }: Pick<Repository, "registry">): Endpoint => {
+    let endpoint = endpoints.get(registry);
+    if (endpoint === undefined) {
+      endpoint = endpointOf(registry, options.registries.get(registry));
+      endpoints.set(registry, endpoint);
+    }
+    return endpoint;
+  };
+  /** What upstream gave to nobody in particular is public: the verdict comes for nothing. */
+  const learn = <T extends { readonly anonymous: boolean }>(repository: Repository, answer: T): T => {
+    if (answer.anonymous) visibility.learnPublic(repository);
+    return answer;
+  };
+  return {
+    async resolve(repository, tag, { signal } = {}) {
+      const answer = await resolveManifest(client, at(repository), repository, tag, signal);
+      return learn(repository, answer).descriptor;
+    },
+    async manifest(repository, reference, { signal } = {}) {
+      const answer = await fetchManifest(client, at(repository), repository, reference, signal);
+      const { descriptor, bytes } = learn(repository, answer);
+      return { descriptor, bytes };
+    },
+    blobSize(repository, digest, { signal } = {}) {
+      return fetchBlobSize(client, metrics, { endpoint: at(repository), repository, digest, signal });
+    },
+    async blob(repository, digest, range, { signal } = {}) {
+      const request = { endpoint: at(repository), repository, digest, signal };
+      const { size, start, body } = learn(repository, await fetchBlob(client, metrics, request, range));
+      return { size, start, body };
+    },
+    tags(repository, query, { signal } = {}) {
+      return listTags(client, at(repository), repository, query, signal);
+    },
+    referrers(repository, digest, query, { signal } = {}) {
+      return listReferrers(client, at(repository), repository, digest, query, signal);
+    },
+    isPublic(repository, { signal, probe } = {}) {
+      return visibility.isPublic(at(repository), repository, probe, signal);
+    },
+    reachable: (registry) => transport.gate(at({ registry })).reachable,
+    status: () =>
+      [...endpoints.values()].map((endpoint) => statusOf(endpoint.registry, transport.gate(endpoint))),
+    async close() {
+      client.close();
+      await transport.close();
+    },
+  };
+}
+
+function statusOf(registry: string, gate: Gate): RegistryStatus {
+  const { state, waitMs } = gate.health;
+  return {
+    registry,
+    state,
+    ...(gate.remaining === undefined ? {} : { remaining: gate.remaining }),
+    ...(state === "ok" ? {} : { retryAt: new Date(Date.now() + waitMs).toISOString() }),
+  };
+}

@@ -1,0 +1,82 @@
+import { DOCKER_HUB, type Repository } from "@p2p-mirror/shared";
+
+/**
+ * How a registry is reached, by the keys containerd's hosts.toml has. All of it is optional: a registry nobody
+ * configured is `https://<registry>`.
+ */
+export interface RegistryConfig {
+  /** http or https, with an optional path: `https://host/prefix` means `/prefix/v2/…`. */
+  readonly url?: string | undefined;
+  /** The path of `url` is used as it is instead of having `/v2` appended. */
+  readonly overridePath?: boolean | undefined;
+  /** PEM text of CAs accepted besides the system's. */
+  readonly ca?: readonly string[] | undefined;
+  /** PEM text. */
+  readonly clientCert?: { readonly cert: string; readonly key: string } | undefined;
+  /** Certificates of this registry are not checked, nor those of its redirects and its token server. */
+  readonly skipVerify?: boolean | undefined;
+  /** Sent with each request to the registry itself, never to where it redirects or to its token server. */
+  readonly headers?: Readonly<Record<string, string | readonly string[]>> | undefined;
+}
+
+/** Where and how to ask a registry, worked out from its name and configuration. */
+export interface Endpoint {
+  /** As image names have it. */
+  readonly registry: string;
+  readonly origin: string;
+  /** Without a slash at the end: `/v2`. */
+  readonly path: string;
+  readonly secure: boolean;
+  /** The query parameter that tells a proxy which registry is meant, as containerd sends it; undefined: none. */
+  readonly namespace: string | undefined;
+  /** Asked without anything that could be a credential. */
+  readonly anonymous: boolean;
+  readonly config: RegistryConfig;
+}
+
+const HUB_HOST = "registry-1.docker.io";
+
+const defaultHost = (registry: string): string => (registry === DOCKER_HUB ? HUB_HOST : registry);
+
+/** Path rules as containerd has them for `server` and `[host]` (core/remotes/docker/config). */
+export function endpointOf(registry: string, config: RegistryConfig = {}): Endpoint {
+  const url = new URL(config.url ?? `https://${defaultHost(registry)}`);
+  const trimmed = url.pathname.replace(/\/+$/, "");
+  const path = config.overridePath === true || trimmed.endsWith("/v2") ? trimmed : `${trimmed}/v2`;
+  return {
+    registry,
+    origin: url.origin,
+    path,
+    secure: url.protocol === "https:",
+    // A host that is not the registry's own must be told whose content is meant; one that is no proxy ignores it.
+    namespace: url.host === defaultHost(registry) ? undefined : registry,
+    anonymous: false,
+    config,
+  };
+}
+
+/** The same registry for somebody unknown: no headers of the administrator's (any may be a key), no client certificate. */
+export function anonymousOf(endpoint: Endpoint): Endpoint {
+  return {
+    ...endpoint,
+    anonymous: true,
+    config: { ...endpoint.config, headers: undefined, clientCert: undefined },
+  };
+}
+
+/** Whether requests carry something by which the registry could know this node, before any login. */
+export const isKnownByConfig = ({ headers, clientCert }: RegistryConfig): boolean =>
+  clientCert !== undefined || (headers !== undefined && Object.keys(headers).length > 0);
+
+/** `rest` begins with `manifests/`, `blobs/`, …; repository names and references need no escaping, queries do. */
+export function objectUrl(
+  endpoint: Endpoint,
+  { repository }: Repository,
+  rest: string,
+  query: Readonly<Record<string, string>> = {},
+): URL {
+  const url = new URL(`${endpoint.origin}${endpoint.path}/${repository}/${rest}`);
+  if (endpoint.namespace !== undefined) url.searchParams.set("ns", endpoint.namespace);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+  return url;
+}

@@ -1,0 +1,100 @@
+import { silentLogger, type Repository } from "@p2p-mirror/shared";
+import { Registry } from "prom-client";
+import type { Test } from "tap";
+import {
+  buildImage,
+  startOciRegistry,
+  type BuiltImage,
+  type OciRegistry,
+  type OciRegistryOptions,
+} from "../../../../test/rig/oci-registry.ts";
+import { createUpstreamMetrics } from "../../src/upstream/metrics.ts";
+import {
+  createUpstream,
+  type CreateUpstreamOptions,
+  type UpstreamService,
+} from "../../src/upstream/registry-client.ts";
+import type { RegistryConfig } from "../../src/upstream/registry-config.ts";
+
+/** The name the registry has for the mirror; where it really is stands in its configuration. */
+export const NAME = "registry.test";
+
+export interface Setup {
+  readonly registry: OciRegistry;
+  readonly upstream: UpstreamService;
+  readonly image: BuiltImage;
+  readonly repository: Repository;
+  readonly prom: Registry;
+  /** The value of a metric, all labels given. */
+  metric(name: string, labels: Readonly<Record<string, string>>): Promise<number>;
+}
+
+export interface SetupOptions {
+  readonly registry?: OciRegistryOptions;
+  readonly config?: RegistryConfig;
+  readonly upstream?: Partial<CreateUpstreamOptions>;
+  readonly platforms?: readonly string[];
+  readonly layerSizes?: readonly number[];
+}
+
+/** Deadlines a test can wait for. */
+export const SHORT = { connectMs: 1000, firstByteMs: 400, idleMs: 400 } as const;
+
+/** A registry with an image in it and a client for it; both end with the test. */
+export async function setup(t: Test, options: SetupOptions = {}): Promise<Setup> {
+  const registry = await startOciRegistry(options.registry);
+  t.teardown(() => registry.close());
+  const image = buildImage({
+    repository: "team/app",
+    tag: "v1",
+    seed: t.name,
+    layerSizes: options.layerSizes ?? [300_000, 100],
+    ...(options.platforms === undefined ? {} : { platforms: options.platforms }),
+  });
+  registry.push(image);
+  const { upstream, prom } = clientOf(
+    t,
+    { [NAME]: { url: registry.url, ...options.config } },
+    options.upstream,
+  );
+  return {
+    registry,
+    upstream,
+    image,
+    repository: { registry: NAME, repository: "team/app" },
+    prom,
+    metric: (name, labels) => valueOf(prom, name, labels),
+  };
+}
+
+/** A client by itself, for tests with a registry of another kind. */
+export function clientOf(
+  t: Test,
+  registries: Readonly<Record<string, RegistryConfig>>,
+  options: Partial<CreateUpstreamOptions> = {},
+): { upstream: UpstreamService; prom: Registry } {
+  const prom = new Registry();
+  const upstream = createUpstream(
+    {
+      registries: new Map(Object.entries(registries)),
+      timeouts: SHORT,
+      retry: { delayMs: 5 },
+      ...options,
+    },
+    { logger: silentLogger(), metrics: createUpstreamMetrics(prom) },
+  );
+  t.teardown(() => upstream.close());
+  return { upstream, prom };
+}
+
+export async function valueOf(
+  prom: Registry,
+  name: string,
+  labels: Readonly<Record<string, string>>,
+): Promise<number> {
+  const metric = await prom.getSingleMetric(name)?.get();
+  const found = metric?.values.find((value) =>
+    Object.entries(labels).every(([key, wanted]) => String(value.labels[key]) === wanted),
+  );
+  return found?.value ?? 0;
+}

@@ -1,10 +1,9 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import os from "node:os";
-import path from "node:path";
+import { rm } from "node:fs/promises";
 import type { Component } from "./components.ts";
 import { RigError } from "./errors.ts";
 import { tryExec } from "./exec.ts";
 import { withoutProxies } from "./process.ts";
+import { tempFolder } from "./temp.ts";
 
 export interface ConformanceOptions {
   /** oci-conformance. */
@@ -30,7 +29,7 @@ export interface ConformanceCase {
 
 /** Runs the pull tests of the OCI distribution conformance suite in its mode for read-only registries. */
 export async function runConformance(options: ConformanceOptions): Promise<ConformanceCase[]> {
-  const results = await mkdtemp(path.join(os.tmpdir(), "p2pm-conformance-"));
+  const results = await tempFolder("conformance");
   const referrers = options.referrers ?? [];
   try {
     const ended = await tryExec([options.component.bin("conformance")], {

@@ -1,10 +1,10 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import os from "node:os";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Component } from "./components.ts";
 import { containerdConfig, type ContainerdSettings } from "./containerd-config.ts";
 import { exec, type ExecResult } from "./exec.ts";
 import { startProcess, type RigProcess, withoutProxies } from "./process.ts";
+import { tempFolder } from "./temp.ts";
 
 export interface ContainerdOptions extends ContainerdSettings {
   /** One of the containerd-… components. */
@@ -45,7 +45,7 @@ export interface CtrOptions {
 export async function startContainerd(options: ContainerdOptions): Promise<Containerd> {
   const { component, netns } = options;
   // Short: the path of a Unix socket holds 107 bytes at most.
-  const home = await mkdtemp(path.join(os.tmpdir(), "p2pm-ctd-"));
+  const home = await tempFolder("ctd");
   const socket = path.join(home, "c.sock");
   const root = path.join(home, "root");
   const certsDir = options.certsDir ?? path.join(home, "certs.d");

@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import os from "node:os";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Component } from "./components.ts";
 import { freePort } from "./ports.ts";
 import { startProcess, type RigProcess, withoutProxies } from "./process.ts";
+import { tempFolder } from "./temp.ts";
 
 export interface DockerRegistryOptions {
   readonly component: Component;
@@ -38,7 +38,7 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
   const address = options.address ?? "127.0.0.1";
   const port = options.port ?? (netns === undefined ? await freePort(address) : 5000);
   const host = `${address}:${port}`;
-  const home = await mkdtemp(path.join(os.tmpdir(), "p2pm-registry-"));
+  const home = await tempFolder("registry");
   const dataDir = options.dataDir ?? path.join(home, "data");
   await mkdir(dataDir, { recursive: true });
   const configFile = path.join(home, "config.yml");

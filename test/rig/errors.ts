@@ -26,7 +26,7 @@ export class MissingError extends CodedError {
 /** A process of the rig, or a condition waited for, did not do what it should. The message holds the end of the log. */
 export class RigError extends CodedError {
   override readonly name = "RigError";
-  readonly code: "COMMAND_FAILED" | "NEVER_HAPPENED" | "PROCESS_ENDED" | "UNEXPECTED_ANSWER";
+  readonly code: "COMMAND_FAILED" | "NEVER_HAPPENED" | "PROCESS_ENDED" | "UNEXPECTED_ANSWER" | "PULL_FAILED";
 
   constructor(code: RigError["code"], message: string, options?: ErrorOptions) {
     super(message, options);

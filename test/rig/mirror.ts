@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import os from "node:os";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseMetrics, type Scrape } from "./metrics.ts";
 import { freePort } from "./ports.ts";
 import { type Ended, startProcess, type RigProcess, withoutProxies } from "./process.ts";
+import { tempFolder } from "./temp.ts";
 
 export interface MirrorOptions {
   /** In errors; default "mirror". */
@@ -65,7 +65,7 @@ const PORTS = { registry: 24220, peer: 24221, p2p: 24222, admin: 24223 };
 
 export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> {
   const { node, name = "mirror" } = options;
-  const home = await mkdtemp(path.join(os.tmpdir(), "p2pm-mirror-"));
+  const home = await tempFolder("mirror");
   const dataDir = options.dataDir ?? path.join(home, "data");
   await mkdir(dataDir, { recursive: true });
   const ports = node === undefined ? await freePorts() : PORTS;

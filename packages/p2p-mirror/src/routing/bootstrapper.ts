@@ -1,0 +1,134 @@
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import type { Multiaddr } from "@multiformats/multiaddr";
+import { linkSignal, type Logger } from "@p2p-mirror/shared";
+import { tcpMultiaddr, type HostPort } from "./addresses.ts";
+
+export interface BootstrapperOptions {
+  /** `host:port`; a DNS name stands for all its addresses, asked again each time. */
+  readonly bootstrap: readonly HostPort[];
+  /** First wait while nobody is connected; doubles up to `maxRetryMs`. Default 50 ms. */
+  readonly minRetryMs?: number;
+  /** Default 10 s. */
+  readonly maxRetryMs?: number;
+  /** Once connected: how often new addresses are looked for, and a cluster that came apart is joined again. Default 2 min. */
+  readonly againMs?: number;
+}
+
+export interface BootstrapperDeps {
+  /** Nodes of the last run and of this one, with their peer IDs. */
+  remembered(): readonly Multiaddr[];
+  /** True when the address is this node's own, or connected already. */
+  isKnown(address: Multiaddr): boolean;
+  isConnected(): boolean;
+  dial(address: Multiaddr, signal: AbortSignal): Promise<void>;
+  readonly logger: Logger;
+}
+
+const DIAL_TIMEOUT_MS = 2_000;
+const PARALLEL_DIALS = 8;
+/** Of a DNS name with a thousand addresses a random few are enough: kad-dht finds the others. */
+const MAX_DIALS = 24;
+const MAX_DIALS_WHEN_CONNECTED = 3;
+
+function shuffle<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, order: Math.random() }))
+    .toSorted((a, b) => a.order - b.order)
+    .map(({ item }) => item);
+}
+
+/** IPv4 and IPv6 addresses of a name, by the system's resolver (so /etc/hosts counts). */
+async function resolve({ host, port }: HostPort): Promise<Multiaddr[]> {
+  if (isIP(host) !== 0) return [tcpMultiaddr({ host, port })];
+  const addresses = await lookup(host, { all: true });
+  return addresses.map(({ address }) => tcpMultiaddr({ host: address, port }));
+}
+
+/** Connects this node to some of the cluster, for as long as it runs. Being alone is no error: it goes on asking. */
+export class Bootstrapper {
+  readonly #options: Required<BootstrapperOptions>;
+  readonly #deps: BootstrapperDeps;
+  readonly #closing = new AbortController();
+  #wake: (() => void) | undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: BootstrapperOptions, deps: BootstrapperDeps) {
+    this.#options = { minRetryMs: 50, maxRetryMs: 10_000, againMs: 120_000, ...options };
+    this.#deps = deps;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** Everybody is gone: do not wait for the next round. */
+  lost(): void {
+    this.#wake?.();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#wake?.();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    let retryMs = this.#options.minRetryMs;
+    while (!this.#closing.signal.aborted) {
+      await this.#round();
+      const connected = this.#deps.isConnected();
+      const waitMs = connected ? this.#options.againMs : retryMs;
+      retryMs = connected ? this.#options.minRetryMs : Math.min(retryMs * 2, this.#options.maxRetryMs);
+      // Spread by a fifth, so that nodes that started together do not ask together for ever.
+      await this.#sleep(waitMs * (0.8 + 0.4 * Math.random()));
+    }
+  }
+
+  async #round(): Promise<void> {
+    const resolved = await Promise.all(
+      this.#options.bootstrap.map((address) =>
+        resolve(address).catch((error: unknown) => {
+          this.#deps.logger.debug({ err: error, host: address.host }, "a bootstrap name does not resolve");
+          return [];
+        }),
+      ),
+    );
+    const limit = this.#deps.isConnected() ? MAX_DIALS_WHEN_CONNECTED : MAX_DIALS;
+    const candidates = [...shuffle(resolved.flat()), ...shuffle(this.#deps.remembered())]
+      .filter((address) => !this.#deps.isKnown(address))
+      .slice(0, limit);
+    const worker = async (): Promise<void> => {
+      for (let next = candidates.shift(); next !== undefined; next = candidates.shift()) {
+        if (!this.#closing.signal.aborted) await this.#dial(next);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(PARALLEL_DIALS, candidates.length) }, worker));
+  }
+
+  async #dial(address: Multiaddr): Promise<void> {
+    const deadline = linkSignal([this.#closing.signal], DIAL_TIMEOUT_MS);
+    try {
+      await this.#deps.dial(address, deadline.signal);
+    } catch (error) {
+      this.#deps.logger.debug(
+        { err: error, address: address.toString() },
+        "a bootstrap address does not answer",
+      );
+    } finally {
+      deadline.release();
+    }
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    await new Promise<void>((resolveSleep) => {
+      const timer = setTimeout(resolveSleep, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolveSleep();
+      };
+    });
+    this.#wake = undefined;
+  }
+}

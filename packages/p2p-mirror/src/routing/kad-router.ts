@@ -1,0 +1,381 @@
+import { join } from "node:path";
+import type { Connection, Peer as StoredPeer, PeerId } from "@libp2p/interface";
+import type { Multiaddr } from "@multiformats/multiaddr";
+import type { Logger, Service } from "@p2p-mirror/shared";
+import type { ClusterSecrets } from "../trust/cluster-secret.ts";
+import type { Identity } from "../trust/identity.ts";
+import {
+  advertiseAddress,
+  libp2pAddressOf,
+  parseHostPort,
+  tcpMultiaddr,
+  type HostPort,
+} from "./addresses.ts";
+import { Acquaintance } from "./acquaintance.ts";
+import { Announcer } from "./announcer.ts";
+import { Bootstrapper } from "./bootstrapper.ts";
+import { keyHashOf, type KeyHash } from "./key.ts";
+import { decodePeers } from "./peer-list.ts";
+import {
+  ask,
+  createRecordsHandler,
+  MAX_STREAMS_PER_PEER,
+  RECORDS_PROTOCOL,
+  type Message,
+} from "./records-protocol.ts";
+import { MAX_FOUND, RecordsService } from "./records-service.ts";
+import { createMeshNode, removeFromTable, type MeshNode } from "./libp2p-node.ts";
+import { Lookup } from "./lookup.ts";
+import { Members, type Member } from "./members.ts";
+import type { RoutingMetrics } from "./metrics.ts";
+import { isListening } from "./probe.ts";
+import { ProviderDatastore } from "./provider-datastore.ts";
+import { ProviderStore } from "./provider-store.ts";
+import { PEERS_FILE, readRememberedPeers, writeRememberedPeers } from "./remembered-peers.ts";
+import type { Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
+
+export interface RouterOptions {
+  /** Where libp2p listens; port 0: any free one. */
+  readonly listen: HostPort;
+  /** What other nodes are told; default: found (see `advertiseAddress`). */
+  readonly advertiseAddress?: string | undefined;
+  /** Port of this node's peer data plane, at the same address. */
+  readonly peerPort: number;
+  /** `host:port` of other nodes' libp2p listeners; names stand for all their addresses. */
+  readonly bootstrap: readonly string[];
+  /** `peers.json` is kept here. */
+  readonly dataDir: string;
+  /** How long records count without being said again. Default 20 min. */
+  readonly recordValidityMs?: number;
+  /** How many nodes keep each record. Default 8. */
+  readonly replication?: number;
+}
+
+export interface RouterDeps {
+  readonly identity: Identity;
+  readonly secrets: ClusterSecrets;
+  readonly logger: Logger;
+  readonly metrics: RoutingMetrics;
+  /** Milliseconds, monotonic; for tests of expiry. Default performance.now. */
+  readonly now?: () => number;
+}
+
+/** The router of a node, with the address its libp2p listens on once started (tests bootstrap from it). */
+export interface KadRouter extends Router, Service {
+  readonly libp2pAddress: HostPort;
+}
+
+const DEFAULT_VALIDITY_MS = 20 * 60_000;
+const DEFAULT_REPLICATION = 8;
+const REMEMBER_INTERVAL_MS = 60_000;
+
+/** Kademlia over libp2p, among the nodes that share a cluster secret. A node alone works, and goes on looking for others. */
+export async function createRouter(options: RouterOptions, deps: RouterDeps): Promise<KadRouter> {
+  const bootstrap = options.bootstrap.map((text) => parseHostPort(text, "bootstrap"));
+  const host = advertiseAddress(options.listen.host, options.advertiseAddress);
+  const validityMs = options.recordValidityMs ?? DEFAULT_VALIDITY_MS;
+  const store = new ProviderStore({ validityMs }, deps.now ?? (() => performance.now()));
+  const members = new Members();
+  const own = new Set<KeyHash>();
+  const datastore = new ProviderDatastore({
+    store,
+    own,
+    self: deps.identity.id,
+    isKnown: (id) => members.peer(id) !== undefined,
+  });
+  const node = await createMeshNode(
+    { listen: options.listen, advertiseHost: host, peerPort: options.peerPort },
+    { identity: deps.identity, secrets: deps.secrets, providers: datastore },
+  );
+  return new LibP2pRouter(
+    { ...options, replication: options.replication ?? DEFAULT_REPLICATION, validityMs, host },
+    bootstrap,
+    {
+      ...deps,
+      store,
+      own,
+      members,
+      node,
+    },
+  );
+}
+
+type ResolvedOptions = RouterOptions & {
+  readonly replication: number;
+  readonly validityMs: number;
+  readonly host: string;
+};
+type ResolvedDeps = RouterDeps & {
+  readonly store: ProviderStore;
+  readonly own: Set<KeyHash>;
+  readonly members: Members;
+  readonly node: MeshNode;
+};
+
+class LibP2pRouter implements KadRouter {
+  readonly name = "router";
+  readonly self: Peer;
+  readonly #options: ResolvedOptions;
+  readonly #deps: ResolvedDeps;
+  readonly #node: MeshNode;
+  readonly #members: Members;
+  readonly #announcer: Announcer;
+  readonly #bootstrapper: Bootstrapper;
+  readonly #acquaintance: Acquaintance;
+  readonly #lookup: Lookup;
+  readonly #records: RecordsService;
+  readonly #closing = new AbortController();
+  readonly #checks = new Map<string, Promise<void>>();
+  #remembered: readonly Multiaddr[] = [];
+  #timers: NodeJS.Timeout[] = [];
+
+  constructor(options: ResolvedOptions, bootstrap: readonly HostPort[], deps: ResolvedDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#node = deps.node;
+    this.#members = deps.members;
+    this.self = { id: deps.identity.id, host: options.host, port: options.peerPort };
+    this.#announcer = new Announcer(
+      { replication: options.replication, validityMs: options.validityMs },
+      {
+        members: deps.members,
+        send: async (member, message, signal) => this.#send(member, message, signal),
+        check: async (member) => this.#check(member),
+        logger: deps.logger,
+        metrics: deps.metrics,
+      },
+    );
+    this.#bootstrapper = new Bootstrapper(
+      { bootstrap },
+      {
+        remembered: () => this.#remembered,
+        isKnown: (address) => this.#isKnown(address),
+        isConnected: () => deps.node.getConnections().length > 0,
+        dial: async (address, signal) => {
+          await deps.node.dial(address, { signal });
+        },
+        logger: deps.logger,
+      },
+    );
+    this.#acquaintance = new Acquaintance({
+      self: this.self.id,
+      members: deps.members,
+      send: async (member, message, signal) => this.#send(member, message, signal),
+      connect: async (peerId, address, signal) => {
+        await deps.node.dial(tcpMultiaddr(address).encapsulate(`/p2p/${peerId.toString()}`), { signal });
+      },
+      check: async (member) => this.#check(member),
+      onHeard: () => this.#announcer.membersChanged(),
+      logger: deps.logger,
+    });
+    this.#lookup = new Lookup({
+      self: this.self.id,
+      store: deps.store,
+      members: deps.members,
+      replication: options.replication,
+      knowsAll: () => this.#acquaintance.complete,
+      ask: async (member, key, signal) => this.#findAt(member, key, signal),
+      check: (member) => void this.#check(member),
+      findProviders: (cid, signal) => deps.node.services.dht.findProviders(cid, { signal }),
+      metrics: deps.metrics,
+    });
+    this.#records = new RecordsService({
+      self: this.self,
+      store: deps.store,
+      own: deps.own,
+      members: deps.members,
+      identify: async (connection) => this.#identify(connection),
+      metrics: deps.metrics,
+    });
+  }
+
+  get libp2pAddress(): HostPort {
+    const address = libp2pAddressOf(this.#node.getMultiaddrs());
+    if (address === undefined) throw new Error("the router is not started");
+    return address;
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    const node = this.#node;
+    this.#remembered = await readRememberedPeers(this.#peersFile());
+    node.addEventListener("peer:update", (event) => this.#onAddresses(event.detail.peer));
+    await node.handle(
+      RECORDS_PROTOCOL,
+      createRecordsHandler({
+        answer: async (message, connection) => this.#records.answer(message, connection),
+        onError: (error, sender) => {
+          this.#deps.metrics.rejectedMessages.inc();
+          this.#deps.logger.debug({ err: error, peer: sender }, "a message was cut off");
+        },
+      }),
+      { maxInboundStreams: MAX_STREAMS_PER_PEER, maxOutboundStreams: 2 * MAX_STREAMS_PER_PEER },
+    );
+    await node.register(RECORDS_PROTOCOL, {
+      onConnect: async (peer) => this.#onConnect(peer),
+      onDisconnect: (peer) => this.#onDisconnect(peer),
+    });
+    signal.throwIfAborted();
+    await node.start();
+    // libp2p does it by itself, but a second later; until then kad-dht would fail lookups of what we have ourselves.
+    await node.peerStore.patch(node.peerId, { multiaddrs: node.getMultiaddrs() });
+    this.#announcer.start();
+    this.#acquaintance.start();
+    this.#bootstrapper.start();
+    this.#timers = [
+      setInterval(() => this.#sweep(), this.#options.validityMs / 4),
+      setInterval(() => void this.#remember(), REMEMBER_INTERVAL_MS),
+    ];
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#closing.abort();
+    await this.#bootstrapper.close();
+    await this.#acquaintance.close();
+    await this.#announcer.close();
+    await this.#remember();
+    await this.#node.stop();
+    await Promise.all(this.#checks.values());
+  }
+
+  async advertise(keys: readonly RoutingKey[], options?: RoutingOptions): Promise<void> {
+    const hashes = keys.map(keyHashOf);
+    for (const hash of hashes) this.#deps.own.add(hash);
+    await this.#announcer.announce(hashes, options?.signal);
+    this.#deps.metrics.recordsAdvertised.set(this.#announcer.size);
+  }
+
+  async withdraw(keys: readonly RoutingKey[], options?: RoutingOptions): Promise<void> {
+    const hashes = keys.map(keyHashOf);
+    for (const hash of hashes) this.#deps.own.delete(hash);
+    await this.#announcer.withdraw(hashes, options?.signal);
+    this.#deps.metrics.recordsAdvertised.set(this.#announcer.size);
+  }
+
+  find(key: RoutingKey, options?: RoutingOptions): AsyncIterable<Peer> {
+    return this.#lookup.find(keyHashOf(key), [options?.signal, this.#closing.signal]);
+  }
+
+  forget(key: RoutingKey, peer: Peer): void {
+    this.#lookup.forget(keyHashOf(key), peer.id);
+  }
+
+  peers(): Peer[] {
+    return [...this.#members]
+      .filter((member) => member.connected)
+      .map((member) => this.#members.peer(member.id))
+      .filter((peer) => peer !== undefined);
+  }
+
+  #peersFile(): string {
+    return join(this.#options.dataDir, PEERS_FILE);
+  }
+
+  #onAddresses(peer: StoredPeer): void {
+    if (peer.id.equals(this.#node.peerId)) return;
+    this.#members.learn(
+      peer.id.toString(),
+      peer.addresses.map(({ multiaddr }) => multiaddr),
+    );
+  }
+
+  async #identify(connection: Connection): Promise<void> {
+    const id = connection.remotePeer.toString();
+    if (this.#members.peer(id) !== undefined) return;
+    const { listenAddrs } = await this.#node.services.identify.identify(connection);
+    this.#members.learn(id, listenAddrs);
+  }
+
+  async #onConnect(peer: PeerId): Promise<void> {
+    const { id } = this.#members.connected(peer);
+    this.#deps.metrics.peers.set(this.#connectedCount());
+    this.#announcer.memberCame(id);
+    this.#onAddresses(await this.#node.peerStore.get(peer));
+    this.#acquaintance.memberCame();
+  }
+
+  #onDisconnect(peer: PeerId): void {
+    const member = this.#members.disconnected(peer.toString());
+    this.#deps.metrics.peers.set(this.#connectedCount());
+    if (member === undefined || this.#closing.signal.aborted) return;
+    if (this.#connectedCount() === 0) this.#bootstrapper.lost();
+    void this.#check(member);
+  }
+
+  async #send(member: Member, message: Message, signal: AbortSignal): Promise<Uint8Array> {
+    const address = this.#members.libp2pAddress(member.id);
+    if (!member.connected && address !== undefined) {
+      await this.#node.dial(tcpMultiaddr(address).encapsulate(`/p2p/${member.id}`), { signal });
+    }
+    return ask(this.#node, member.peerId, message, signal);
+  }
+
+  async #findAt(member: Member, key: KeyHash, signal: AbortSignal): Promise<Peer[]> {
+    const answer = await this.#send(member, { operation: "find", keys: [key] }, signal);
+    return decodePeers(answer, MAX_FOUND).map(({ peerId, host, port }) => {
+      const id = peerId.toString();
+      return this.#members.peer(id) ?? { id, host, port };
+    });
+  }
+
+  /** Takes a member out when nothing listens at its address any more: its records, and ours that it had, move on. */
+  async #check(member: Member): Promise<void> {
+    const running = this.#checks.get(member.id) ?? this.#checkOnce(member);
+    this.#checks.set(member.id, running);
+    try {
+      await running;
+    } finally {
+      this.#checks.delete(member.id);
+    }
+  }
+
+  async #checkOnce(member: Member): Promise<void> {
+    const address = this.#members.libp2pAddress(member.id);
+    const alive = address !== undefined && (await isListening(address, this.#closing.signal));
+    if (alive || this.#closing.signal.aborted) return;
+    if (this.#node.getConnections(member.peerId).length > 0 && member.connected) return;
+    this.#members.remove(member.id);
+    const records = this.#deps.store.removePeer(member.id);
+    this.#deps.logger.debug({ peer: member.id, records }, "a node is gone");
+    this.#announcer.membersChanged();
+    await removeFromTable(this.#node, member.peerId);
+    await this.#node.peerStore.delete(member.peerId);
+  }
+
+  #connectedCount(): number {
+    let count = 0;
+    for (const member of this.#members) if (member.connected) count += 1;
+    return count;
+  }
+
+  /** This node itself, or a node that is connected already (possibly from its side, so its address tells nothing). */
+  #isKnown(address: Multiaddr): boolean {
+    const components = address.getComponents();
+    const id = components.find((component) => component.name === "p2p")?.value;
+    if (id !== undefined) return id === this.self.id || this.#members.get(id)?.connected === true;
+    const target = libp2pAddressOf([address]);
+    if (target === undefined) return false;
+    const same = (other: HostPort | undefined): boolean =>
+      other?.host === target.host && other.port === target.port;
+    if (same(this.libp2pAddress)) return true;
+    return [...this.#members].some(
+      (member) => member.connected && same(this.#members.libp2pAddress(member.id)),
+    );
+  }
+
+  #sweep(): void {
+    this.#deps.store.sweep();
+    this.#deps.metrics.recordsHeld.set(this.#deps.store.size);
+  }
+
+  async #remember(): Promise<void> {
+    const addresses = [...this.#members].flatMap((member) => {
+      const address = this.#members.libp2pAddress(member.id);
+      return address === undefined ? [] : [tcpMultiaddr(address).encapsulate(`/p2p/${member.id}`)];
+    });
+    if (addresses.length > 0) this.#remembered = addresses;
+    await writeRememberedPeers(this.#peersFile(), addresses).catch((error: unknown) => {
+      this.#deps.logger.warn({ err: error }, "the peers could not be remembered");
+    });
+  }
+}

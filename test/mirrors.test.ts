@@ -1,0 +1,102 @@
+/** Mirrors as processes, without containerd: nodes serve each other, and go on when upstream is gone. */
+import t, { type Test } from "tap";
+import { makeImage, makeMultiArch, pushImage } from "./rig/images.ts";
+import { startMirror, type Mirror, type MirrorOptions } from "./rig/mirror.ts";
+import { startOciRegistry, type OciRegistry } from "./rig/oci-registry.ts";
+import { pullImage } from "./rig/pull.ts";
+import { until } from "./rig/until.ts";
+
+const REGISTRY = "registry.example.test";
+const REPOSITORY = "team/app";
+const MIB = 1024 * 1024;
+
+async function upstream(t: Test): Promise<OciRegistry> {
+  const registry = await startOciRegistry();
+  t.teardown(() => registry.close());
+  return registry;
+}
+
+async function mirrors(
+  t: Test,
+  count: number,
+  registry: OciRegistry,
+  options: MirrorOptions = {},
+): Promise<Mirror[]> {
+  const all: Mirror[] = [];
+  for (let n = 0; n < count; n += 1) {
+    const mirror = await startMirror({
+      name: `mirror-${n + 1}`,
+      upstreams: { [REGISTRY]: registry.url },
+      bootstrap: all.slice(0, 1).map((first) => first.p2pAddress),
+      ...options,
+    });
+    t.teardown(() => mirror.close());
+    all.push(mirror);
+  }
+  await until("all mirrors know each other", async () => {
+    const seen = await Promise.all(all.map(async (one) => (await status(one)).peers.length));
+    return seen.every((peers) => peers === count - 1);
+  });
+  return all;
+}
+
+async function status(mirror: Mirror): Promise<{ peers: unknown[] }> {
+  const response = await fetch(`${mirror.adminUrl}/status`);
+  return (await response.json()) as { peers: unknown[] };
+}
+
+const from = async (mirror: Mirror, source: string): Promise<number> =>
+  (await mirror.metrics()).sum("p2p_mirror_received_bytes_total", { source });
+
+await t.test(
+  "what one node holds the others get from it, and when upstream is gone, by tag, too",
+  async (t) => {
+    const registry = await upstream(t);
+    const image = makeMultiArch({ seed: "first", layers: [3 * MIB, 100_000], compression: "gzip" });
+    await pushImage(image, { registry: registry.url, repository: REPOSITORY, tags: ["v1"] });
+    const [first, second, third] = await mirrors(t, 3, registry);
+    if (first === undefined || second === undefined || third === undefined) throw new TypeError("three");
+    const ref = { registry: REGISTRY, repository: REPOSITORY, reference: "v1" };
+
+    const { bytes, digest } = await pullImage(image, { ...ref, url: first.url });
+    t.equal(digest, image.descriptor.digest);
+    t.equal(await from(first, "upstream"), bytes, "the first node fetched every byte from upstream");
+
+    await until("the second node sees the first's records", async () => {
+      const scrape = await second.metrics();
+      return scrape.sum("p2p_mirror_dht_records_held") > 0;
+    });
+    await pullImage(image, { ...ref, url: second.url });
+    t.equal(await from(second, "upstream"), 0, "the second asked upstream for no byte of content");
+    t.equal(await from(second, "peer"), bytes);
+
+    await registry.kill();
+    await pullImage(image, { ...ref, url: third.url });
+    t.equal(await from(third, "peer"), bytes, "the third pulled by tag with upstream gone");
+    t.equal((await third.metrics()).sum("p2p_mirror_stale_tag_answers_total"), 1, "and the answer is marked");
+    await pullImage(image, { ...ref, reference: image.descriptor.digest, url: third.url });
+
+    await third.stop();
+    await third.start();
+    await pullImage(image, { ...ref, url: third.url });
+    t.equal(await from(third, "peer"), 0, "after a restart it serves what it kept");
+  },
+);
+
+await t.test("a repository that upstream does not give to anybody is declined", async (t) => {
+  const registry = await startOciRegistry({ auth: { kind: "basic", users: { somebody: "secret" } } });
+  t.teardown(() => registry.close());
+  const image = makeImage({ seed: "private" });
+  const authorization = `Basic ${Buffer.from("somebody:secret").toString("base64")}`;
+  await pushImage(image, {
+    registry: registry.url,
+    repository: REPOSITORY,
+    tags: ["v1"],
+    headers: { authorization },
+  });
+  const [mirror] = await mirrors(t, 1, registry);
+  const url = `${mirror?.url}/v2/${REPOSITORY}/manifests/v1?ns=${REGISTRY}`;
+  const response = await fetch(url);
+  t.equal(response.status, 404);
+  t.equal(response.headers.get("www-authenticate"), null, "without a challenge: containerd goes to upstream");
+});

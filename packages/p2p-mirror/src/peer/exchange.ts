@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { performance } from "node:perf_hooks";
 import { SourceError } from "@p2p-mirror/shared";
-import type { Dispatcher } from "undici";
+import { errors, type Dispatcher } from "undici";
 import { BusyError } from "../transfer/peer-client.ts";
 import { codeOf, isTlsFailure } from "./dial.ts";
 import { PeerBody, type BodyEnd } from "./peer-body.ts";
@@ -41,6 +41,11 @@ export interface Answer {
   readonly body: PeerBody;
 }
 
+const NO_HTTP: ReadonlySet<string> = new Set([
+  "UND_ERR_HEADERS_OVERFLOW",
+  "UND_ERR_RES_CONTENT_LENGTH_MISMATCH" /* a Content-Length that is no number */,
+]);
+
 const LENGTH = /^\d{1,15}$/;
 
 /** The connection was closed or reset before it said anything: on a kept one, most likely the peer's idle limit. */
@@ -60,8 +65,7 @@ function headFailure(peer: string, error: Error): Error {
   if (isTlsFailure(error)) {
     return new SourceError("UNREACHABLE", peer, { message: "the TLS connection failed", cause });
   }
-  const code = codeOf(error);
-  if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW") {
+  if (error instanceof errors.HTTPParserError || NO_HTTP.has(codeOf(error))) {
     return new SourceError("STATUS", peer, { message: "what came is no HTTP answer", cause });
   }
   return new ClosedEarlyError(peer, cause);

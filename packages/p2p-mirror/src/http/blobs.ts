@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { finished, pipeline } from "node:stream/promises";
 import {
   formatContentRange,
   MEDIA_TYPES,
@@ -130,25 +130,29 @@ async function sendBody(
       request.takeOver();
       response.writeHead(head.status, head.headers);
     },
-    onComplete: () => exchange.delivered(),
+    onComplete: () => {
+      exchange.delivered();
+      if (range.end === blob.size) served(request, deps, blob);
+    },
   });
+  exchange.body = sink;
+  // A source that has given everything may be slow to end, or never do: it is not kept open for that.
+  void exchange.over.then(() => source.destroy());
   try {
-    await pipeline(source, sink, { signal: exchange.signal });
+    await pump(source, sink, exchange.signal);
   } catch (error) {
-    exchange.bytes = sink.sent;
     // containerd closes as soon as it has the last byte: that is a success, whatever the pipeline calls it.
-    if (!sink.complete) {
-      endShort(request, deps, error);
-      return;
-    }
+    if (!sink.complete) endShort(request, deps, error);
   }
-  exchange.bytes = sink.sent;
-  if (range.end < blob.size) return;
-  deps.cutMemory.forget(request.digest);
-  const { digest, repository } = request;
+}
+
+/** The client has the end of the blob, and so all of it, here or with what an earlier request gave. */
+function served({ exchange, repository, digest }: BlobRequest, deps: BlobDeps, blob: BlobContent): void {
+  deps.cutMemory.forget(digest);
   deps.logger.info(
     {
-      ...repositoryOnly(repository),
+      registry: repository.registry,
+      repository: repository.repository,
       digest,
       size: blob.size,
       source: blob.source,
@@ -158,7 +162,15 @@ async function sendBody(
   );
 }
 
-const repositoryOnly = ({ registry, repository }: Repository): Repository => ({ registry, repository });
+/**
+ * A pipeline that is over as soon as its sink is. `pipeline` itself also waits for the source to close, and a generator
+ * that hangs in an `await` never does: the client would wait with it.
+ */
+async function pump(source: Readable, sink: BodySink, signal: AbortSignal): Promise<void> {
+  const over = finished(sink);
+  pipeline(source, sink, { signal }).catch(() => undefined);
+  await over;
+}
 
 /** A body that comes after the request is over is destroyed, so that no source is left open. */
 async function openBody(blob: BlobContent, range: ByteRange, signal: AbortSignal): Promise<Readable> {

@@ -34,8 +34,8 @@ export class Exchange implements Pending {
   readonly over: Promise<void>;
   path: DistributionPath | undefined;
   source: SourceKind | undefined;
-  /** Body bytes of content handed to the client. */
-  bytes = 0;
+  /** Counts the content's bytes that were handed to the client. */
+  body: { readonly sent: number } | undefined;
 
   readonly #metrics: HttpMetrics;
   readonly #logger: Logger;
@@ -84,6 +84,11 @@ export class Exchange implements Pending {
 
   get clientGone(): boolean {
     return this.signal.reason instanceof ClientGone;
+  }
+
+  /** Bytes of content handed to the client so far. */
+  get bytes(): number {
+    return this.body?.sent ?? 0;
   }
 
   abort(reason: Error): void {

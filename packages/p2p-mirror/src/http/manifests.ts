@@ -41,7 +41,7 @@ export async function answerManifest(
   if (exchange.request.method === "HEAD") {
     return { status: 200, headers: headHeaders(manifest.descriptor), body: null };
   }
-  exchange.bytes = manifest.bytes.byteLength;
+  exchange.body = { sent: manifest.bytes.byteLength };
   return {
     status: 200,
     headers: { "content-type": manifest.descriptor.mediaType, ...digestHeaders(digest) },

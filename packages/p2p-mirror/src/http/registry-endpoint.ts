@@ -8,7 +8,12 @@ import { Draining, Exchange } from "./exchange.ts";
 import { addressOf, urlOf, type ListenAddress } from "./listen.ts";
 import { OciError } from "./oci-errors.ts";
 import { refuseWhatIsNoPull, RegistryHandler, type RegistryHandlerDeps } from "./registry-handler.ts";
-import { answerClientError, createRegistryServer } from "./registry-server.ts";
+import {
+  answerClientError,
+  createRegistryServer,
+  RECEIVE_LIMITS,
+  type ReceiveLimits,
+} from "./registry-server.ts";
 
 export interface RegistryEndpointOptions {
   readonly listen: ListenAddress;
@@ -23,6 +28,8 @@ export interface RegistryEndpointOptions {
   readonly stallMs?: number;
   /** Milliseconds for which resumes of a cut digest are declined. Default 30 s. */
   readonly cutMemoryMs?: number;
+  /** Default: 10 s for the headers, 20 s for a whole request. */
+  readonly receive?: ReceiveLimits;
 }
 
 export type RegistryEndpointDeps = RegistryHandlerDeps;
@@ -58,6 +65,7 @@ export class RegistryEndpoint implements Service {
       firstByteMs: 60_000,
       stallMs: 60_000,
       cutMemoryMs: 30_000,
+      receive: RECEIVE_LIMITS,
       ...options,
     };
     this.#deps = deps;
@@ -106,7 +114,7 @@ export class RegistryEndpoint implements Service {
   #createApp(): FastifyInstance {
     const app = fastify({
       serverFactory: (handler) => {
-        const server = createRegistryServer(handler);
+        const server = createRegistryServer(handler, this.#options.receive);
         this.#connections.watch(server);
         return server;
       },

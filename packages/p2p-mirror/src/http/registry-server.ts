@@ -4,9 +4,6 @@ import { OciError, type OciStatus } from "./oci-errors.ts";
 
 /** Longer than containerd's 30 s, so that it is the client that closes and no request meets a closing connection. */
 const KEEP_ALIVE_MS = 90_000;
-/** To the end of the headers, and of a whole request: both come in one packet from an honest client of this node. */
-const HEADERS_MS = 10_000;
-const REQUEST_MS = 20_000;
 /** Room for a long Bearer token (16 KiB are seen) beside the usual headers. */
 const MAX_HEADER_BYTES = 32 * 1024;
 /** All clients are on this node: containerd opens a handful for each image it pulls. */
@@ -14,14 +11,24 @@ const MAX_CONNECTIONS = 1024;
 /** Fewer wake-ups for a fast reader; one that stops after a chunk has at most so much in vain. */
 const SOCKET_BUFFER = 256 * 1024;
 
+/** How long a client may take to say what it wants; an honest one of this node sends it in one packet. Milliseconds. */
+export interface ReceiveLimits {
+  readonly headersMs: number;
+  readonly requestMs: number;
+  /** How often the two are checked. */
+  readonly checkMs: number;
+}
+
+export const RECEIVE_LIMITS: ReceiveLimits = { headersMs: 10_000, requestMs: 20_000, checkMs: 5_000 };
+
 /** The HTTP/1.1 server below the registry endpoint, with every limit said explicitly. */
-export function createRegistryServer(listener: RequestListener): Server {
+export function createRegistryServer(listener: RequestListener, limits: ReceiveLimits): Server {
   const server = createServer(
     {
       keepAliveTimeout: KEEP_ALIVE_MS,
-      headersTimeout: HEADERS_MS,
-      requestTimeout: REQUEST_MS,
-      connectionsCheckingInterval: 5_000,
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.requestMs,
+      connectionsCheckingInterval: limits.checkMs,
       maxHeaderSize: MAX_HEADER_BYTES,
       highWaterMark: SOCKET_BUFFER,
       noDelay: true,

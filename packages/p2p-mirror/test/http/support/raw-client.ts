@@ -8,6 +8,7 @@ export type Ending = "end" | { readonly error: string };
 export class RawClient {
   readonly socket: Socket;
   #received: Buffer[] = [];
+  #length = 0;
   #ending: Ending | undefined;
   #wake: (() => void)[] = [];
 
@@ -45,6 +46,7 @@ export class RawClient {
   read(): this {
     this.socket.on("data", (chunk: Buffer) => {
       this.#received.push(chunk);
+      this.#length += chunk.byteLength;
       for (const wake of this.#wake.splice(0)) wake();
     });
     return this;
@@ -64,9 +66,25 @@ export class RawClient {
     await new Promise<void>((resolve) => this.#wake.push(resolve));
   }
 
-  /** Until so much of the answer is here. */
+  /** Until so many bytes of head and body are here. */
+  async untilBytes(count: number): Promise<Buffer> {
+    return this.#until(() => this.#length >= count);
+  }
+
+  /** Until a body of so many bytes is here behind its head. */
+  async untilBody(count: number): Promise<Buffer> {
+    await this.untilBytes(count);
+    await this.until((received) => splitAnswer(received).body.byteLength >= count);
+    return splitAnswer(this.received).body;
+  }
+
+  /** Until the answer is as wanted. */
   async until(condition: (received: Buffer) => boolean): Promise<Buffer> {
-    while (!condition(this.received)) {
+    return this.#until(() => condition(this.received));
+  }
+
+  async #until(condition: () => boolean): Promise<Buffer> {
+    while (!condition()) {
       if (this.#ending !== undefined) throw new Error(`ended first: ${JSON.stringify(this.#ending)}`);
       await this.#next();
     }

@@ -1,0 +1,208 @@
+import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import t from "tap";
+import { request } from "undici";
+import { SourceError } from "@p2p-mirror/shared";
+import { startEndpoint, until } from "./support/endpoint.ts";
+import { RawClient, splitAnswer } from "./support/raw-client.ts";
+import { chunked } from "./support/scripted-content.ts";
+
+const lost = (): SourceError => new SourceError("CUT", "peer");
+
+/** A body of `bytes` whose source is lost when it is asked for the chunk at `offset`, or later when `when` resolves. */
+const losingAt =
+  (bytes: Buffer, offset: number, when?: Promise<void>) =>
+  async (range: { start: number; end: number }): Promise<Readable> =>
+    chunked(bytes, range, async (at) => {
+      if (at < offset) return;
+      await when;
+      throw lost();
+    });
+
+await t.test("rule 0.2: a source lost mid-body is FIN short of Content-Length, never RST", async (t) => {
+  const { content, port, metric, log } = await startEndpoint(t);
+  const bytes = randomBytes(300_000);
+  const digest = content.addBlob(bytes, "peer", losingAt(bytes, 128 * 1024));
+  const client = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+  t.equal(await client.ended(), "end");
+  const { head, body } = splitAnswer(client.received);
+  t.match(head, /^HTTP\/1\.1 200 OK/);
+  t.match(head, /content-length: 300000/i);
+  t.ok(body.byteLength > 0 && body.byteLength < 300_000, `${body.byteLength} bytes came`);
+  t.ok(body.equals(bytes.subarray(0, body.byteLength)), "what came is right");
+  t.equal(await metric("p2p_mirror_http_cuts_total", { reason: "source" }), 1);
+  t.equal(log.at(50).length, 0, "no error: a lost source is not a fault of this program");
+});
+
+await t.test(
+  "rule 0.2: FIN also behind megabytes that the client has not read yet, all of which arrive",
+  async (t) => {
+    const { content, port, metric } = await startEndpoint(t);
+    const bytes = randomBytes(64 * 1024 * 1024);
+    let blocked = 0;
+    const { promise: lose, resolve } = Promise.withResolvers<void>();
+    const digest = content.addBlob(bytes, "upstream", async (range) =>
+      chunked(bytes, range, async (at) => {
+        blocked = at;
+        // Far more than any socket buffer: the source only gets here once the client reads.
+        if (at >= 16 * 1024 * 1024) {
+          await lose;
+          throw lost();
+        }
+      }),
+    );
+    const client = (await RawClient.open(port)).get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    await until("the source is held back by the unread client", async () => {
+      const before = blocked;
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      return before > 0 && before === blocked;
+    });
+    t.ok(blocked < 16 * 1024 * 1024, `backpressure: ${blocked} bytes taken from the source`);
+    resolve();
+    client.read();
+    t.equal(await client.ended(), "end");
+    const { body } = splitAnswer(client.received);
+    t.ok(
+      body.byteLength > 15 * 1024 * 1024 && body.byteLength <= 16 * 1024 * 1024,
+      `${body.byteLength} bytes`,
+    );
+    t.ok(body.equals(bytes.subarray(0, body.byteLength)), "what came is right");
+    t.equal(await metric("p2p_mirror_http_cuts_total"), 1);
+  },
+);
+
+await t.test("rule 0.2: FIN although the client reads nothing while the source is lost", async (t) => {
+  const { content, port, metric } = await startEndpoint(t);
+  const bytes = randomBytes(32 * 1024 * 1024);
+  const source = new Readable({ read: () => undefined, highWaterMark: 64 * 1024 * 1024 });
+  const digest = content.addBlob(bytes, "peer", async () => source);
+  const client = (await RawClient.open(port)).get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+  for (let at = 0; at < bytes.byteLength / 2; at += 65_536) source.push(bytes.subarray(at, at + 65_536));
+  await until("bytes wait in the socket", () => source.readableLength < bytes.byteLength / 2);
+  source.destroy(lost());
+  await until("the cut", async () => (await metric("p2p_mirror_http_cuts_total")) === 1);
+  client.read();
+  t.equal(await client.ended(), "end");
+  const { body } = splitAnswer(client.received);
+  t.ok(body.byteLength >= 65_536, `${body.byteLength} bytes came out of the buffers`);
+  t.ok(body.equals(bytes.subarray(0, body.byteLength)), "what came is right");
+});
+
+for (const size of [200_000, 24 * 1024 * 1024]) {
+  await t.test(`rule 0.2: unread input does not turn FIN into RST, body of ${size} bytes`, async (t) => {
+    const { content, port } = await startEndpoint(t);
+    const bytes = randomBytes(size);
+    const { promise: lose, resolve } = Promise.withResolvers<void>();
+    const digest = content.addBlob(bytes, "peer", losingAt(bytes, Math.min(size / 2, 8 * 1024 * 1024), lose));
+    const target = `/v2/a/blobs/${digest}?ns=ghcr.io`;
+    const client = (await RawClient.open(port)).get(target);
+    // More requests than the server can take in while the answer is held back: they lie unread in its kernel.
+    const more = `GET ${target} HTTP/1.1\r\nhost: mirror\r\nx-fill: ${"f".repeat(8000)}\r\n\r\n`;
+    for (let count = 0; count < 20; count++) client.send(more);
+    await until("the body began", () => content.asked.length > 0);
+    resolve();
+    client.read();
+    t.equal(await client.ended(), "end");
+    const { body } = splitAnswer(client.received);
+    t.ok(body.byteLength > 0 && body.byteLength < size, `${body.byteLength} bytes came`);
+    t.ok(body.equals(bytes.subarray(0, body.byteLength)), "no second answer is mixed in");
+    t.equal(content.asked.length, 1, "what was pipelined behind a cut is not served");
+  });
+}
+
+await t.test(
+  "garbage sent during an answer ends it with FIN, and no error page lands in the body",
+  async (t) => {
+    const { content, port } = await startEndpoint(t);
+    const bytes = randomBytes(24 * 1024 * 1024);
+    const digest = content.addBlob(bytes);
+    const client = (await RawClient.open(port)).get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    await until("the body began", () => content.asked.length > 0);
+    client.send(randomBytes(256 * 1024)).read();
+    t.equal(await client.ended(), "end");
+    const { body } = splitAnswer(client.received);
+    t.ok(body.equals(bytes.subarray(0, body.byteLength)), `${body.byteLength} right bytes`);
+  },
+);
+
+await t.test(
+  "rule 0.3: after a cut resumes get 404 for a while, other digests and whole requests do not",
+  async (t) => {
+    const { content, url, port, metric } = await startEndpoint(t, { cutMemoryMs: 400 });
+    const bytes = randomBytes(300_000);
+    const digest = content.addBlob(bytes, "peer", losingAt(bytes, 128 * 1024));
+    const other = content.addBlob(randomBytes(300_000));
+    const cut = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    await cut.ended();
+    const cutAt = performance.now();
+    content.blobs.set(digest, { bytes, source: "peer", open: async (range) => chunked(bytes, range) });
+    const resume = async (of: string): Promise<number> => {
+      const { statusCode, body } = await request(`${url}/v2/a/blobs/${of}?ns=ghcr.io`, {
+        headers: { range: "bytes=65536-" },
+      });
+      await body.dump();
+      return statusCode;
+    };
+    t.equal(await resume(digest), 404);
+    t.equal(content.asked.length, 1, "declined without asking anybody");
+    t.equal(await resume(other), 206);
+    t.equal(await metric("p2p_mirror_http_cut_resumes_declined_total"), 1);
+    await until("the memory fades", async () => (await resume(digest)) === 206);
+    t.ok(performance.now() - cutAt >= 390, "not before its time");
+  },
+);
+
+await t.test("rule 0.3: a whole body that went through ends the memory of the cut", async (t) => {
+  const { content, url, port } = await startEndpoint(t);
+  const bytes = randomBytes(300_000);
+  const digest = content.addBlob(bytes, "peer", losingAt(bytes, 128 * 1024));
+  await (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`).ended();
+  content.blobs.set(digest, { bytes, source: "peer", open: async (range) => chunked(bytes, range) });
+  const statusOf = async (headers: Record<string, string>): Promise<number> => {
+    const { statusCode, body } = await request(`${url}/v2/a/blobs/${digest}?ns=ghcr.io`, { headers });
+    await body.dump({ limit: 1e9 });
+    return statusCode;
+  };
+  t.equal(await statusOf({ range: "bytes=1000-" }), 404);
+  t.equal(await statusOf({}), 200);
+  t.equal(await statusOf({ range: "bytes=1000-" }), 206);
+});
+
+await t.test(
+  "rule 3.3: FIN without any byte would fail the pull, so a source lost before one is a 404",
+  async (t) => {
+    const { content, port, url, metric } = await startEndpoint(t);
+    const bytes = randomBytes(300_000);
+    const atOnce = content.addBlob(bytes, "peer", losingAt(bytes, 0));
+    const failing = content.addBlob(randomBytes(10), "peer", async () => {
+      throw lost();
+    });
+    const client = (await RawClient.open(port)).read();
+    for (const digest of [atOnce, failing]) client.get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    await client.until((received) => received.toString().split("BLOB_UNKNOWN").length === 3);
+    t.equal(client.received.toString().match(/HTTP\/1\.1 404/g)?.length, 2, "both on one connection");
+    t.equal(client.ending, undefined, "which stays open");
+    client.socket.destroy();
+    t.equal(await metric("p2p_mirror_http_cuts_total"), 0);
+    const { statusCode, body } = await request(`${url}/v2/a/blobs/${atOnce}?ns=ghcr.io`, {
+      headers: { range: "bytes=5-" },
+    });
+    await body.dump();
+    t.equal(statusCode, 404);
+    t.equal(await metric("p2p_mirror_http_cut_resumes_declined_total"), 0, "a decline is no cut");
+  },
+);
+
+await t.test("rule 0.4: a body never becomes longer or silently shorter than announced", async (t) => {
+  const { content, port } = await startEndpoint(t);
+  const bytes = randomBytes(150_000);
+  const short = content.addBlob(bytes, "peer", async () => Readable.from([bytes.subarray(0, 100_000)]));
+  const longer = content.addBlob(randomBytes(150_000), "peer", async () =>
+    Readable.from([bytes.subarray(0, 100_000), bytes.subarray(0, 100_000)]),
+  );
+  for (const digest of [short, longer]) {
+    const client = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    t.equal(await client.ended(), "end");
+    t.equal(splitAnswer(client.received).body.byteLength, 100_000, "up to the fault");
+  }
+});

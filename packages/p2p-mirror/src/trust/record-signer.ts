@@ -1,6 +1,14 @@
 import { verify as verifySignature } from "node:crypto";
 import { peerIdFromString } from "@libp2p/peer-id";
-import { isDigest, isTag, parseRepository, type Descriptor, type Repository } from "@p2p-mirror/shared";
+import {
+  isDigest,
+  isTag,
+  parseRepository,
+  systemClock,
+  type Clock,
+  type Descriptor,
+  type Repository,
+} from "@p2p-mirror/shared";
 import type { Claim, RecordSigner } from "../transfer/records.ts";
 import { keyObjectOf, publicKeyOfRaw, signEd25519 } from "./ed25519.ts";
 import type { Identity } from "./identity.ts";
@@ -10,7 +18,8 @@ export const MAX_SKEW_MS = 2 * 60_000;
 
 /** Names of registry, repository and tag at their longest, a descriptor and the signature stay under half of it. */
 const MAX_RECORD_CHARS = 4_096;
-const MAX_MEDIA_TYPE_CHARS = 255;
+/** RFC 6838, 4.2; it becomes a Content-Type header of ours. */
+const MEDIA_TYPE = /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
 
 /** Signatures of the identity key for other purposes (TLS, Noise) can never be taken for one of a record. */
 const signedBytes = (claim: string): Buffer => Buffer.from(`p2p-mirror record, version 1\n${claim}`, "utf8");
@@ -40,7 +49,7 @@ function readDescriptor(value: unknown): Descriptor | undefined {
   const { digest, size, mediaType } = value;
   if (typeof digest !== "string" || !isDigest(digest)) return undefined;
   if (typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) return undefined;
-  if (typeof mediaType !== "string" || mediaType.length > MAX_MEDIA_TYPE_CHARS) return undefined;
+  if (typeof mediaType !== "string" || !MEDIA_TYPE.test(mediaType)) return undefined;
   return { digest, size, mediaType };
 }
 
@@ -70,9 +79,12 @@ function rawKeyOf(peer: string): Uint8Array | undefined {
 
 /**
  * Claims as text: `{"claim": "<JSON>", "peer": "<peer ID>", "signature": "<base64url>"}`. The claim is a string in the
- * JSON, so that what is verified is, byte for byte, what was signed. `now`: milliseconds since the epoch.
+ * JSON, so that what is verified is, byte for byte, what was signed.
  */
-export function createRecordSigner(identity: Identity, now: () => number = Date.now): RecordSigner {
+export function createRecordSigner(
+  identity: Identity,
+  clock: Pick<Clock, "now"> = systemClock,
+): RecordSigner {
   const key = keyObjectOf(identity.privateKey);
   return {
     sign: (claim) => {
@@ -89,7 +101,7 @@ export function createRecordSigner(identity: Identity, now: () => number = Date.
         return undefined;
       }
       const claim = readClaim(signed);
-      if (claim === undefined || claim.time > now() + MAX_SKEW_MS) return undefined;
+      if (claim === undefined || claim.time > clock.now() + MAX_SKEW_MS) return undefined;
       const raw = rawKeyOf(peer);
       if (raw === undefined) return undefined;
       const genuine = verifySignature(

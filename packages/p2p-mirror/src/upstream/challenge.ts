@@ -60,8 +60,12 @@ class ChallengeReader {
     for (;;) {
       const name = this.#take(TOKEN);
       if (name === undefined) return undefined;
+      const end = this.#at;
       this.#take(SPACE);
-      if (this.#text[this.#at] !== "=") return name;
+      if (this.#text[this.#at] !== "=") {
+        this.#at = end;
+        return name;
+      }
       this.#at += 1;
       this.#take(SPACE);
       const value = this.#value();

@@ -26,7 +26,7 @@ export interface Setup {
   readonly repository: Repository;
   readonly prom: Registry;
   /** The value of a metric, all labels given. */
-  metric(name: string, labels: Readonly<Record<string, string>>): Promise<number>;
+  readonly metric: (name: string, labels: Readonly<Record<string, string>>) => Promise<number>;
 }
 
 export interface SetupOptions {

@@ -1,0 +1,218 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import t from "tap";
+import { clientOf, NAME, setup } from "./rig.ts";
+
+const USERS = { robot: "s3cret:with:colons" };
+const AUTH = Buffer.from("robot:s3cret:with:colons").toString("base64");
+const configOf = (entry: object, key = NAME): string => JSON.stringify({ auths: { [key]: entry } });
+
+void t.test("a token for nobody is fetched once, and used for everything of the repository", async (t) => {
+  const { upstream, image, repository, registry } = await setup(t, { registry: { auth: { kind: "token" } } });
+  const { digest } = await upstream.resolve(repository, "v1");
+  await upstream.manifest(repository, digest);
+  const all = await Promise.all(
+    image.layers.map(async (layer) =>
+      buffer((await upstream.blob(repository, layer.digest, undefined)).body),
+    ),
+  );
+  t.same(
+    all.map((bytes) => bytes.length),
+    image.layers.map((layer) => layer.size),
+  );
+  const tokens = registry.requests.filter((request) => request.kind === "token");
+  t.equal(tokens.length, 1);
+  t.match(tokens[0]?.path, "service=oci-registry-of-the-rig&scope=repository%3Ateam%2Fapp%3Apull");
+  t.equal(tokens[0]?.authorization, undefined, "asked for without a login");
+  t.equal(registry.requests.filter((request) => request.status === 401).length, 1, "challenged once");
+});
+
+void t.test("a crowd without a token gets one by one request", async (t) => {
+  const { upstream, image, repository, registry } = await setup(t, { registry: { auth: { kind: "token" } } });
+  const resolved = await Promise.all(Array.from({ length: 30 }, () => upstream.resolve(repository, "v1")));
+  t.ok(resolved.every((descriptor) => descriptor.digest === image.digest));
+  t.equal(registry.requests.filter((request) => request.kind === "token").length, 1);
+});
+
+void t.test("a token is taken for its own repository only", async (t) => {
+  const { upstream, image, repository, registry } = await setup(t, { registry: { auth: { kind: "token" } } });
+  registry.push({ ...image, repository: "team/other" });
+  await upstream.resolve(repository, "v1");
+  await upstream.resolve({ ...repository, repository: "team/other" }, "v1");
+  t.equal(registry.requests.filter((request) => request.kind === "token").length, 2);
+});
+
+void t.test("a token that the registry took back is renewed once", async (t) => {
+  const { upstream, image, repository, registry } = await setup(t, { registry: { auth: { kind: "token" } } });
+  await upstream.resolve(repository, "v1");
+  registry.authenticator.revokeAll();
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  registry.faults.add({ match: { kind: "manifest" }, status: 401 });
+  registry.forget();
+  await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED", status: 401 });
+  t.ok(registry.requests.length <= 3, `no loop: ${registry.requests.length} requests`);
+});
+
+void t.test("a token is renewed by itself when its time is up, without another 401", async (t) => {
+  const { upstream, repository, registry } = await setup(t, {
+    registry: { auth: { kind: "token", expiresIn: 0.05 } },
+  });
+  await upstream.resolve(repository, "v1");
+  const until = Date.now() + 60;
+  while (Date.now() < until) await new Promise((resolve) => setImmediate(resolve));
+  registry.forget();
+  await upstream.resolve(repository, "v1");
+  t.same(
+    registry.requests.map((request) => [request.kind, request.status]),
+    [
+      ["token", 200],
+      ["manifest", 200],
+    ],
+  );
+});
+
+void t.test("a login of the docker config gets the token, and goes to the token server only", async (t) => {
+  const file = join(t.testdir({ "config.json": configOf({ auth: AUTH }) }), "config.json");
+  const { upstream, image, repository, registry } = await setup(t, {
+    registry: { auth: { kind: "token", users: USERS, isPublic: () => false } },
+    upstream: { dockerConfigFile: file },
+  });
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  const withLogin = registry.requests.filter((request) => request.authorization === `Basic ${AUTH}`);
+  t.same(
+    withLogin.map((request) => request.kind),
+    ["token"],
+  );
+});
+
+void t.test("Basic: a login where the registry asks for one, and at once the next time", async (t) => {
+  const file = join(
+    t.testdir({ "config.json": configOf({ username: "robot", password: USERS.robot }) }),
+    "config.json",
+  );
+  const { upstream, image, repository, registry } = await setup(t, {
+    registry: { auth: { kind: "basic", users: USERS } },
+    upstream: { dockerConfigFile: file },
+  });
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  await upstream.manifest(repository, image.digest);
+  t.same(
+    registry.requests.map((request) => request.status),
+    [401, 200, 200],
+  );
+});
+
+void t.test("a wrong login is DENIED after one try", async (t) => {
+  const wrong = Buffer.from("robot:wrong").toString("base64");
+  const file = join(t.testdir({ "config.json": configOf({ auth: wrong }) }), "config.json");
+  for (const auth of [
+    { kind: "basic", users: USERS },
+    { kind: "token", users: USERS },
+  ] as const) {
+    const { upstream, repository, registry } = await setup(t, {
+      registry: { auth },
+      upstream: { dockerConfigFile: file },
+    });
+    await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED", temporary: false }, auth.kind);
+    t.equal(registry.requests.length, 2, `${auth.kind}: no hammering`);
+  }
+});
+
+void t.test("an identity token is exchanged by POST", async (t) => {
+  const file = join(t.testdir({ "config.json": configOf({ identitytoken: "refresh-me" }) }), "config.json");
+  const { upstream, image, repository, registry } = await setup(t, {
+    registry: {
+      auth: { kind: "token", identityTokens: { "refresh-me": "robot" }, isPublic: () => false },
+    },
+    upstream: { dockerConfigFile: file },
+  });
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  const token = registry.requests.find((request) => request.kind === "token");
+  t.same([token?.method, token?.path], ["POST", "/token"], "the secret is in the body, not in a URL");
+});
+
+void t.test("without a login, what is private is DENIED, whoever says so", async (t) => {
+  for (const deniedBy of ["registry", "token"] as const) {
+    const { upstream, repository } = await setup(t, {
+      registry: { auth: { kind: "token", isPublic: () => false, deniedBy } },
+    });
+    await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" }, deniedBy);
+  }
+});
+
+void t.test(
+  "a realm without TLS is not asked for a registry with TLS, nor one with a login in it",
+  async (t) => {
+    const { registry, upstream, repository } = await setup(t, {
+      registry: { auth: { kind: "token", realm: "ftp://token.test/" } },
+    });
+    await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" });
+    t.equal(registry.requests.length, 1);
+    const inside = await setup(t, {
+      registry: { auth: { kind: "token", realm: "http://user:pass@127.0.0.1:1/" } },
+    });
+    await t.rejects(inside.upstream.resolve(inside.repository, "v1"), { code: "DENIED" });
+  },
+);
+
+void t.test("a token server that gives nonsense is an error of the source, not a crash", async (t) => {
+  const { registry, upstream, repository } = await setup(t, { registry: { auth: { kind: "token" } } });
+  const answers = ["", "[]", "null", "{}", '{"token":5}', '{"token":"a\\r\\nx: y"}', "x".repeat(200_000)];
+  for (const body of answers) {
+    registry.faults.set([{ match: { kind: "token" }, status: 200, body }]);
+    await t.rejects(upstream.resolve(repository, "v1"), { code: "STATUS" }, body.slice(0, 30));
+  }
+});
+
+void t.test("a docker config that changes is read again; one that breaks means no login", async (t) => {
+  const dir = t.testdir({ "config.json": "{}" });
+  const file = join(dir, "config.json");
+  const { upstream, image, repository } = await setup(t, {
+    registry: { auth: { kind: "basic", users: USERS } },
+    upstream: { dockerConfigFile: file },
+  });
+  await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" });
+  await writeFile(file, configOf({ auth: AUTH }));
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  await writeFile(file, "{ not json at all");
+  await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" });
+});
+
+void t.test(
+  "headers of the administrator go to the registry, not to where it redirects or gets tokens",
+  async (t) => {
+    const { upstream, image, repository, registry } = await setup(t, {
+      registry: { auth: { kind: "token" }, redirectBlobs: { lifeMs: 60_000 } },
+      config: { headers: { "X-Node-Key": "abc", "X-Several": ["1", "2"] } },
+    });
+    const layer = image.layers[0]?.digest ?? image.digest;
+    await buffer((await upstream.blob(repository, layer, undefined)).body);
+    for (const request of registry.requests) {
+      const wanted = request.kind === "storage" || request.kind === "token" ? undefined : "abc";
+      t.equal(request.headers["x-node-key"], wanted, request.kind);
+    }
+    t.equal(registry.requests[0]?.headers["x-several"], "1, 2");
+  },
+);
+
+void t.test("logins are found by the names docker and Kubernetes write", async (t) => {
+  const { registry, image } = await setup(t, { registry: { auth: { kind: "basic", users: USERS } } });
+  const cases = [
+    ["https://index.docker.io/v1/", "docker.io", true],
+    ["docker.io", "docker.io", true],
+    ["https://registry.test", "registry.test", true],
+    ["registry.test/v2/", "registry.test", true],
+    ["registry.test/team", "registry.test", true],
+    ["registry.test/te", "registry.test", false],
+    ["other.test", "registry.test", false],
+    ["REGISTRY.test", "registry.test", true],
+  ] as const;
+  for (const [key, name, works] of cases) {
+    const file = join(t.testdir({ "config.json": configOf({ auth: AUTH }, key) }), "config.json");
+    const { upstream } = clientOf(t, { [name]: { url: registry.url } }, { dockerConfigFile: file });
+    const resolved = upstream.resolve({ registry: name, repository: "team/app" }, "v1");
+    if (works) t.equal((await resolved).digest, image.digest, key);
+    else await t.rejects(resolved, { code: "DENIED" }, key);
+  }
+});

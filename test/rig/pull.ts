@@ -31,12 +31,14 @@ export async function pullImage(content: Content, options: PullOptions): Promise
   if (digest !== content.descriptor.digest) throw failed(`${options.reference} is ${digest}`);
   let bytes = 0;
   for (const manifest of manifestsOf(content).toReversed()) {
-    bytes += await pullObject(options, "manifests", manifest.descriptor);
+    const size = await pullObject(options, "manifests", manifest.descriptor);
+    bytes += size;
   }
   const blobs = blobsOf(content).map((blob) => blob.descriptor);
   const worker = async (): Promise<void> => {
     for (let next = blobs.shift(); next !== undefined; next = blobs.shift()) {
-      bytes += await pullObject(options, "blobs", next);
+      const size = await pullObject(options, "blobs", next);
+      bytes += size;
     }
   };
   await Promise.all([worker(), worker(), worker()]);

@@ -1,7 +1,7 @@
 import { statfs } from "node:fs/promises";
 import { formatReference } from "@p2p-mirror/shared";
 import type { MirrorConfig } from "./config/mirror-config.ts";
-import type { Router } from "./routing/router.ts";
+import type { Peer, Router } from "./routing/router.ts";
 import type { MirrorStatus } from "./status.ts";
 import type { Cache } from "./store/cache/create-cache.ts";
 import type { Catalog } from "./store/catalog.ts";
@@ -19,7 +19,7 @@ export interface StatusParts {
   readonly catalog: Catalog;
   readonly containerd: { readonly connected: boolean } | undefined;
   readonly router: Router;
-  readonly peerClient: { isBroken(peerId: string): boolean };
+  readonly peerClient: { isBroken(peer: Peer): boolean };
   readonly flights: Flights;
   readonly upstream: { status(): MirrorStatus["upstreams"] };
 }
@@ -42,7 +42,7 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
     peers: router.peers().map((peer) => ({
       id: peer.id,
       address: address(peer),
-      state: parts.peerClient.isBroken(peer.id) ? "broken" : "up",
+      state: parts.peerClient.isBroken(peer) ? "broken" : "up",
     })),
     flights: parts.flights.list().map((flight) => ({
       digest: flight.digest,

@@ -204,7 +204,9 @@ class MirrorDaemon implements Daemon {
           listen: config.p2pListen,
           advertiseAddress: config.advertiseAddress,
           peerPort: peerServer.address.port,
-          bootstrap: config.bootstrap.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`),
+          bootstrap: config.bootstrap.map(
+            ({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`,
+          ),
           dataDir: config.dataDir,
         },
         { identity, secrets, logger, metrics: routingMetrics },
@@ -220,11 +222,20 @@ class MirrorDaemon implements Daemon {
       catalog,
       refuted: (peer) => {
         transferMetrics.refuted.inc();
-        logger.warn({ peer: peer.id, host: peer.host }, "a peer delivered wrong bytes and is not asked for a while");
+        logger.warn(
+          { peer: peer.id, host: peer.host },
+          "a peer delivered wrong bytes and is not asked for a while",
+        );
       },
     });
     const parts = { upstream, router, peerClient, catalog, records, clock: systemClock, logger };
-    const flights = new Flights({ cache: store, finder: sources, clock: systemClock, logger, metrics: transferMetrics });
+    const flights = new Flights({
+      cache: store,
+      finder: sources,
+      clock: systemClock,
+      logger,
+      metrics: transferMetrics,
+    });
     const manifests = new Manifests({ ...parts, stores, cache: store, sources, metrics: transferMetrics });
     const tags = new Tags({ ...parts, metrics: transferMetrics });
     await run(

@@ -37,6 +37,11 @@ export class Breaker {
     this.#onTrip = deps.onTrip;
   }
 
+  /** The peer is left alone now. */
+  get open(): boolean {
+    return this.#openUntil !== undefined && this.#now() < this.#openUntil;
+  }
+
   /** Undefined: leave the peer alone now. */
   admit(): Permit | undefined {
     const probe = this.#openUntil !== undefined;

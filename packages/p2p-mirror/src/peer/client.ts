@@ -69,11 +69,11 @@ const DEFAULTS: Required<PeerClientOptions> = {
 };
 
 /** The peer data plane as a client; one for all peers. */
-export function createPeerClient(options: PeerClientOptions, deps: PeerClientDeps): PeerClient & Service {
+export function createPeerClient(options: PeerClientOptions, deps: PeerClientDeps): HttpsPeerClient {
   return new HttpsPeerClient({ ...DEFAULTS, ...options }, deps);
 }
 
-class HttpsPeerClient implements PeerClient, Service {
+export class HttpsPeerClient implements PeerClient, Service {
   readonly name = "peer-client";
   readonly #options: Required<PeerClientOptions>;
   readonly #metrics: PeerMetrics;
@@ -109,6 +109,11 @@ class HttpsPeerClient implements PeerClient, Service {
 
   async start(): Promise<void> {
     // Connections are opened when they are needed.
+  }
+
+  /** Whether a peer is left alone after failures now. */
+  isBroken(peer: Peer): boolean {
+    return this.#connections.isBroken(peer);
   }
 
   /** Ends all connections; what is still under way fails with `CUT`. */

@@ -77,6 +77,11 @@ export class Connections {
     return connection;
   }
 
+  /** Whether the peer's breaker is open, for the status page. */
+  isBroken(peer: Peer): boolean {
+    return this.#byPeer.peek(keyOf(peer))?.breaker.open === true;
+  }
+
   get size(): number {
     return this.#byPeer.size;
   }

@@ -52,6 +52,8 @@ export interface ContainerdStoreDeps {
 /** containerd's content store, read only. While containerd is away, what was known is served from files if they are seen. */
 export interface ContainerdStore extends ContentStore, Service {
   readonly name: "containerd";
+  /** Whether containerd answers now. */
+  readonly connected: boolean;
   /**
    * Where containerd got the blob from: its labels `containerd.io/distribution.source.<registry>`, which carry the
    * registry of the image's name, never a mirror's. Empty when it does not say, or is away.
@@ -119,6 +121,10 @@ class Store implements ContainerdStore {
         readManifest: (descriptor) => this.#readManifest(descriptor),
       },
     );
+  }
+
+  get connected(): boolean {
+    return this.#connection.client !== undefined;
   }
 
   /** Resolves when containerd is connected, or was found to be away: that is no error. */

@@ -1,6 +1,10 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { EvictionReason } from "./cache/evictor.ts";
 
+const EVICTION_REASONS: readonly EvictionReason[] = ["size", "free_space", "registry_size", "ttl"];
+const INGEST_FAILURES = ["no_room", "disk_full", "io"] as const;
+export type IngestFailure = (typeof INGEST_FAILURES)[number];
+
 export interface StoreMetrics {
   readonly bytes: { set(value: number): void };
   readonly blobs: { set(value: number): void };
@@ -8,7 +12,7 @@ export interface StoreMetrics {
   evicted(reason: EvictionReason, bytes: number): void;
   readonly corrupt: { inc(): void };
   readonly diskFull: { inc(): void };
-  ingestFailed(reason: "no_room" | "disk_full" | "io"): void;
+  ingestFailed(reason: IngestFailure): void;
   readonly indexErrors: { inc(): void };
   readonly scrubbedBytes: { inc(bytes: number): void };
 }
@@ -34,6 +38,12 @@ export function createStoreMetrics(registry: Registry): StoreMetrics {
     labelNames: ["reason"] as const,
     registers,
   });
+  // A series that only appears with its first event hides that event from `rate()`.
+  for (const reason of EVICTION_REASONS) {
+    evictions.inc({ reason }, 0);
+    evictedBytes.inc({ reason }, 0);
+  }
+  for (const reason of INGEST_FAILURES) ingestFailures.inc({ reason }, 0);
   return {
     bytes: new Gauge({ name: "p2p_mirror_cache_bytes", help: "Bytes of the blobs in the cache.", registers }),
     blobs: new Gauge({ name: "p2p_mirror_cache_blobs", help: "Blobs in the cache.", registers }),

@@ -115,14 +115,14 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
     recheck: (digest, signal) => store.verify(digest, { signal }),
     upkeep: () => upkeep.run(),
     async start(signal) {
-      await layout.prepare();
-      const anew = await db.open();
+      const prepared = await layout.prepare();
+      const opened = await db.open({ diskFull: !prepared });
       // Only now: the open database says that no other process is at work here.
-      await layout.emptyIngest();
+      if (opened !== "memory") await layout.emptyIngest();
       index.load();
       outages.load();
       await reconcile({ layout, index, catalog, logger });
-      if (anew) await restoreCatalog({ layout, index, catalog, logger });
+      if (opened !== "kept") await restoreCatalog({ layout, index, catalog, logger });
       signal.throwIfAborted();
       metrics.limitBytes.set(options.size);
       count();

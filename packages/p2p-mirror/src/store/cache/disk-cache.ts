@@ -118,6 +118,7 @@ export class DiskCache implements BlobCache {
         logger.debug({ digest: descriptor.digest, size: descriptor.size }, "no room in the cache");
         return undefined;
       }
+      await layout.prepare();
       const ingest = await CacheIngest.create(descriptor, origin, {
         path: layout.temporaryPath("ingest"),
         reservation,

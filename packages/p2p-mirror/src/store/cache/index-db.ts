@@ -8,6 +8,7 @@ export type Row = Record<string, SQLOutputValue>;
 /** SQLite result codes (sqlite.org/rescode.html), without the extended part. */
 const SQLITE_BUSY = 5;
 const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
 
 const resultCode = (error: unknown): number | undefined =>
@@ -51,19 +52,22 @@ export class IndexDb {
   }
 
   /**
-   * Opens or makes the file. Resolves true when it had to be made anew, so that the caller fills it from the disk.
+   * Opens or makes the file. Resolves `kept` when what was known is known again, `new` when it has to be filled from what
+   * is on disk, `memory` when the disk is full: then it is filled as well, and lost at the end.
    * @throws CacheInUseError
    */
-  async open(): Promise<boolean> {
+  async open(options: { readonly diskFull: boolean }): Promise<"kept" | "new" | "memory"> {
+    if (options.diskFull) return this.#openMemory();
     const existed = await fs.stat(this.#path).then(
       (stats) => stats.size > 0,
       () => false,
     );
     try {
-      this.#db = this.#openFile();
-      return !existed;
+      this.#db = await this.#openFile();
+      return existed ? "kept" : "new";
     } catch (error) {
       if (resultCode(error) === SQLITE_BUSY) throw new CacheInUseError(this.#path, { cause: error });
+      if (resultCode(error) === SQLITE_FULL) return this.#openMemory();
       if (!isBroken(error)) throw error;
       this.#deps.logger.warn(
         { err: error, database: this.#path },
@@ -71,11 +75,26 @@ export class IndexDb {
       );
     }
     await this.#setAside();
-    this.#db = this.#openFile();
-    return true;
+    this.#db = await this.#openFile();
+    return "new";
   }
 
-  #openFile(): DatabaseSync {
+  #openMemory(): "memory" {
+    this.#deps.logger.warn(
+      { database: this.#path },
+      "the disk is too full for the cache index: kept in memory",
+    );
+    this.#db = new DatabaseSync(":memory:");
+    this.#db.exec(SCHEMA);
+    return "memory";
+  }
+
+  async #openFile(): Promise<DatabaseSync> {
+    // A log that is still there says that the last process did not come to its end.
+    const crashed = await fs.stat(`${this.#path}-wal`).then(
+      (stats) => stats.size > 0,
+      () => false,
+    );
     const db = new DatabaseSync(this.#path);
     try {
       // The first write takes the lock for good: until the process ends nobody else gets in.
@@ -87,9 +106,10 @@ export class IndexDb {
       } else if (version !== SCHEMA_VERSION) {
         throw new WrongVersionError(version);
       }
-      // Touches every page the start needs; a file cut short or overwritten shows here.
-      const check = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
+      const check = crashed ? db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"] : "ok";
       if (check !== "ok") throw new BrokenIndexError(String(check));
+      // Every row the start reads: a file cut short or overwritten shows here, where it can still be set aside.
+      for (const table of ["blobs", "links", "tags"]) db.prepare(`SELECT * FROM ${table}`).all();
       return db;
     } catch (error) {
       db.close();

@@ -1,8 +1,16 @@
 import { randomUUID } from "node:crypto";
+import type { Dirent } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
-import { algorithmOf, hexOf, isDigest, type Digest, type DigestAlgorithm } from "@p2p-mirror/shared";
-import { isMissing } from "./disk-errors.ts";
+import {
+  algorithmOf,
+  hexOf,
+  isDigest,
+  MEDIA_TYPES,
+  type Digest,
+  type DigestAlgorithm,
+} from "@p2p-mirror/shared";
+import { isDiskFull, isMissing } from "./disk-errors.ts";
 
 const ALGORITHMS: readonly DigestAlgorithm[] = ["sha256", "sha512"];
 
@@ -15,6 +23,7 @@ export class OciLayout {
   readonly databasePath: string;
   readonly indexPath: string;
   readonly #ingestDir: string;
+  #prepared = false;
   readonly #syncing = new Map<string, { next: Promise<void> | undefined; running: Promise<void> }>();
 
   constructor(dir: string) {
@@ -24,36 +33,45 @@ export class OciLayout {
     this.#ingestDir = path.join(dir, "ingest");
   }
 
-  /** Makes what is missing. The directory is for its owner only: private images are in it. */
-  async prepare(): Promise<void> {
-    await fs.mkdir(this.dir, { recursive: true, mode: 0o700 });
-    for (const algorithm of ALGORITHMS) {
-      await fs.mkdir(path.join(this.dir, "blobs", algorithm), { recursive: true });
-    }
-    await fs.mkdir(this.#ingestDir, { recursive: true });
-    await this.#writeIfMissing("oci-layout", JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-    await this.#writeIfMissing(
-      "index.json",
-      JSON.stringify({
+  /**
+   * Makes what is missing; false when the disk is too full for that, and it may be tried again later. The directory is
+   * for its owner only: private images are in it.
+   */
+  async prepare(): Promise<boolean> {
+    if (this.#prepared) return true;
+    try {
+      await fs.mkdir(this.dir, { recursive: true, mode: 0o700 });
+      for (const algorithm of ALGORITHMS) await fs.mkdir(this.#blobDir(algorithm), { recursive: true });
+      await fs.mkdir(this.#ingestDir, { recursive: true });
+      await this.#writeIfMissing("oci-layout", { imageLayoutVersion: "1.0.0" });
+      await this.#writeIfMissing("index.json", {
         schemaVersion: 2,
-        mediaType: "application/vnd.oci.image.index.v1+json",
+        mediaType: MEDIA_TYPES.ociIndex,
         manifests: [],
-      }),
-    );
+      });
+      this.#prepared = true;
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+    }
+    return this.#prepared;
   }
 
-  async #writeIfMissing(name: string, text: string): Promise<void> {
+  async #writeIfMissing(name: string, json: object): Promise<void> {
     const target = path.join(this.dir, name);
     try {
       if ((await fs.stat(target)).size > 0) return;
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
-    await this.replace(target, text);
+    await this.replace(target, JSON.stringify(json));
+  }
+
+  #blobDir(algorithm: DigestAlgorithm): string {
+    return path.join(this.dir, "blobs", algorithm);
   }
 
   blobPath(digest: Digest): string {
-    return path.join(this.dir, "blobs", algorithmOf(digest), hexOf(digest));
+    return path.join(this.#blobDir(algorithmOf(digest)), hexOf(digest));
   }
 
   /** A name nobody else uses, on the same file system as the blobs. */
@@ -63,7 +81,7 @@ export class OciLayout {
 
   /** Removes what an earlier process left half-done. Only while no other process uses the directory. */
   async emptyIngest(): Promise<void> {
-    for (const name of await fs.readdir(this.#ingestDir)) {
+    for (const { name } of await entriesOf(this.#ingestDir)) {
       await fs.rm(path.join(this.#ingestDir, name), { recursive: true, force: true });
     }
   }
@@ -72,8 +90,7 @@ export class OciLayout {
   async digests(): Promise<Set<Digest>> {
     const found = new Set<Digest>();
     for (const algorithm of ALGORITHMS) {
-      const entries = await fs.readdir(path.join(this.dir, "blobs", algorithm), { withFileTypes: true });
-      for (const entry of entries) {
+      for (const entry of await entriesOf(this.#blobDir(algorithm))) {
         const digest = `${algorithm}:${entry.name}`;
         if (entry.isFile() && isDigest(digest)) found.add(digest);
       }
@@ -136,6 +153,16 @@ export class OciLayout {
     // The one under way may have begun before our rename: wait for it, then for the next.
     state.next ??= state.running.catch(() => undefined).then(() => this.#syncDir(dir));
     return state.next;
+  }
+}
+
+/** What is in a directory; nothing, when a full disk kept it from being made. */
+async function entriesOf(dir: string): Promise<Dirent[]> {
+  try {
+    return await fs.readdir(dir, { withFileTypes: true });
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
   }
 }
 

@@ -27,6 +27,8 @@ export function readRange(header: string | undefined, size: number): RangeReques
     if (last === "" || last === undefined) return { kind: "whole" };
     const suffix = Number(last);
     if (suffix === 0) return { kind: "unsatisfiable" };
+    // The end of nothing: satisfiable, but a Content-Range has no way to say it.
+    if (size === 0) return { kind: "whole" };
     return { kind: "part", range: { start: Math.max(0, size - suffix), end: size } };
   }
   const start = Number(first);

@@ -33,16 +33,22 @@ export async function parseConfigFile(path: string, text: string): Promise<Confi
     const line = counter.linePos(error.pos[0]).line;
     throw new ConfigError(
       `${path}:${line}`,
-      lineAt(text, line),
+      keyAt(text, line),
       `write valid YAML (${firstLine(error.message)})`,
       {
         cause: error,
       },
     );
   }
-  const values: unknown = document.toJS({ maxAliasCount: 100 });
+  let values: unknown;
+  try {
+    values = document.toJS({ maxAliasCount: 100 });
+  } catch (cause) {
+    // Aliases that name nothing, or that unfold without end.
+    throw new ConfigError(path, "*alias", "write it without aliases", { cause });
+  }
   if (values !== null && (typeof values !== "object" || Array.isArray(values))) {
-    throw new ConfigError(`${path}:1`, lineAt(text, 1), 'write one "name: value" a line');
+    throw new ConfigError(`${path}:1`, keyAt(text, 1), 'write one "name: value" a line');
   }
 
   const lineOf = (keys: SettingPath): number => {
@@ -66,5 +72,8 @@ export async function parseConfigFile(path: string, text: string): Promise<Confi
 
 const firstLine = (text: string): string => text.split("\n", 1)[0] ?? "";
 
-const lineAt = (text: string, line: number): string =>
-  (text.split("\n", line)[line - 1] ?? "").trim().slice(0, 80);
+/** What a line is about, without its value: that may be a credential. */
+function keyAt(text: string, line: number): string {
+  const [, key] = /^[\s-]*([\w.:-]{1,80}?)\s*:(?:\s|$)/.exec(text.split("\n", line)[line - 1] ?? "") ?? [];
+  return key ?? "…";
+}

@@ -2,6 +2,7 @@ import { isIP, isIPv6 } from "node:net";
 
 /** Thrown by a value's parser; becomes a ConfigError that also names the field and where it was set. `fix` ends its line. */
 export class InvalidValue extends Error {
+  override readonly name = "InvalidValue";
   readonly fix: string;
 
   constructor(fix: string) {

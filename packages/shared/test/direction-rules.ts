@@ -13,18 +13,19 @@ export const PORTS: readonly string[] = [
   "p2p-mirror/src/transfer/peer-client.ts",
   "p2p-mirror/src/transfer/content.ts",
   "p2p-mirror/src/transfer/access.ts",
+  "p2p-mirror/src/transfer/records.ts",
 ];
 
 /**
  * Who may know whom inside the mirror, beside itself. `trust` is below `routing` and `peer`: both need the identity and
- * the keys, and it needs nobody.
+ * the keys, and it needs neither.
  */
 const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
   ports: ["ports"],
   store: ["ports"],
   routing: ["ports", "trust"],
   upstream: ["ports"],
-  trust: [],
+  trust: ["ports"],
   peer: ["ports", "trust"],
   transfer: ["ports"],
   http: ["ports"],

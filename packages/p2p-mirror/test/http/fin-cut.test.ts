@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
-import t from "tap";
+import t, { type Test } from "tap";
 import { request } from "undici";
 import { SourceError } from "@p2p-mirror/shared";
 import { startEndpoint, until } from "./support/endpoint.ts";
@@ -88,26 +88,61 @@ await t.test("rule 0.2: FIN although the client reads nothing while the source i
   t.ok(body.equals(bytes.subarray(0, body.byteLength)), "what came is right");
 });
 
-for (const size of [200_000, 24 * 1024 * 1024]) {
-  await t.test(`rule 0.2: unread input does not turn FIN into RST, body of ${size} bytes`, async (t) => {
-    const { content, port } = await startEndpoint(t);
-    const bytes = randomBytes(size);
-    const { promise: lose, resolve } = Promise.withResolvers<void>();
-    const digest = content.addBlob(bytes, "peer", losingAt(bytes, Math.min(size / 2, 8 * 1024 * 1024), lose));
-    const target = `/v2/a/blobs/${digest}?ns=ghcr.io`;
-    const client = (await RawClient.open(port)).get(target);
-    // More requests than the server can take in while the answer is held back: they lie unread in its kernel.
-    const more = `GET ${target} HTTP/1.1\r\nhost: mirror\r\nx-fill: ${"f".repeat(8000)}\r\n\r\n`;
-    for (let count = 0; count < 20; count++) client.send(more);
-    await until("the body began", () => content.asked.length > 0);
-    resolve();
+/** A body of which `pushed` bytes were given when the source is lost; the client has read none of it. */
+async function loseUnread(t: Test, pushed: number, beforeLoss: (client: RawClient, target: string) => void) {
+  const running = await startEndpoint(t);
+  const { content, port, metric } = running;
+  const bytes = randomBytes(pushed + 1_000_000);
+  const source = new Readable({ read: () => undefined, highWaterMark: bytes.byteLength });
+  const digest = content.addBlob(bytes, "peer", async () => source);
+  const target = `/v2/a/blobs/${digest}?ns=ghcr.io`;
+  const client = (await RawClient.open(port)).get(target);
+  for (let at = 0; at < pushed; at += 65_536) source.push(bytes.subarray(at, Math.min(pushed, at + 65_536)));
+  await until("the body began", () => source.readableLength < pushed);
+  beforeLoss(client, target);
+  await until("the source gave what the client can take", async () => {
+    const before = source.readableLength;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return before === source.readableLength;
+  });
+  source.destroy(lost());
+  await until("the cut", async () => (await metric("p2p_mirror_http_cuts_total")) === 1);
+  return { ...running, client, bytes };
+}
+
+await t.test(
+  "rule 0.2: input that lies unread in the server's kernel does not turn FIN into RST",
+  async (t) => {
+    const { client, bytes, content } = await loseUnread(t, 24 * 1024 * 1024, (client, target) => {
+      // The answer is held back by the unread client, so that the server stops reading: these stay in its kernel.
+      for (let count = 0; count < 24; count++) client.get(target, { "x-fill": "f".repeat(16_000) });
+    });
     client.read();
     t.equal(await client.ended(), "end");
     const { body } = splitAnswer(client.received);
-    t.ok(body.byteLength > 0 && body.byteLength < size, `${body.byteLength} bytes came`);
+    t.ok(body.byteLength > 65_536, `${body.byteLength} bytes came`);
     t.ok(body.equals(bytes.subarray(0, body.byteLength)), "no second answer is mixed in");
     t.equal(content.asked.length, 1, "what was pipelined behind a cut is not served");
-  });
+  },
+);
+
+for (const pushed of [128 * 1024, 24 * 1024 * 1024]) {
+  await t.test(
+    `rule 0.2: a client that talks on after the cut is not reset, ${pushed} bytes unread`,
+    async (t) => {
+      const { client, bytes } = await loseUnread(t, pushed, () => undefined);
+      // Were the server's socket closed by now, this would be answered with RST, and what was not read yet be lost.
+      for (let count = 0; count < 5; count++) {
+        client.send(`GET /v2/ HTTP/1.1\r\nhost: m\r\n\r\n`);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      client.read();
+      t.equal(await client.ended(), "end");
+      const { body } = splitAnswer(client.received);
+      t.ok(body.byteLength >= 65_536, `${body.byteLength} bytes came`);
+      t.ok(body.equals(bytes.subarray(0, body.byteLength)), "what came is right");
+    },
+  );
 }
 
 await t.test(

@@ -1,5 +1,8 @@
 import type { PieceGeometry, PieceMap } from "./pieces.ts";
 
+/** A run with less left than this is not split: by the time a second source has answered it is over. */
+const MIN_SPLIT_BYTES = 4 * 1024 * 1024;
+
 /** Consecutive pieces that one source was asked for in one request. `end` moves down when another source takes a part. */
 export interface Run {
   readonly first: number;
@@ -52,13 +55,14 @@ export class Picker {
     return false;
   }
 
-  /** The second half of what the longest run has left, when that is two pieces or more beside the one under way. */
+  /** The second half of what the longest run has left, when that is worth a request and a cut connection. */
   #half(): Run | undefined {
     let longest: Run | undefined;
     for (const run of this.#runs) {
       if (longest === undefined || run.end - run.next > longest.end - longest.next) longest = run;
     }
     if (longest === undefined || longest.end - longest.next < 3) return undefined;
+    if (this.#geometry.end(longest.end - 1) - this.#geometry.start(longest.next) < MIN_SPLIT_BYTES) return undefined;
     const middle = longest.next + Math.ceil((longest.end - longest.next) / 2);
     const run = { first: middle, end: longest.end, next: middle };
     longest.end = middle;

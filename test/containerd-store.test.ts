@@ -1,11 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, open, stat, truncate } from "node:fs/promises";
-import path from "node:path";
 import t, { type Test } from "tap";
-import { digestOf, hexOf, IntegrityError, type Digest } from "@p2p-mirror/shared";
+import { digestOf, IntegrityError, type Digest } from "@p2p-mirror/shared";
+import { contentStoreConformance } from "../packages/p2p-mirror/test/conformance/content-store.ts";
+import { containerdFixture } from "./containerd-store/conformance.ts";
 import {
   createLab,
+  fileOf,
   fetchedOf,
   listed,
   originOf,
@@ -18,9 +20,6 @@ import { need } from "./rig/need.ts";
 import { until } from "./rig/until.ts";
 
 const VERSIONS = ["containerd-1.6", "containerd-1.7", "containerd-2.1", "containerd-2.x"] as const;
-
-const fileOf = (lab: Lab, digest: Digest): string =>
-  path.join(lab.containerd.contentDir, "blobs", "sha256", hexOf(digest));
 
 const added = (watched: Watched, digest: Digest): boolean =>
   watched.events.some((event) => event.kind === "added" && event.blob.digest === digest);
@@ -249,7 +248,7 @@ async function onlyCommittedOfItsNamespace(t: Test, lab: Lab): Promise<void> {
 }
 
 async function manyBlobs(t: Test, lab: Lab): Promise<void> {
-  const image = makeImage({ seed: "many", layers: Array.from({ length: 230 }, (_, index) => 100 + index) });
+  const image = makeImage({ seed: "many", layers: Array.from({ length: 120 }, (_, index) => 100 + index) });
   const reference = await lab.push(image, "team/many");
   await lab.containerd.ctr(["content", "fetch", "--hosts-dir", lab.containerd.certsDir, reference]);
   const watched = await lab.store();
@@ -278,6 +277,12 @@ for (const name of VERSIONS) {
     const components = await need(t, { root: true, components: [name] });
     if (components === undefined) return;
     await using lab = await createLab(components(name));
+    for (const way of ["as files", "over gRPC"]) {
+      const contentDir = way === "as files" ? undefined : "none";
+      await t.test(`conformance, read ${way}`, (t) =>
+        contentStoreConformance(t, (t) => containerdFixture(t, lab, contentDir)),
+      );
+    }
     for (const [title, test] of TESTS) await t.test(title, (t) => test(t, lab));
   });
 }

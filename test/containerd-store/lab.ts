@@ -1,7 +1,15 @@
 import { randomBytes } from "node:crypto";
+import path from "node:path";
 import { buffer } from "node:stream/consumers";
 import { Registry } from "prom-client";
-import { digestOf, silentLogger, type ByteRange, type Digest, type Repository } from "@p2p-mirror/shared";
+import {
+  digestOf,
+  hexOf,
+  silentLogger,
+  type ByteRange,
+  type Digest,
+  type Repository,
+} from "@p2p-mirror/shared";
 import type { ContentEvent } from "../../packages/p2p-mirror/src/store/content-store.ts";
 import {
   createContainerdStore,
@@ -15,6 +23,7 @@ import { createCri, type Cri } from "../rig/cri.ts";
 import { writeHosts } from "../rig/hosts.ts";
 import { exec } from "../rig/exec.ts";
 import { blobsOf, pushImage, type Content } from "../rig/images.ts";
+import { until } from "../rig/until.ts";
 import { startOciRegistry, type OciRegistry } from "../rig/oci-registry.ts";
 
 export const REGISTRY = "reg.example.test";
@@ -86,14 +95,22 @@ export async function createLab(component: Component): Promise<Lab> {
     async ingest(bytes, namespace = "k8s.io") {
       const digest = digestOf(bytes);
       const ctr = [component.bin("ctr"), "--address", containerd.socket, "--namespace", namespace];
-      const ref = `test-${randomBytes(8).toString("hex")}`;
-      await exec([...ctr, "content", "ingest", "--expected-digest", digest, ref], { input: bytes });
-      await exec([...ctr, "content", "label", digest, "containerd.io/gc.root=test"]);
+      // Between the two commands nothing protects the blob: a garbage collection that runs just then takes it.
+      await until("ingested and kept", async () => {
+        const ref = `test-${randomBytes(8).toString("hex")}`;
+        await exec([...ctr, "content", "ingest", "--expected-digest", digest, ref], { input: bytes });
+        await exec([...ctr, "content", "label", digest, "containerd.io/gc.root=test"]);
+        return true;
+      });
       return digest;
     },
     [Symbol.asyncDispose]: () => own.disposeAsync(),
   };
 }
+
+/** Where containerd keeps the blob. */
+export const fileOf = (lab: Lab, digest: Digest): string =>
+  path.join(lab.containerd.contentDir, "blobs", "sha256", hexOf(digest));
 
 export const originOf = (repository: string): Repository => ({ registry: REGISTRY, repository });
 

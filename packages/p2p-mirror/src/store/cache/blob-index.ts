@@ -166,6 +166,12 @@ export class BlobIndex {
     });
   }
 
+  /** Writes everything, into a database that was made anew. Where the bytes came from is lost. */
+  saveAll(): void {
+    for (const digest of this.#entries.keys()) this.#dirty.add(digest);
+    this.saveUses();
+  }
+
   /** Repositories the blob's bytes came from. */
   origins(digest: Digest): Repository[] {
     return this.#db

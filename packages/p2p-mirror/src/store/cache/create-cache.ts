@@ -99,6 +99,11 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
   const upkeep = new Upkeep({
     logger,
     tasks: [
+      async () => {
+        if (!(await db.repair())) return;
+        index.saveAll();
+        await restoreCatalog({ layout, index, catalog, logger });
+      },
       () => expiry.sweep(),
       () => evictor.enforce(),
       () => catalog.prune(),

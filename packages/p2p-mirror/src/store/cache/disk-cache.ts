@@ -221,6 +221,7 @@ export class DiskCache implements BlobCache {
     // Already replaced or removed: the verdict is of a file that only its reader still has. Synchronous, so that nothing
     // comes between the look and the removal; it happens once in the life of a disk.
     const path = this.#deps.layout.blobPath(digest);
+    if (!this.#deps.index.has(digest)) return;
     if (inode !== undefined && statSync(path, { throwIfNoEntry: false })?.ino !== inode) return;
     this.#deps.metrics.corrupt.inc();
     this.#deps.logger.warn(

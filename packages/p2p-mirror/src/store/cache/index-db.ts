@@ -45,6 +45,7 @@ export class IndexDb {
   readonly #statements = new Map<string, StatementSync>();
   #db: DatabaseSync | undefined;
   #complaining = false;
+  #broken = false;
 
   constructor(path: string, deps: IndexDbDeps) {
     this.#path = path;
@@ -77,6 +78,19 @@ export class IndexDb {
     await this.#setAside();
     this.#db = await this.#openFile();
     return "new";
+  }
+
+  /**
+   * Sets a file aside that turned out broken while in use, and makes a new one. False when there was nothing to repair;
+   * otherwise the caller fills it again. Until then every answer is the one of an empty index.
+   */
+  async repair(): Promise<boolean> {
+    if (!this.#broken) return false;
+    this.close();
+    await this.#setAside();
+    this.#db = await this.#openFile();
+    this.#broken = false;
+    return true;
   }
 
   #openMemory(): "memory" {
@@ -202,6 +216,7 @@ export class IndexDb {
       return result;
     } catch (error) {
       this.#deps.onError(error);
+      this.#broken ||= isBroken(error);
       if (!this.#complaining) {
         this.#complaining = true;
         this.#deps.logger.warn({ err: error }, "the cache index cannot be used now: going on without");

@@ -1,0 +1,336 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs/promises";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { fileURLToPath } from "node:url";
+import { pino } from "pino";
+import t from "tap";
+import { digestOf, IntegrityError, MEDIA_TYPES, parseManifest } from "@p2p-mirror/shared";
+import { CacheInUseError } from "../../src/store/cache/index-db.ts";
+import { seededBytes } from "../conformance/seeded.ts";
+import { until } from "../conformance/until.ts";
+import {
+  blobPath,
+  describeBytes,
+  HUB,
+  runCache,
+  store,
+  temporaryDir,
+  type RunningCache,
+} from "./cache-fixture.ts";
+
+const MIB = 1024 * 1024;
+
+/** Log lines of level warn and above. */
+function warnings(): { logger: pino.Logger; lines: string[] } {
+  const lines: string[] = [];
+  return { lines, logger: pino({ level: "warn" }, { write: (line: string) => void lines.push(line) }) };
+}
+
+/** An image of one layer with a tag, as a pull leaves it. */
+async function storeImage(cache: RunningCache, tag: string): Promise<{ layer: Buffer; manifest: Buffer }> {
+  const layer = seededBytes(`layer of ${tag}`, 10_000);
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPES.ociManifest,
+      config: { ...describeBytes(Buffer.from("{}"), "application/vnd.oci.image.config.v1+json") },
+      layers: [describeBytes(layer, "application/vnd.oci.image.layer.v1.tar+gzip")],
+    }),
+  );
+  const descriptor = describeBytes(manifest, MEDIA_TYPES.ociManifest);
+  await store(cache, layer);
+  await cache.store.put(descriptor, manifest, HUB);
+  cache.catalog.learnManifest(descriptor, parseManifest(manifest), HUB);
+  cache.catalog.rememberTag({ ...HUB, tag, descriptor, resolvedAt: 1_700_000_000_000 });
+  return { layer, manifest };
+}
+
+async function flip(file: string, at: number): Promise<void> {
+  const bytes = await fs.readFile(file);
+  bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+  await fs.writeFile(file, bytes);
+}
+
+await t.test("a wrong blob found on read is gone from disk, counted, and can be stored again", async (t) => {
+  const before = await runCache(t, { scrub: { bytesPerSecond: 1 } });
+  const bytes = seededBytes("wrong", 2 * MIB);
+  const digest = digestOf(bytes);
+  await store(before, bytes);
+  await flip(blobPath(before.dir, digest), MIB);
+  const cache = await before.restart();
+  const [one, two] = await Promise.all([
+    cache.store.read(digest, { start: 0, end: bytes.length }),
+    cache.store.read(digest, { start: 0, end: bytes.length }),
+  ]);
+  await Promise.all(
+    [one, two].map((stream) =>
+      t.rejects(
+        Promise.resolve(stream?.toArray()).then(() => undefined),
+        IntegrityError,
+      ),
+    ),
+  );
+  t.equal(await cache.store.stat(digest), undefined);
+  t.equal(await cache.metric("corrupt_total"), 1, "two readers, one corrupt file");
+  t.ok(await store(cache, bytes));
+  const again = await cache.store.read(digest, { start: 0, end: bytes.length });
+  t.ok(Buffer.concat((await again?.toArray()) ?? []).equals(bytes));
+  await cache.close();
+  t.same(await fs.readdir(path.join(cache.dir, "ingest")), []);
+});
+
+await t.test("a verdict on an old file does not remove the right one that has replaced it", async (t) => {
+  const before = await runCache(t, { scrub: { bytesPerSecond: 1 } });
+  const bytes = seededBytes("replaced", 2 * MIB);
+  const digest = digestOf(bytes);
+  await store(before, bytes);
+  await flip(blobPath(before.dir, digest), 5);
+  const cache = await before.restart();
+  const stream = await cache.store.read(digest, { start: 0, end: bytes.length });
+  await store(cache, bytes);
+  await t.rejects(
+    Promise.resolve(stream?.toArray()).then(() => undefined),
+    IntegrityError,
+  );
+  t.same(await cache.store.stat(digest), { digest, size: bytes.length }, "the new one stays");
+  t.ok(await cache.recheck(digest), "and is right");
+  t.equal(await cache.metric("corrupt_total"), 0);
+});
+
+await t.test("a file that somebody deleted or cut is noticed by stat and read", async (t) => {
+  const cache = await runCache(t);
+  const blobs = ["deleted", "cut", "deleted too"].map((name) => seededBytes(name, 5000));
+  const [deleted = "", cut = "", other = ""] = blobs.map((bytes) => blobPath(cache.dir, digestOf(bytes)));
+  for (const bytes of blobs) await store(cache, bytes);
+  await fs.rm(deleted);
+  await fs.truncate(cut, 100);
+  await fs.rm(other);
+  const range = { start: 0, end: 5000 };
+  t.equal(await cache.store.stat(digestOf(seededBytes("deleted", 5000))), undefined);
+  t.equal(await cache.store.stat(digestOf(seededBytes("cut", 5000))), undefined);
+  t.equal(await cache.store.read(digestOf(seededBytes("deleted too", 5000)), range), undefined);
+  t.same(cache.usage(), { bytes: 0, blobs: 0, limit: 2 ** 30 });
+  t.equal(await cache.metric("corrupt_total"), 1);
+});
+
+await t.test("a peer's complaint makes the blob be hashed again", async (t) => {
+  const cache = await runCache(t);
+  const bytes = seededBytes("complaint", 5000);
+  await store(cache, bytes);
+  t.ok(await cache.recheck(digestOf(bytes)));
+  await flip(blobPath(cache.dir, digestOf(bytes)), 7);
+  t.notOk(await cache.recheck(digestOf(bytes)));
+  t.equal(await cache.store.stat(digestOf(bytes)), undefined);
+});
+
+await t.test("the scrub finds a rotten blob that nobody reads", async (t) => {
+  const before = await runCache(t);
+  const blobs = ["a", "b", "c"].map((name) => seededBytes(name, 100_000));
+  for (const bytes of blobs) await store(before, bytes);
+  const rotten = blobs[1] ?? Buffer.alloc(0);
+  await flip(blobPath(before.dir, digestOf(rotten)), 99_999);
+  // Everything is due at once, and the rate is no brake.
+  const cache = await before.restart({ scrub: { bytesPerSecond: 100 * MIB, intervalMs: -1 } });
+  await until(() => cache.usage().blobs === 2, "the rotten one is out");
+  t.equal(await cache.store.stat(digestOf(rotten)), undefined);
+  await until(async () => (await cache.metric("scrubbed_bytes_total")) >= 300_000, "all were hashed");
+  t.equal(await cache.metric("corrupt_total"), 1);
+});
+
+for (const [name, ruin] of [
+  ["gone", (file: string) => fs.rm(file)],
+  ["garbage", (file: string) => fs.writeFile(file, seededBytes("garbage", 50_000))],
+  ["cut short", (file: string) => fs.truncate(file, 5_000)],
+  ["overwritten in the middle", overwrite],
+  ["of another version", setVersion],
+] as const) {
+  await t.test(`a database that is ${name} is rebuilt from the blobs`, async (t) => {
+    const { logger, lines } = warnings();
+    const before = await runCache(t, {}, { logger });
+    const { layer, manifest } = await storeImage(before, "v1");
+    for (let nth = 0; nth < 100; nth++) await store(before, seededBytes(`${nth}`, 10));
+    await before.close();
+    await ruin(path.join(before.dir, "index.db"));
+
+    const cache = await before.restart();
+    t.equal(cache.usage().blobs, 102);
+    t.equal(lines.length, name === "gone" ? 0 : 1, "one line says so");
+    const stream = await cache.store.read(digestOf(layer), { start: 0, end: layer.length });
+    t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(layer));
+    t.match(
+      cache.catalog.images(),
+      [{ ...HUB, tag: "v1", descriptor: describeBytes(manifest, MEDIA_TYPES.ociManifest) }],
+      "tags come back from index.json",
+    );
+    t.equal(cache.catalog.parentOf(digestOf(layer)), digestOf(manifest), "and what manifests name from them");
+    await cache.close();
+    t.equal(
+      (await (await cache.restart()).store.stat(digestOf(layer)))?.size,
+      layer.length,
+      "and it is kept",
+    );
+    t.equal(lines.length, name === "gone" ? 0 : 1);
+  });
+}
+
+async function overwrite(file: string): Promise<void> {
+  const bytes = await fs.readFile(file);
+  bytes.fill(0xa5, 4096);
+  await fs.writeFile(file, bytes);
+}
+
+// eslint-disable-next-line typescript/require-await
+async function setVersion(file: string): Promise<void> {
+  const db = new DatabaseSync(file);
+  db.exec("PRAGMA user_version = 4711");
+  db.close();
+}
+
+await t.test(
+  "a database that breaks while in use is repaired, and nothing that is held is lost",
+  async (t) => {
+    const { logger, lines } = warnings();
+    const cache = await runCache(t, {}, { logger });
+    const { layer, manifest } = await storeImage(cache, "v1");
+    // More than SQLite keeps in memory, so that it has to read what is broken.
+    for (let nth = 0; nth < 10; nth++) {
+      const children = Array.from({ length: 4000 }, (_, child) => ({
+        digest: digestOf(Buffer.from(`${nth} ${child}`)),
+        size: 1,
+        mediaType: "application/x",
+      }));
+      const index = Buffer.from(`${nth}`);
+      cache.catalog.learnManifest(
+        describeBytes(index),
+        { ...parseManifest(manifest), manifests: children },
+        HUB,
+      );
+    }
+    for (const file of ["index.db", "index.db-wal"]) {
+      await overwrite(path.join(cache.dir, file)).catch(() => undefined);
+    }
+    let at = 0;
+    await until(async () => {
+      cache.catalog.describe(digestOf(Buffer.from(`${at % 10} ${at}`)));
+      at += 1;
+      return (await cache.metric("index_errors_total")) > 0;
+    }, "the damage is met");
+    await cache.upkeep();
+    await store(cache, seededBytes("afterwards", 100));
+    const again = await cache.restart();
+    t.equal(again.usage().blobs, 3);
+    t.match(again.catalog.images(), [{ tag: "v1" }]);
+    t.same(await again.store.stat(digestOf(layer)), { digest: digestOf(layer), size: layer.length });
+    t.ok(lines.length > 0 && lines.length < 5, `${lines.length} lines about it, not one for each statement`);
+  },
+);
+
+await t.test(
+  "files the index does not know are taken in, rows without a file go, strangers are left alone",
+  async (t) => {
+    const before = await runCache(t);
+    const [kept, lost, found] = ["kept", "lost", "found"].map((name) => seededBytes(name, 3000));
+    if (kept === undefined || lost === undefined || found === undefined) throw new Error("no blobs");
+    await store(before, kept);
+    await store(before, lost);
+    await before.close();
+    await fs.rm(blobPath(before.dir, digestOf(lost)));
+    await fs.writeFile(blobPath(before.dir, digestOf(found)), found);
+    await fs.writeFile(path.join(before.dir, "blobs/sha256/README"), "not a blob");
+    await fs.symlink("/etc/hostname", path.join(before.dir, "blobs/sha256", "f".repeat(64)));
+    await fs.writeFile(path.join(before.dir, "ingest/left-behind"), "half a blob");
+    const cache = await before.restart();
+    t.same(cache.usage(), { bytes: 6000, blobs: 2, limit: 2 ** 30 });
+    const stream = await cache.store.read(digestOf(found), { start: 0, end: 3000 });
+    t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(found));
+    t.same(await fs.readdir(path.join(cache.dir, "ingest")), []);
+  },
+);
+
+await t.test("a second process is kept out of the directory, and does not touch it", async (t) => {
+  const cache = await runCache(t);
+  const ingest = await cache.store.ingest(describeBytes(Buffer.from("under way")), HUB);
+  t.teardown(() => ingest?.release());
+  await t.rejects(runCache(t, { dir: cache.dir }), CacheInUseError);
+  const child = spawn(
+    process.execPath,
+    [
+      "--conditions=@p2p-mirror/source",
+      fileURLToPath(new URL("crash-child.ts", import.meta.url)),
+      cache.dir,
+      "x",
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
+  let complaint = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (complaint += text));
+  await once(child, "close");
+  t.match(complaint, "CACHE_IN_USE");
+  t.equal(
+    (await fs.readdir(path.join(cache.dir, "ingest"))).length,
+    1,
+    "the ingest under way is still there",
+  );
+});
+
+await t.test("many ingests of the same blob at once: all commit, one blob, one event", async (t) => {
+  const cache = await runCache(t);
+  const bytes = seededBytes("same", 300_000);
+  let added = 0;
+  cache.store.watch((event) => (added += event.kind === "added" ? 1 : 0));
+  const results = await Promise.all(Array.from({ length: 10 }, () => store(cache, bytes)));
+  t.ok(results.every(Boolean));
+  t.equal(added, 1);
+  t.same(cache.usage(), { bytes: 300_000, blobs: 1, limit: 2 ** 30 });
+  t.ok(await cache.recheck(digestOf(bytes)));
+});
+
+await t.test("an ingest whose file has not the announced size is refused", async (t) => {
+  const cache = await runCache(t);
+  const bytes = seededBytes("size", 1000);
+  const ingest = await cache.store.ingest(describeBytes(bytes), HUB);
+  await ingest?.file.write(bytes, 0, 1000, 1);
+  await t.rejects(ingest?.commit() ?? Promise.resolve(), IntegrityError);
+  await ingest?.release();
+  await t.rejects(ingest?.commit() ?? Promise.resolve());
+  t.equal(await cache.store.stat(digestOf(bytes)), undefined);
+  t.same(await fs.readdir(path.join(cache.dir, "ingest")), []);
+});
+
+await t.test("bytes that are not what their digest says are never stored by put", async (t) => {
+  const cache = await runCache(t);
+  const descriptor = describeBytes(Buffer.from("right"));
+  await cache.store.put(descriptor, Buffer.from("wrong"), HUB);
+  t.equal(await cache.store.stat(descriptor.digest), undefined);
+});
+
+await t.test("a flight's readers go on reading its file after the commit", async (t) => {
+  const cache = await runCache(t);
+  const bytes = seededBytes("readers", 1000);
+  const ingest = await cache.store.ingest(describeBytes(bytes), HUB);
+  await ingest?.file.write(bytes, 0, 1000, 0);
+  await ingest?.commit();
+  const { bytesRead, buffer } = (await ingest?.file.read(Buffer.alloc(1000), 0, 1000, 0)) ?? {};
+  t.equal(bytesRead, 1000);
+  t.ok(buffer?.equals(bytes));
+  await ingest?.release();
+});
+
+await t.test("a thousand blobs are open at once: the start hashes nothing and reads no file", async (t) => {
+  const dir = await temporaryDir(t);
+  const before = await runCache(t, { dir });
+  for (let nth = 0; nth < 1000; nth += 20) {
+    await Promise.all(
+      Array.from({ length: 20 }, (_, more) => store(before, seededBytes(`${nth + more}`, 2000))),
+    );
+  }
+  await before.close();
+  const started = performance.now();
+  const cache = await runCache(t, { dir });
+  const ms = performance.now() - started;
+  t.equal(cache.usage().blobs, 1000);
+  t.comment(`start with 1,000 blobs: ${ms.toFixed(1)} ms`);
+  t.ok(ms < 1000, "far from the two seconds to Ready");
+});

@@ -1,0 +1,191 @@
+import t from "tap";
+import { digestOf, MEDIA_TYPES, parseManifest, type Descriptor } from "@p2p-mirror/shared";
+import { seededBytes } from "../conformance/seeded.ts";
+import { until } from "../conformance/until.ts";
+import { readLayout } from "./layout-reader.ts";
+import { describeBytes, HUB, runCache, store, type RunningCache } from "./cache-fixture.ts";
+
+const OTHER = { registry: "ghcr.io", repository: "org/app" };
+const CONFIG = "application/vnd.oci.image.config.v1+json";
+const LAYER = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+const layer = (name: string, size = 1000): Descriptor => describeBytes(seededBytes(name, size), LAYER);
+
+function manifestOf(
+  layers: readonly Descriptor[],
+  more: object = {},
+): { descriptor: Descriptor; bytes: Buffer } {
+  const bytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPES.ociManifest,
+      config: describeBytes(Buffer.from("{}"), CONFIG),
+      layers,
+      ...more,
+    }),
+  );
+  return { descriptor: describeBytes(bytes, MEDIA_TYPES.ociManifest), bytes };
+}
+
+async function tagged(
+  cache: RunningCache,
+  tag: string,
+  resolvedAt: number,
+  repository = HUB,
+): Promise<Descriptor> {
+  const { descriptor, bytes } = manifestOf([layer(tag)]);
+  await cache.store.put(descriptor, bytes, repository);
+  cache.catalog.learnManifest(descriptor, parseManifest(bytes), repository);
+  cache.catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt });
+  return descriptor;
+}
+
+await t.test("a manifest tells the size, type and parent of all it names, over a restart too", async (t) => {
+  const before = await runCache(t);
+  const { descriptor, bytes } = manifestOf([layer("one", 100), layer("two", 200)]);
+  before.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
+  for (const restarted of [false, true]) {
+    const { catalog } = restarted ? await before.restart() : before;
+    t.same(catalog.describe(descriptor.digest), descriptor);
+    t.same(catalog.describe(layer("two", 200).digest), layer("two", 200));
+    t.same(catalog.describe(digestOf(Buffer.from("{}"))), describeBytes(Buffer.from("{}"), CONFIG));
+    t.equal(catalog.parentOf(layer("one", 100).digest), descriptor.digest);
+    t.equal(catalog.parentOf(descriptor.digest), undefined);
+    t.equal(catalog.describe(layer("unheard of").digest), undefined);
+  }
+});
+
+await t.test(
+  "a manifest that lies about a size is believed only until the bytes or another say otherwise",
+  async (t) => {
+    const cache = await runCache(t);
+    const bytes = seededBytes("true", 500);
+    const truth = describeBytes(bytes, LAYER);
+    const liar = manifestOf([{ ...truth, size: 7, mediaType: "application/x-lie" }]);
+    const honest = manifestOf([truth]);
+    const learn = ({ descriptor, bytes }: typeof liar): void =>
+      cache.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
+    learn(liar);
+    t.equal(cache.catalog.describe(truth.digest)?.size, 7);
+    learn(honest);
+    t.same(cache.catalog.describe(truth.digest), truth, "the last one counts");
+    t.equal(cache.catalog.parentOf(truth.digest), honest.descriptor.digest);
+    await cache.store.put(truth, bytes, HUB);
+    learn(liar);
+    t.same(cache.catalog.describe(truth.digest), truth, "bytes count more than words");
+  },
+);
+
+await t.test("a blob held without a word about its type is described by its size", async (t) => {
+  const cache = await runCache(t);
+  const bytes = seededBytes("silent", 300);
+  await store(cache, bytes);
+  t.same(cache.catalog.describe(digestOf(bytes)), describeBytes(bytes));
+  const { descriptor, bytes: manifest } = manifestOf([describeBytes(bytes, LAYER)]);
+  cache.catalog.learnManifest(descriptor, parseManifest(manifest), HUB);
+  t.same(
+    cache.catalog.describe(digestOf(bytes)),
+    describeBytes(bytes, LAYER),
+    "its type comes with a manifest",
+  );
+});
+
+await t.test("tags belong to their repository, move, and are listed in order", async (t) => {
+  const before = await runCache(t);
+  const first = await tagged(before, "v1", 1);
+  await tagged(before, "latest", 2);
+  const moved = await tagged(before, "v2", 3);
+  before.catalog.rememberTag({ ...HUB, tag: "v1", descriptor: moved, resolvedAt: 4 });
+  before.catalog.rememberTag({ ...OTHER, tag: "v1", descriptor: first, resolvedAt: 5 });
+  for (const restarted of [false, true]) {
+    const { catalog } = restarted ? await before.restart() : before;
+    t.same(catalog.tag(HUB, "v1"), { ...HUB, tag: "v1", descriptor: moved, resolvedAt: 4 });
+    t.same(catalog.tag(OTHER, "v1")?.descriptor, first);
+    t.equal(catalog.tag(OTHER, "v2"), undefined);
+    t.same(catalog.tagsOf(HUB), ["latest", "v1", "v2"]);
+    t.same(
+      catalog.images().map(({ registry, tag, resolvedAt }) => [registry, tag, resolvedAt]),
+      [
+        ["ghcr.io", "v1", 5],
+        ["docker.io", "v1", 4],
+        ["docker.io", "v2", 3],
+        ["docker.io", "latest", 2],
+      ],
+      "newest first",
+    );
+  }
+});
+
+await t.test("a tag whose manifest was evicted is no image any more, but still known", async (t) => {
+  const cache = await runCache(t, { size: 10_000 });
+  await tagged(cache, "old", 1);
+  await store(cache, seededBytes("big", 9_900));
+  t.same(cache.catalog.images(), []);
+  t.ok(cache.catalog.tag(HUB, "old"), "other nodes may hold it");
+});
+
+await t.test("referrers are listed by subject and repository", async (t) => {
+  const cache = await runCache(t);
+  const subject = await tagged(cache, "v1", 1);
+  const signature = manifestOf([layer("sig")], {
+    artifactType: "application/vnd.example.signature",
+    subject,
+    annotations: { "org.example.by": "somebody" },
+  });
+  const sbom = manifestOf([layer("sbom")], { subject });
+  for (const { descriptor, bytes } of [signature, sbom, sbom]) {
+    cache.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
+  }
+  t.same(
+    cache.catalog.referrersOf(HUB, subject.digest).toSorted((a, b) => b.size - a.size),
+    [
+      {
+        ...signature.descriptor,
+        artifactType: "application/vnd.example.signature",
+        annotations: { "org.example.by": "somebody" },
+      },
+      { ...sbom.descriptor, artifactType: CONFIG, annotations: undefined },
+    ],
+    "without an artifactType the type is that of the config",
+  );
+  t.same(cache.catalog.referrersOf(OTHER, subject.digest), []);
+  t.same(cache.catalog.referrersOf(HUB, sbom.descriptor.digest), []);
+});
+
+await t.test("that a repository is public is remembered and taken back", async (t) => {
+  const before = await runCache(t);
+  before.catalog.rememberPublic(HUB, 1_000);
+  before.catalog.rememberPublic(HUB, 2_000);
+  before.catalog.rememberPublic(OTHER, 3_000);
+  before.catalog.rememberPublic(OTHER, undefined);
+  const { catalog } = await before.restart();
+  t.equal(catalog.publicSince(HUB), 2_000);
+  t.equal(catalog.publicSince(OTHER), undefined);
+});
+
+await t.test("a manifest of ten thousand children is learned in part, and holds nothing up", async (t) => {
+  const cache = await runCache(t);
+  const children = Array.from({ length: 10_000 }, (_, nth) => layer(`child ${nth}`, 8));
+  const { descriptor, bytes } = manifestOf(children);
+  const started = performance.now();
+  cache.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
+  t.comment(`learned in ${(performance.now() - started).toFixed(0)} ms`);
+  t.ok(cache.catalog.describe(layer("child 0", 8).digest));
+  t.equal(cache.catalog.describe(layer("child 9999", 8).digest), undefined);
+});
+
+await t.test("the directory is an OCI image layout that names every held image", async (t) => {
+  const cache = await runCache(t);
+  const [one, two] = [await tagged(cache, "v1", 1), await tagged(cache, "v2", 2, OTHER)];
+  await until(
+    async () => (await readLayout(cache.dir)).manifests.length === 2,
+    "index.json follows by itself",
+  );
+  await cache.close();
+  const { manifests, blobs } = await readLayout(cache.dir);
+  t.same(manifests, [
+    { name: "ghcr.io/org/app:v2", ...two },
+    { name: "docker.io/library/test:v1", ...one },
+  ]);
+  t.ok(blobs.has(one.digest) && blobs.has(two.digest));
+});

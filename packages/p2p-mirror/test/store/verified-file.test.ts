@@ -1,0 +1,174 @@
+import fs from "node:fs/promises";
+import path from "node:path";
+import { finished } from "node:stream/promises";
+import t, { type Test } from "tap";
+import { digestOf, IntegrityError, type Digest } from "@p2p-mirror/shared";
+import { VerifiedFiles, type BlobFile } from "../../src/store/verified-file.ts";
+import { seededBytes } from "../conformance/seeded.ts";
+import { until } from "../conformance/until.ts";
+import { temporaryDir } from "./cache-fixture.ts";
+
+const CHUNK = 1024;
+
+interface Fixture {
+  readonly files: VerifiedFiles;
+  readonly file: BlobFile;
+  readonly bytes: Buffer;
+  /** Digests in the order in which they were hashed. */
+  readonly hashed: Digest[];
+  readonly corrupt: IntegrityError[];
+}
+
+async function makeFile(t: Test, size: number): Promise<Fixture> {
+  const bytes = seededBytes(t.fullname, size);
+  const file = { path: path.join(await temporaryDir(t), "blob"), digest: digestOf(bytes), size };
+  await fs.writeFile(file.path, bytes);
+  const hashed: Digest[] = [];
+  const corrupt: IntegrityError[] = [];
+  const files = new VerifiedFiles({
+    source: "test",
+    chunkBytes: CHUNK,
+    onVerified: ({ digest }) => hashed.push(digest),
+    onCorrupt: (_, error) => corrupt.push(error),
+  });
+  return { files, file, bytes, hashed, corrupt };
+}
+
+const openFiles = async (): Promise<number> => (await fs.readdir("/proc/self/fd")).length;
+
+await t.test("a whole file is hashed the first time it is read, and not again", async (t) => {
+  for (const size of [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 10 * CHUNK, 10 * CHUNK + 7]) {
+    const { files, file, bytes, hashed } = await makeFile(t, size);
+    for (const round of [1, 2, 3]) {
+      const stream = await files.read(file, { start: 0, end: size });
+      t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(bytes), `${size} bytes, round ${round}`);
+    }
+    t.same(hashed, [file.digest], `${size} bytes: hashed once`);
+  }
+});
+
+await t.test(
+  "parts asked at the same time share one hash run, and none sees a byte before its end",
+  async (t) => {
+    const { files, file, bytes, hashed } = await makeFile(t, 50 * CHUNK);
+    const parts = Array.from({ length: 20 }, async (_, nth) => {
+      const range = { start: nth * CHUNK, end: nth * CHUNK + 10 };
+      const stream = await files.read(file, range);
+      t.equal(hashed.length, 1, "hashed when the stream was given");
+      t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(bytes.subarray(range.start, range.end)));
+    });
+    await Promise.all(parts);
+    t.same(hashed, [file.digest]);
+  },
+);
+
+await t.test("a hash run stops when the last who waits for it is gone, and no sooner", async (t) => {
+  const { files, file, bytes, hashed } = await makeFile(t, 4000 * CHUNK);
+  const [one, two] = [new AbortController(), new AbortController()];
+  const range = { start: 5, end: 10 };
+  const before = await openFiles();
+  const first = files.read(file, range, { signal: one.signal });
+  const second = files.read(file, range, { signal: two.signal });
+  one.abort();
+  await t.rejects(first, { name: "AbortError" });
+  t.ok(
+    Buffer.concat((await (await second)?.toArray()) ?? []).equals(bytes.subarray(5, 10)),
+    "the other one got it",
+  );
+  t.equal(hashed.length, 1);
+
+  files.forget(file.digest);
+  const both = [new AbortController(), new AbortController()];
+  const reads = both.map(({ signal }) => files.read(file, range, { signal }));
+  for (const controller of both) controller.abort();
+  for (const read of reads) await t.rejects(read, { name: "AbortError" });
+  await until(async () => (await openFiles()) === before, "every file is closed");
+  t.equal(hashed.length, 1, "the second run did not come to its end");
+  const stream = await files.read(file, range);
+  t.ok(
+    Buffer.concat((await stream?.toArray()) ?? []).equals(bytes.subarray(5, 10)),
+    "a later one starts anew",
+  );
+});
+
+await t.test("of a wrong file the last chunk never comes, wherever the wrong byte is", async (t) => {
+  for (const at of [0, 5 * CHUNK, 10 * CHUNK - 1]) {
+    const { files, file, bytes, corrupt } = await makeFile(t, 10 * CHUNK);
+    bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+    await fs.writeFile(file.path, bytes);
+    let received = 0;
+    const stream = await files.read(file, { start: 0, end: file.size });
+    stream?.on("data", (chunk: Buffer) => (received += chunk.length));
+    await t.rejects(stream === undefined ? Promise.resolve() : finished(stream), IntegrityError);
+    t.ok(received <= 9 * CHUNK, `byte ${at}: ${received} bytes came`);
+    t.match(corrupt, [{ code: "DIGEST_MISMATCH", expected: file.digest, source: "test" }]);
+  }
+});
+
+await t.test("a file that shrinks while it is read ends in an error, verified or not", async (t) => {
+  for (const verified of [false, true]) {
+    const { files, file } = await makeFile(t, 2000 * CHUNK);
+    if (verified) await files.verify(file);
+    const stream = await files.read(file, { start: 0, end: file.size });
+    const chunks = stream?.[Symbol.asyncIterator]();
+    await chunks?.next();
+    await fs.truncate(file.path, 100 * CHUNK);
+    const rest = async (): Promise<void> => {
+      while ((await chunks?.next())?.done === false);
+    };
+    await t.rejects(rest(), { code: "SIZE_MISMATCH" }, verified ? "verified" : "not verified");
+  }
+});
+
+await t.test("a file that was replaced is hashed again, even by one of the same size", async (t) => {
+  const { files, file, bytes, corrupt } = await makeFile(t, 3 * CHUNK);
+  await files.verify(file);
+  const other = `${file.path}.other`;
+  await fs.writeFile(other, Buffer.alloc(bytes.length));
+  await fs.rename(other, file.path);
+  await t.rejects(files.read(file, { start: 0, end: 1 }), IntegrityError);
+  t.equal(corrupt.length, 1);
+});
+
+await t.test("a file of the wrong size is wrong without reading it", async (t) => {
+  const { files, file, corrupt } = await makeFile(t, 3 * CHUNK);
+  await fs.appendFile(file.path, "x");
+  await t.rejects(files.read(file, { start: 0, end: 1 }), { code: "SIZE_MISMATCH" });
+  t.equal(corrupt.length, 1);
+});
+
+await t.test("no file stays open, however a read ends", async (t) => {
+  const { files, file } = await makeFile(t, 100 * CHUNK);
+  const whole = { start: 0, end: file.size };
+  const before = await openFiles();
+  for (let nth = 0; nth < 30; nth++) {
+    const stream = await files.read(file, whole);
+    if (stream === undefined) throw new Error("no file");
+    if (nth % 3 === 0) stream.destroy();
+    else if (nth % 3 === 1) await stream.toArray();
+    else {
+      await stream[Symbol.asyncIterator]().next();
+      stream.destroy(new Error("reader left"));
+    }
+    if (nth % 10 === 0) files.forget(file.digest);
+  }
+  await t.rejects(files.read(file, { start: 0, end: file.size + 1 }));
+  t.equal(await files.read({ ...file, path: `${file.path}.none` }, whole), undefined);
+  await until(async () => (await openFiles()) === before, "all closed");
+});
+
+await t.test("what is remembered is bounded: the longest unused file is hashed again", async (t) => {
+  const dir = await temporaryDir(t);
+  const hashed: string[] = [];
+  const files = new VerifiedFiles({
+    source: "test",
+    remember: 2,
+    onVerified: ({ path: at }) => hashed.push(path.basename(at)),
+  });
+  for (const name of ["a", "b", "a", "c", "b"]) {
+    const file = { path: path.join(dir, name), digest: digestOf(Buffer.from(name)), size: 1 };
+    if (!hashed.includes(name)) await fs.writeFile(file.path, name);
+    await (await files.read(file, { start: 0, end: 1 }))?.toArray();
+  }
+  t.same(hashed, ["a", "b", "c", "b"]);
+});

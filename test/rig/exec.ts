@@ -28,9 +28,10 @@ export async function tryExec(argv: readonly string[], options: ExecOptions = {}
     env: options.env ?? process.env,
     stdio: ["pipe", "pipe", "pipe"],
     signal: options.signal,
-    timeout: options.timeoutMs ?? 120_000,
     killSignal: "SIGKILL",
   });
+  // Not spawn's own time limit: that timer goes on where the program does not exist.
+  const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 120_000);
   const outputs = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name].setEncoding("utf8").on("data", (text: string) => {
@@ -41,9 +42,13 @@ export async function tryExec(argv: readonly string[], options: ExecOptions = {}
   child.stdin.on("error", () => undefined).end(options.input);
   return new Promise<ExecResult>((resolve, reject) => {
     child.once("error", (cause) => {
+      clearTimeout(timer);
+      // Node leaves the pipes of a child that never was open.
+      for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
       reject(new RigError("COMMAND_FAILED", `${command} could not be run`, { cause }));
     });
     child.once("close", (code, signal) => {
+      clearTimeout(timer);
       resolve({ code: code ?? (signal === "SIGKILL" ? 137 : 128), ...outputs });
     });
   });

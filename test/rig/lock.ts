@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { link, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { until } from "./until.ts";
@@ -41,12 +42,19 @@ export async function withLock<T>(file: string, work: () => Promise<T>, timeoutM
   }
 }
 
+/** Whether a process runs. One that has ended and was not waited for yet (a zombie) does not. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
     return isCode(error, "EPERM");
+  }
+  if (process.platform !== "linux") return true;
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  } catch {
+    return false;
   }
 }
 

@@ -66,16 +66,26 @@ export async function startProcess(options: ProcessOptions): Promise<RigProcess>
   const killAtExit = (): void => void child.kill("SIGKILL");
   process.once("exit", killAtExit);
   const ended = new Promise<Ended>((resolve) => {
+    let timer: NodeJS.Timeout | undefined;
     child.once("exit", () => {
       running = false;
       process.off("exit", killAtExit);
+      // What the program itself started (a shim) may hold its outputs open for as long as it likes.
+      timer = setTimeout(() => {
+        child.stdout.destroy();
+        child.stderr.destroy();
+      }, OUTPUT_GRACE_MS);
     });
-    child.once("close", (code, signal) => resolve({ code, signal }));
+    child.once("close", (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal });
+    });
   });
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);
     child.once("error", (cause) => {
       process.off("exit", killAtExit);
+      for (const stream of [child.stdout, child.stderr]) stream.destroy();
       reject(new RigError("COMMAND_FAILED", `${options.name}: ${command} could not be started`, { cause }));
     });
   });
@@ -132,7 +142,11 @@ export async function startProcess(options: ProcessOptions): Promise<RigProcess>
 /** Prefixes that replace themselves by the program (exec), so that the pid stays that of the program. */
 function wrappers(options: ProcessOptions): string[] {
   const prefix: string[] = [];
-  if (existsSync(SETPRIV)) prefix.push(SETPRIV, "--pdeathsig", "KILL", "--");
+  if (existsSync(SETPRIV)) {
+    // The kernel says nothing of a parent that died before the wish was uttered: look whether it is still ours.
+    const stillOurs = '[ "$PPID" = "$0" ] || exit 1; exec "$@"';
+    prefix.push(SETPRIV, "--pdeathsig", "KILL", "--", "sh", "-c", stillOurs, String(process.pid));
+  }
   if (options.netns !== undefined) prefix.push("ip", "netns", "exec", options.netns);
   // `ip netns exec` gives a mount namespace of its own already.
   else if (options.ownMounts === true && process.getuid?.() === 0) {
@@ -141,6 +155,7 @@ function wrappers(options: ProcessOptions): string[] {
   return prefix;
 }
 
+const OUTPUT_GRACE_MS = 500;
 const SETPRIV = "/usr/bin/setpriv";
 
 export function withoutProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

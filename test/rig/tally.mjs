@@ -16,6 +16,8 @@ export function tally(tap) {
   const total = { passed: 0, failed: 0, skipped: [] };
   /** Per depth: failures among the results seen since the last result at a lesser depth. */
   const open = [];
+  /** Names of the subtests around, by depth. */
+  const names = [];
   let yaml;
   for (const line of tap.split("\n")) {
     // Diagnostics are YAML between "---" and "..." and may hold anything, such as the output of another TAP producer.
@@ -32,6 +34,12 @@ export function tally(tap) {
       total.failed++;
       break;
     }
+    const subtest = /^( *)# Subtest: (.*)$/.exec(line);
+    if (subtest) {
+      names.length = subtest[1].length / 4;
+      names.push(subtest[2]);
+      continue;
+    }
     const result = RESULT.exec(line);
     if (!result) continue;
     const [, indent, not, name, directive, rest = ""] = result;
@@ -44,7 +52,8 @@ export function tally(tap) {
     if (below.length > 0) {
       if (failed && failuresBelow === 0) total.failed++;
     } else if (directive !== undefined) {
-      total.skipped.push({ name: name.replace(/ \{$/, ""), reason: rest || directive.toLowerCase() });
+      const around = names.slice(0, depth);
+      total.skipped.push({ name: [...around, name].join(" > "), reason: rest || directive.toLowerCase() });
     } else if (failed) {
       total.failed++;
     } else {

@@ -26,6 +26,8 @@ export interface MirrorOptions {
   readonly logLevel?: string;
   /** More flags, after all others. */
   readonly flags?: readonly string[];
+  /** The compiled program, as in production (`npm run build` first), instead of the sources. */
+  readonly built?: boolean;
   /** Flags of Node itself. */
   readonly nodeFlags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -61,6 +63,7 @@ export interface Mirror extends AsyncDisposable {
 
 const CHECKOUT = path.resolve(import.meta.dirname, "../..");
 const MAIN = path.join(CHECKOUT, "packages/p2p-mirror/src/main.ts");
+const BUILT = path.join(CHECKOUT, "packages/p2p-mirror/dist/main.js");
 const PORTS = { registry: 24220, peer: 24221, p2p: 24222, admin: 24223 };
 
 export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> {
@@ -79,10 +82,10 @@ export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> 
   };
   const argv = [
     process.execPath,
-    "--conditions=@p2p-mirror/source",
+    ...(options.built === true ? [] : ["--conditions=@p2p-mirror/source"]),
     "--disable-warning=ExperimentalWarning",
     ...(options.nodeFlags ?? []),
-    MAIN,
+    options.built === true ? BUILT : MAIN,
     "serve",
     ...Object.entries(listen).flatMap(([what, at]) => [`--${what}-listen`, at]),
     `--data-dir=${dataDir}`,

@@ -24,7 +24,9 @@ const ASK_TIMEOUT_MS = 2_000;
 /** Members asked in one walk: with 128 in an answer enough to hear of a thousand nodes. */
 const MAX_ASKED = 64;
 const PARALLEL = 4;
-const AGAIN_MS = 30_000;
+/** Between walks: this after somebody came, doubled each time nobody did. */
+const MIN_AGAIN_MS = 1_000;
+const MAX_AGAIN_MS = 30_000;
 
 /**
  * Learns who else is in the cluster by asking members whom they are connected to, member after member, until nobody
@@ -38,6 +40,7 @@ export class Acquaintance {
   #walking: Promise<void> | undefined;
   #again: NodeJS.Timeout | undefined;
   #complete = false;
+  #againMs = MIN_AGAIN_MS;
 
   constructor(deps: AcquaintanceDeps) {
     this.#deps = deps;
@@ -49,22 +52,34 @@ export class Acquaintance {
   }
 
   start(): void {
-    this.#again = setInterval(() => this.#askAnother(), AGAIN_MS);
+    this.#schedule();
   }
 
   /** Somebody came: ask it, and whom it names. */
   memberCame(): void {
     this.#complete = false;
+    this.#againMs = MIN_AGAIN_MS;
+    this.#schedule();
     this.#walk();
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    clearInterval(this.#again);
+    clearTimeout(this.#again);
     await this.#walking;
   }
 
-  /** From time to time a random member is asked again, and everybody it names that is new. */
+  #schedule(): void {
+    clearTimeout(this.#again);
+    if (this.#closing.signal.aborted) return;
+    this.#again = setTimeout(() => {
+      this.#againMs = Math.min(this.#againMs * 2, MAX_AGAIN_MS);
+      this.#askAnother();
+      this.#schedule();
+    }, this.#againMs);
+  }
+
+  /** A random member is asked again, and everybody it names that is new. */
   #askAnother(): void {
     const asked = [...this.#asked];
     const random = asked[Math.floor(Math.random() * asked.length)];
@@ -81,6 +96,11 @@ export class Acquaintance {
   }
 
   async #walkOnce(): Promise<void> {
+    // Heard of, and not reached then.
+    for (const member of this.#deps.members) {
+      const address = this.#deps.members.libp2pAddress(member.id);
+      if (!member.connected && address !== undefined) await this.#connect(member.peerId, address);
+    }
     let left = MAX_ASKED;
     for (
       let next = this.#nextToAsk(PARALLEL);

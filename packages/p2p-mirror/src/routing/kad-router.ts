@@ -203,10 +203,12 @@ class LibP2pRouter implements KadRouter {
       RECORDS_PROTOCOL,
       createRecordsHandler({
         answer: async (message, connection) => this.#records.answer(message, connection),
-        onError: (error, sender) => {
+        onRefused: (error, sender) => {
           this.#deps.metrics.rejectedMessages.inc();
-          this.#deps.logger.debug({ err: error, peer: sender }, "a message was cut off");
+          this.#deps.logger.debug({ err: error, peer: sender }, "what a node sent was no message");
         },
+        onUnanswered: (error, sender) =>
+          this.#deps.logger.trace({ err: error, peer: sender }, "an answer was not taken"),
       }),
       { maxInboundStreams: MAX_STREAMS_PER_PEER, maxOutboundStreams: 2 * MAX_STREAMS_PER_PEER },
     );

@@ -110,7 +110,7 @@ export async function createMeshNode(options: MeshNodeOptions, deps: MeshNodeDep
     connectionEncrypters: clusterNoise(deps.secrets),
     // The connection monitor pings already.
     streamMuxers: [yamux({ enableKeepAlive: false })],
-    connectionMonitor: { pingInterval: 15_000 },
+    connectionMonitor: { pingInterval: 30_000 },
     connectionManager: {
       maxConnections: 400,
       dialTimeout: 2_000,

@@ -2,15 +2,16 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { HostPort } from "./addresses.ts";
 
-const CONNECT_TIMEOUT_MS = 1_000;
+const CONNECT_TIMEOUT_MS = 1_500;
 const PAUSE_MS = 300;
-const ATTEMPTS = 2;
+const ATTEMPTS = 3;
 
 async function accepts(address: HostPort, signal: AbortSignal): Promise<boolean> {
   const socket = connect({ host: address.host, port: address.port, signal });
   try {
     return await new Promise<boolean>((resolve) => {
-      socket.setTimeout(CONNECT_TIMEOUT_MS, () => resolve(false));
+      // A busy event loop runs late timers before it looks at sockets: one more turn, lest the other side is blamed.
+      socket.setTimeout(CONNECT_TIMEOUT_MS, () => setImmediate(() => resolve(false)));
       socket.once("connect", () => resolve(true));
       socket.once("error", () => resolve(false));
     });

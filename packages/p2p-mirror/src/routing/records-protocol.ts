@@ -61,7 +61,10 @@ export function decodeMessage(bytes: Uint8Array): Message {
 
 export interface RecordsHandlerDeps {
   answer(message: Message, connection: Connection): Promise<Uint8Array>;
-  onError(error: unknown, sender: string): void;
+  /** What came was no message: too long, malformed, or not there in time. */
+  onRefused(error: unknown, sender: string): void;
+  /** The answer could not be given; most often the asker has it from another already. */
+  onUnanswered(error: unknown, sender: string): void;
 }
 
 /** The serving side. Whatever is wrong with a message ends its stream, and nothing else. */
@@ -69,14 +72,17 @@ export function createRecordsHandler(deps: RecordsHandlerDeps): StreamHandler {
   return async (stream, connection) => {
     const deadline = linkSignal([], SERVE_TIMEOUT_MS);
     const { signal } = deadline;
+    const sender = connection.remotePeer.toString();
+    let message: Message | undefined;
     try {
       const messages = lpStream(stream, { maxDataLength: MAX_MESSAGE_BYTES });
-      const message = decodeMessage((await messages.read({ signal })).subarray());
+      message = decodeMessage((await messages.read({ signal })).subarray());
       await messages.write(await deps.answer(message, connection), { signal });
       await stream.close({ signal });
     } catch (error) {
       stream.abort(asError(error));
-      deps.onError(error, connection.remotePeer.toString());
+      if (message === undefined) deps.onRefused(error, sender);
+      else deps.onUnanswered(error, sender);
     } finally {
       deadline.release();
     }

@@ -10,9 +10,16 @@ const MAX_STATUS_BYTES = 64 * 1024 * 1024;
 /** Asks a mirror's admin endpoint. @throws CommandFailure that says what to do */
 export async function fetchStatus(adminUrl: string, signal: AbortSignal): Promise<MirrorStatus> {
   const answer = await get(`${adminUrl}/status`, adminUrl, signal);
-  if (!isMirrorStatus(answer)) throw notAMirror(adminUrl);
+  if (!isMirrorStatus(answer)) throw isStarting(answer) ? starting(adminUrl) : notAMirror(adminUrl);
   return answer;
 }
+
+/** The admin endpoint listens first; before the rest does, it has nothing to say. */
+const isStarting = (answer: unknown): boolean =>
+  typeof answer === "object" && answer !== null && !Array.isArray(answer) && Object.keys(answer).length === 0;
+
+const starting = (url: string): CommandFailure =>
+  new CommandFailure(`the mirror at ${url} is starting; ask again in a moment`);
 
 const notAMirror = (url: string, cause?: unknown): CommandFailure =>
   new CommandFailure(

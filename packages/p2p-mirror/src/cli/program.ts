@@ -81,6 +81,6 @@ function addServe(
       const { config }: { config?: string } = serve.opts();
       const run = await import("./serve.ts");
       const request = { flags: givenSettings(serve, MIRROR_SCHEMA), env: terminal.env, configPath: config };
-      exit(await run.serve(request, terminal, () => deps.loadDaemon()));
+      exit(await run.serve(request, terminal, deps));
     });
 }

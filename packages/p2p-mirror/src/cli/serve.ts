@@ -15,7 +15,16 @@ export interface ServedDaemon {
   readonly adminUrl: string;
 }
 
-export type CreateDaemon = (config: MirrorConfig, deps: { readonly logger: Logger }) => ServedDaemon;
+export type CreateDaemon = (
+  config: MirrorConfig,
+  deps: { readonly logger: Logger; readonly version: string },
+) => ServedDaemon;
+
+export interface ServeDeps {
+  readonly version: string;
+  /** Called after the config was found right. */
+  loadDaemon(): Promise<CreateDaemon>;
+}
 
 const allAddresses = (): string =>
   Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ family }) => family === "IPv4"))
@@ -29,17 +38,13 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Runs the daemon until the first signal, then closes it. `loadDaemon` comes after the config was found right. */
-export async function serve(
-  request: ConfigRequest,
-  terminal: Terminal,
-  loadDaemon: () => Promise<CreateDaemon>,
-): Promise<ExitCode> {
+/** Runs the daemon until the first signal, then closes it. */
+export async function serve(request: ConfigRequest, terminal: Terminal, deps: ServeDeps): Promise<ExitCode> {
   const { config, warnings } = await loadMirrorConfig(request, { allAddresses: allAddresses() });
   const logger = createLogger(config.logLevel, terminal.stderr);
   for (const warning of warnings) logger.warn(warning);
-  const createDaemon = await loadDaemon();
-  const daemon = createDaemon(config, { logger });
+  const createDaemon = await deps.loadDaemon();
+  const daemon = createDaemon(config, { logger, version: deps.version });
   try {
     await daemon.start(terminal.signal);
     logger.info({ registry: daemon.registryUrl, admin: daemon.adminUrl }, "ready");

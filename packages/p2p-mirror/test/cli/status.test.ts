@@ -1,0 +1,193 @@
+import { createServer, type RequestListener } from "node:http";
+import t, { type Test } from "tap";
+import { formatAge, formatBytes, plain, shortDigest } from "../../src/cli/format.ts";
+import { isMirrorStatus, type MirrorStatus } from "../../src/status.ts";
+import { run } from "./terminal.ts";
+
+const DIGEST = `sha256:${"ab".repeat(32)}`;
+
+const STATUS: MirrorStatus = {
+  node: {
+    id: "12D3KooWexample",
+    version: "0.1.0",
+    startedAt: "2026-01-01T00:00:00.000Z",
+    ready: true,
+    advertised: "10.0.0.1:24221",
+    access: "public",
+    containerd: "connected",
+  },
+  peers: [
+    { id: "12D3KooWa", address: "10.0.0.2:24221", state: "up" },
+    { id: "12D3KooWb", address: "10.0.0.3:24221", state: "broken" },
+  ],
+  flights: [{ digest: DIGEST, size: 2048, received: 1024, readers: 2, sources: ["peer", "upstream"] }],
+  cache: { blobs: 7, bytes: 1024 ** 3, maxBytes: 20 * 1024 ** 3, freeBytes: 50 * 1024 ** 3 },
+  images: [
+    {
+      reference: "docker.io/library/nginx:1.27",
+      digest: DIGEST,
+      mediaType: "application/vnd.oci.image.index.v1+json",
+      size: 70 * 1024 ** 2,
+      resolvedAt: "2026-01-01T00:00:00.000Z",
+    },
+    { reference: "ghcr.io/a/b:v1", digest: DIGEST, mediaType: "x", resolvedAt: "2026-01-01T00:00:00.000Z" },
+  ],
+  upstreams: [
+    { registry: "docker.io", state: "rate-limited", remaining: 0, retryAt: "2026-01-01T00:05:00.000Z" },
+    { registry: "ghcr.io", state: "ok" },
+  ],
+};
+
+/** An HTTP server for one test; resolves with its URL. */
+async function serve(t: Test, handler: RequestListener): Promise<string> {
+  const server = createServer(handler);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no address");
+  return `http://127.0.0.1:${address.port}`;
+}
+
+const answering = (t: Test, body: unknown, status = 200): Promise<string> =>
+  serve(t, (request, response) => {
+    response.writeHead(request.url === "/status" ? status : 404, { "content-type": "application/json" });
+    response.end(typeof body === "string" ? body : JSON.stringify(body));
+  });
+
+await t.test("status shows the node and a table of each kind", async (t) => {
+  const { exitCode, stdout } = await run(["status", "--admin", await answering(t, STATUS)]);
+  t.equal(exitCode, 0);
+  t.match(stdout, /^node 12D3KooWexample\nready, version 0.1.0, up \d+ d\n/);
+  t.match(stdout, /peers reach it at 10.0.0.1:24221; access public; containerd connected\n/);
+  t.match(stdout, /cache 1.0 GiB of 20.0 GiB in 7 blobs, 50.0 GiB free/);
+  t.match(
+    stdout,
+    /^PEER +ADDRESS +STATE\n12D3KooWa +10.0.0.2:24221 +up\n12D3KooWb +10.0.0.3:24221 +broken\n/m,
+  );
+  t.match(stdout, /^sha256:abababababab +50% +2.0 KiB +2 +peer, upstream\n/m);
+  t.match(stdout, /^docker.io +rate-limited +0 +2026-01-01T00:05:00.000Z\nghcr.io +ok\n/m);
+  t.notOk(stdout.includes("\u001B"), "no colours");
+});
+
+await t.test("what is empty is said to be", async (t) => {
+  const lone = { ...STATUS, peers: [], flights: [], upstreams: [], images: [] };
+  const url = await answering(t, lone);
+  t.match((await run(["status", "--admin", url])).stdout, /no peers\n\nno flights\n\nno upstreams\n$/);
+  t.equal((await run(["ls", "--admin", url])).stdout, "no images\n");
+});
+
+await t.test("ls lists what is held, by tag", async (t) => {
+  const { exitCode, stdout } = await run(["ls", "--admin", await answering(t, STATUS)]);
+  t.equal(exitCode, 0);
+  t.match(stdout, /^IMAGE +DIGEST +SIZE +RESOLVED\n/);
+  t.match(
+    stdout,
+    /\ndocker.io\/library\/nginx:1.27 +sha256:abababababab +70.0 MiB +\d+ d\nghcr.io\/a\/b:v1 +sha256/,
+  );
+});
+
+await t.test("--json is what the endpoint said", async (t) => {
+  const url = await answering(t, STATUS);
+  t.same(JSON.parse((await run(["status", "--json", "--admin", url])).stdout), STATUS);
+  t.same(JSON.parse((await run(["ls", "--json", "--admin", url])).stdout), STATUS.images);
+});
+
+await t.test("the endpoint is found by flag, variable, settings and default, in this order", async (t) => {
+  const url = await answering(t, STATUS);
+  const address = url.slice("http://".length);
+  const dir = t.testdir({
+    "mirror.yaml": `admin_listen: ${address}\ncluster_secret_file: [/not/readable]\nregistries: {a: {ca: [/no/file]}}\n`,
+  });
+  const wrong = "http://127.0.0.1:1";
+  const cases: [string[], Record<string, string>][] = [
+    [["--admin", `${url}/`], { P2P_MIRROR_ADMIN: wrong }],
+    [[], { P2P_MIRROR_ADMIN: url, P2P_MIRROR_ADMIN_LISTEN: "127.0.0.1:1" }],
+    [[], { P2P_MIRROR_ADMIN_LISTEN: address }],
+    [[], { P2P_MIRROR_ADMIN_LISTEN: `0.0.0.0:${address.split(":")[1]}` }],
+    [["--config", `${dir}/mirror.yaml`], {}],
+    [[], { P2P_MIRROR_CONFIG: `${dir}/mirror.yaml` }],
+  ];
+  for (const [args, env] of cases) {
+    t.equal(
+      (await run(["status", ...args], { env })).exitCode,
+      0,
+      `${args.join(" ")} ${JSON.stringify(env)}`,
+    );
+  }
+  const chosen = await run(["ls"], { env: { P2P_MIRROR_ADMIN_LISTEN: ":0" } });
+  t.equal(chosen.exitCode, 2);
+  t.match(
+    chosen.stderr,
+    /P2P_MIRROR_ADMIN_LISTEN: ":0" is not valid: the port is chosen at each start; give --admin URL/,
+  );
+});
+
+await t.test("no mirror, or something else there, is one line that says what to do", async (t) => {
+  const refused = await run(["status", "--admin", "http://127.0.0.1:1"]);
+  t.equal(refused.exitCode, 1);
+  t.match(refused.stderr, /^p2p-mirror: no mirror answers at http:\/\/127.0.0.1:1; start one .*\n$/);
+  const strangers: [unknown, number][] = [
+    ["<html>", 200],
+    [{ hello: 1 }, 200],
+    [[], 200],
+    [{ ...STATUS, peers: [{ id: 1 }] }, 200],
+    [{ ...STATUS, node: undefined }, 200],
+    ["", 404],
+    ["", 500],
+  ];
+  for (const [body, status] of strangers) {
+    const { exitCode, stderr } = await run(["status", "--admin", await answering(t, body, status)]);
+    t.equal(exitCode, 1);
+    t.match(stderr, /^p2p-mirror: what answers at http:\/\/127.0.0.1:\d+ is no admin endpoint .*\n$/);
+  }
+  const early = await run(["ls", "--admin", await answering(t, {})]);
+  t.match(early, { exitCode: 1, stderr: /is starting; ask again in a moment\n$/ });
+});
+
+await t.test("a signal ends a command that waits", async (t) => {
+  const controller = new AbortController();
+  const url = await serve(t, () => controller.abort(new DOMException("received SIGINT", "AbortError")));
+  const { exitCode, stderr } = await run(["status", "--admin", url], { signal: controller.signal });
+  t.equal(exitCode, 1);
+  t.equal(stderr, "p2p-mirror: received SIGINT\n");
+});
+
+await t.test("names from outside cannot steer the terminal", async (t) => {
+  const hostile = { ...STATUS, images: [{ ...STATUS.images[0], reference: "a\u001B[2J\nb" }] };
+  const { stdout } = await run(["ls", "--admin", await answering(t, hostile)]);
+  t.match(stdout, /\na\?\[2J\?b /);
+});
+
+await t.test("sizes, ages and digests are short", async (t) => {
+  const sizes: [number, string][] = [
+    [0, "0 B"],
+    [1023, "1023 B"],
+    [1024, "1.0 KiB"],
+    [102_348, "99.9 KiB"],
+    [102_350, "100 KiB"],
+    [1024 ** 2 - 1, "1.0 MiB"],
+    [5 * 1024 ** 4, "5.0 TiB"],
+    [5000 * 1024 ** 4, "5000 TiB"],
+  ];
+  for (const [bytes, text] of sizes) t.equal(formatBytes(bytes), text);
+  const now = Date.parse("2026-01-10T00:00:00Z");
+  t.equal(formatAge("2026-01-09T23:59:30Z", now), "30 s");
+  t.equal(formatAge("2026-01-09T23:50:00Z", now), "10 min");
+  t.equal(formatAge("2026-01-09T00:00:00Z", now), "24 h");
+  t.equal(formatAge("2026-01-01T00:00:00Z", now), "9 d");
+  t.equal(formatAge("2026-01-10T00:05:00Z", now), "0 s", "another clock is ahead");
+  t.equal(formatAge("nonsense", now), "?");
+  t.equal(shortDigest(DIGEST), "sha256:abababababab");
+  t.equal(shortDigest("odd"), "odd");
+  t.equal(plain("a\tb\u0007"), "a?b?");
+});
+
+await t.test("a status is recognised by all it must have", async (t) => {
+  t.ok(isMirrorStatus(STATUS));
+  t.ok(isMirrorStatus(JSON.parse(JSON.stringify(STATUS))));
+  for (const key of Object.keys(STATUS)) t.notOk(isMirrorStatus({ ...STATUS, [key]: undefined }), key);
+  for (const value of [null, [], "x", 5, {}]) t.notOk(isMirrorStatus(value));
+});

@@ -19,6 +19,7 @@ import {
 import { createContainerdMetrics } from "../../packages/p2p-mirror/src/store/containerd/metrics.ts";
 import type { Component } from "../rig/components.ts";
 import { startContainerd, type Containerd } from "../rig/containerd.ts";
+import type { ContainerdSettings } from "../rig/containerd-config.ts";
 import { createCri, type Cri } from "../rig/cri.ts";
 import { writeHosts } from "../rig/hosts.ts";
 import { exec } from "../rig/exec.ts";
@@ -36,6 +37,8 @@ export interface Lab extends AsyncDisposable {
   readonly ctr: string;
   /** Pushes an image to the registry and gives its reference. */
   push(content: Content, repository: string): Promise<string>;
+  /** `host:port` of the registry itself, for image names that go there without hosts.toml. */
+  readonly registryHost: string;
   /** A started store with what it told. Closed with the lab. */
   store(options?: Partial<ContainerdStoreOptions>): Promise<Watched>;
   /** A blob without any image around it, kept from garbage collection. */
@@ -51,11 +54,11 @@ export interface Watched {
   close(): Promise<void>;
 }
 
-export async function createLab(component: Component): Promise<Lab> {
+export async function createLab(component: Component, settings: ContainerdSettings = {}): Promise<Lab> {
   await using stack = new AsyncDisposableStack();
   const registry: OciRegistry = await startOciRegistry();
   stack.defer(() => registry.close());
-  const containerd = await startContainerd({ component });
+  const containerd = await startContainerd({ component, ...settings });
   stack.use(containerd);
   const cri = createCri(containerd.socket);
   stack.defer(() => cri.close());
@@ -86,6 +89,7 @@ export async function createLab(component: Component): Promise<Lab> {
   return {
     containerd,
     cri,
+    registryHost: registry.host,
     ctr: component.bin("ctr"),
     store,
     async push(content, repository) {

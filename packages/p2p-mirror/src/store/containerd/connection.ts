@@ -97,10 +97,10 @@ export class ContainerdConnection {
       const version = await client.version({ signal: link.signal });
       this.#client = client;
       this.#link = link;
-      events = this.#followEvents(client, link.signal);
-      await Promise.race([this.#deps.onConnected(client, link.signal), events]);
       metrics.connects.inc();
       metrics.up.set(1);
+      events = this.#followEvents(client, link.signal);
+      await Promise.race([this.#deps.onConnected(client, link.signal), events]);
       logger.info({ socket, version }, "containerd connected");
       this.#complained = false;
       onConnected();

@@ -58,14 +58,18 @@ export class ContainerdFollower {
     );
   }
 
-  /** A new connection: nobody knows what happened in between. Compares, then tells everybody to list again. */
-  async connected(): Promise<void> {
+  /** A new connection: nobody knows what happened in between. Compares without telling; `announce` comes next. */
+  async catchUp(): Promise<void> {
     this.#silent = true;
     try {
       await this.#reconcile.run();
     } finally {
       this.#silent = false;
     }
+  }
+
+  /** Tells everybody to list again, now that it can be served. */
+  announce(): void {
     this.#deps.known.reset();
     // What happened between the comparison and the moment the event subscription really stood.
     this.#soon.request();

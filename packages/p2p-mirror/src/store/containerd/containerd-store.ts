@@ -56,7 +56,9 @@ export interface ContainerdStore extends ContentStore, Service {
   readonly connected: boolean;
   /**
    * Where containerd got the blob from: its labels `containerd.io/distribution.source.<registry>`, which carry the
-   * registry of the image's name, never a mirror's. Empty when it does not say, or is away.
+   * registry of the image's name, never a mirror's - but its host alone: containerd leaves the port out, so that
+   * `host:5000` comes out as `host`, and registries on two ports of a host cannot be told apart. Empty when containerd
+   * does not say, or is away.
    */
   originsOf(digest: Digest, options?: StoreOptions): Promise<Repository[]>;
 }
@@ -187,8 +189,9 @@ class Store implements ContainerdStore {
   }
 
   async #onConnected(client: ContainerdClient, signal: AbortSignal): Promise<void> {
-    await this.#follower.connected();
+    await this.#follower.catchUp();
     this.#dir = await this.#findDir(client, signal);
+    this.#follower.announce();
     const way = this.#dir === undefined ? "over gRPC" : "as files";
     this.#deps.logger.info(
       { blobs: this.#known.size, dir: this.#dir?.root },

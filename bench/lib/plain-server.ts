@@ -12,8 +12,6 @@ import { createPeerTls } from "../../packages/p2p-mirror/src/trust/peer-tls.ts";
 
 export interface PlainServer extends AsyncDisposable {
   readonly url: string;
-  /** PEM. */
-  readonly ca: string;
 }
 
 /**
@@ -30,7 +28,6 @@ export async function startPlainServer(bytes: Buffer): Promise<PlainServer> {
   const [port] = (await once(createInterface(child.stdout), "line")) as [string];
   return {
     url: `https://127.0.0.1:${port}/`,
-    ca: tls.ca.join("\n"),
     [Symbol.asyncDispose]: async () => {
       child.kill();
       await once(child, "exit");

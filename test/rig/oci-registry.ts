@@ -176,6 +176,10 @@ async function serve(exchange: Exchange, respond: () => Promise<void>): Promise<
     return;
   }
   if (fault.delayMs !== undefined) await delay(fault.delayMs, undefined, { ref: false });
+  if (fault.redirect !== undefined) {
+    request.resume();
+    return send(exchange, { status: 307, headers: { location: fault.redirect } });
+  }
   if (fault.status === undefined) return respond();
   const headers = fault.retryAfter === undefined ? {} : { "retry-after": fault.retryAfter };
   request.resume();

@@ -43,6 +43,8 @@ export interface Fault {
   readonly silent?: boolean;
   /** This status with an OCI error body instead of the answer. */
   readonly status?: number;
+  /** 307 to this place instead of the answer. */
+  readonly redirect?: string;
   /** Retry-After as it goes out: seconds or a date. */
   readonly retryAfter?: string;
   /** Added to the answer. */

@@ -2,7 +2,6 @@ import { join } from "node:path";
 import {
   linkSignal,
   Lifecycle,
-  silentLogger,
   systemClock,
   type LinkedSignal,
   type Logger,
@@ -25,6 +24,7 @@ import { createContainerdMetrics } from "./store/containerd/metrics.ts";
 import { createContainerdStore } from "./store/containerd/containerd-store.ts";
 import { createStoreMetrics } from "./store/metrics.ts";
 import { Flights } from "./transfer/flights.ts";
+import { HandedOut } from "./transfer/handed-out.ts";
 import { NodeContent } from "./transfer/local-content.ts";
 import { Manifests } from "./transfer/manifests.ts";
 import { createTransferMetrics } from "./transfer/metrics.ts";
@@ -185,13 +185,15 @@ class MirrorDaemon implements Daemon {
     const stores = containerd === undefined ? [store] : [store, containerd];
 
     const peerMetrics = createPeerMetrics(metrics);
+    const handedOut = new HandedOut(() => this.#status?.router.peers() ?? []);
     const peerServer = await run(
       createPeerServer(
         { listen: config.peerListen, drainMs: DRAIN_MS },
         {
           tls,
           local: new NodeContent({ stores, catalog, records }),
-          others: () => [],
+          others: (digest) => handedOut.holders(digest),
+          handedOut: (digest, peerId) => handedOut.add(digest, peerId),
           logger,
           metrics: peerMetrics,
         },

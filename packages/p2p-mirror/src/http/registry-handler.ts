@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { NotFoundError, raceSignal, type Logger } from "@p2p-mirror/shared";
-import type { Access } from "../transfer/access.ts";
+import type { Access, AccessRequest } from "../transfer/access.ts";
 import type { Content } from "../transfer/content.ts";
 import type { Answer } from "./answer.ts";
 import { serveBlob, type BlobRequest } from "./blobs.ts";
@@ -79,14 +79,21 @@ export class RegistryHandler {
   }
 
   /** The one place where access is decided, once per request. */
-  async #admit({ kind, registry, repository }: RepositoryPath, exchange: Exchange): Promise<void> {
+  async #admit(path: RepositoryPath, exchange: Exchange): Promise<void> {
+    const { kind, registry, repository } = path;
     const { signal } = exchange;
     const { authorization } = exchange.request.headers;
-    const request = { registry, repository, authorization };
+    const request = { registry, repository, authorization, wants: wantedOf(path) };
     const decision = await raceSignal(this.#deps.access.decide(request, { signal }), signal);
     if (decision === "allow") return;
     throw new NotFoundError(unknownCode(kind), `${registry}/${repository}, as far as this client may see,`);
   }
+}
+
+function wantedOf(path: RepositoryPath): AccessRequest["wants"] {
+  if (path.kind === "tag") return { manifest: path.tag };
+  if (path.kind === "manifest") return { manifest: path.digest };
+  return path.kind === "blob" ? { blob: path.digest } : undefined;
 }
 
 /** `/v2/`: yes, a registry. */

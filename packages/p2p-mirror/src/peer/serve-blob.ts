@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Readable } from "node:stream";
 import {
   formatContentRange,
   IntegrityError,
@@ -29,6 +28,7 @@ export interface ServeBlobDeps {
   readonly slots: UploadSlots;
   /** Other nodes that hold it, for a busy answer. */
   readonly others: (digest: Digest) => readonly Peer[];
+  readonly handedOut?: (digest: Digest, peerId: string) => void;
   readonly metrics: PeerMetrics;
   readonly readerStallMs: number;
 }
@@ -39,15 +39,6 @@ const NO_SLOT_BYTES = 64 * 1024;
 /** Answers without a body worth a slot. */
 export function answer(response: ServerResponse, status: number, body = ""): void {
   response.writeHead(status, { "content-length": Buffer.byteLength(body) }).end(body);
-}
-
-async function* from(iterator: AsyncIterator<Uint8Array>, first: Uint8Array): AsyncIterable<Uint8Array> {
-  yield first;
-  for (;;) {
-    const next = await iterator.next();
-    if (next.done === true) return;
-    yield next.value;
-  }
 }
 
 /** `GET` and `HEAD` of a blob. Resolves when the answer has ended, whichever way; the slot is free again then. */
@@ -70,13 +61,16 @@ export async function serveBlob(call: PeerCall, digest: Digest, deps: ServeBlobD
   }
   const part = asked.kind === "part" ? asked.range : undefined;
   const range = part ?? { start: 0, end: blob.size };
-  const slot = range.end - range.start <= NO_SLOT_BYTES ? { release: () => undefined } : deps.slots.take();
+  const length = range.end - range.start;
+  const slot = length <= NO_SLOT_BYTES ? { release: () => undefined } : deps.slots.take();
   if (slot === undefined) {
     answer(response, 503, formatBusy(deps.others(digest).filter((peer) => peer.id !== call.peer)));
     return "busy";
   }
   try {
-    return await sendBody(call, blob, range, part, deps);
+    const outcome = await sendBody(call, blob, range, part, deps);
+    if (outcome === "complete" && length === blob.size) deps.handedOut?.(digest, call.peer);
+    return outcome;
   } finally {
     slot.release();
   }
@@ -91,24 +85,20 @@ async function sendBody(
 ): Promise<ServedOutcome> {
   const { response, signal } = call;
   const length = range.end - range.start;
-  let body: Readable | undefined;
-  const onClose = (): void => void body?.destroy();
   try {
-    body = await blob.open(range, { signal });
-    // Errors come out of the iterator below; this one is for a body that is destroyed before it is read.
-    body.on("error", () => undefined);
-    response.on("close", onClose);
-    const iterator: AsyncIterator<Uint8Array> = body[Symbol.asyncIterator]();
-    // The head is sent with the first bytes: a blob that proves to be corrupt before that is simply not held.
-    const first = await iterator.next();
-    if (first.done === true && length > 0) throw new NotFoundError("BLOB_UNKNOWN", "a body without a byte");
-    response.writeHead(part === undefined ? 200 : 206, {
-      "content-length": length,
-      ...(part === undefined ? {} : { "content-range": formatContentRange(part, blob.size) }),
-    });
-    const chunks = first.done === true ? from(iterator, new Uint8Array()) : from(iterator, first.value);
-    const end = await pump(chunks, length, response, {
+    const body = await blob.open(range, { signal });
+    if (response.closed) {
+      body.on("error", () => undefined).destroy();
+      return "left";
+    }
+    const end = await pump(body, length, response, {
       readerStallMs: deps.readerStallMs,
+      onHead: () => {
+        response.writeHead(part === undefined ? 200 : 206, {
+          "content-length": length,
+          ...(part === undefined ? {} : { "content-range": formatContentRange(part, blob.size) }),
+        });
+      },
       onBytes: (bytes) => deps.metrics.sentBytes.inc(bytes),
     });
     // FIN, after what is on its way: an RST could take away bytes that the reader has received but not yet read.
@@ -116,11 +106,9 @@ async function sendBody(
     return end;
   } catch (error) {
     if (response.closed) return "left";
+    // A blob that proves to be corrupt or gone before its first byte is simply not held.
     if (!(error instanceof NotFoundError || error instanceof IntegrityError)) throw error;
     answer(response, 404);
     return "not-found";
-  } finally {
-    response.off("close", onClose);
-    body?.destroy();
   }
 }

@@ -43,6 +43,8 @@ export interface PeerServerDeps {
   readonly local: LocalContent;
   /** Other nodes that hold it, for a busy answer; nothing when none are known without asking around. */
   readonly others: (digest: Digest) => readonly Peer[];
+  /** A peer got the whole of a blob from here: it holds it now, too. */
+  readonly handedOut?: (digest: Digest, peerId: string) => void;
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
 }

@@ -1,9 +1,11 @@
-import type { Repository } from "@p2p-mirror/shared";
+import type { Digest, Repository } from "@p2p-mirror/shared";
 
 /** What the endpoint knows of a request when access is decided. */
 export interface AccessRequest extends Repository {
   /** The Authorization header as the client sent it, if any. */
   readonly authorization: string | undefined;
+  /** The object it is about, where it is about one: some registries answer only for what exists. */
+  readonly wants?: { readonly manifest: string } | { readonly blob: Digest } | undefined;
 }
 
 /** `decline` is a 404: containerd then asks upstream itself, with the Pod's credentials. */

@@ -10,10 +10,12 @@ import {
   type Logger,
   type Repository,
 } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
 import { Candidates } from "./candidates.ts";
 import { fetchRun } from "./fetch-run.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
+import { BusyError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
@@ -110,10 +112,6 @@ export class Flight implements FlightView {
   /** Another repository the blob may be fetched from at upstream. */
   addOrigin(repository: Repository): void {
     this.#candidates.addUpstream(repository);
-  }
-
-  addPeer(source: BlobSource): void {
-    this.#candidates.addPeer(source);
   }
 
   /** False when bytes of the range are gone already (nothing is stored, and the window has moved on). */
@@ -242,6 +240,7 @@ export class Flight implements FlightView {
               "a source failed",
             );
             if (error instanceof IntegrityError) source.refuted();
+            if (error instanceof BusyError) this.#addPeers(error.tryInstead);
             this.#candidates.failed(candidate, error, this.#pieces.received > before, this.#patienceLeft());
           },
         )
@@ -299,6 +298,11 @@ export class Flight implements FlightView {
     if (peers.length === 0 || !this.#pieces.heldBack) throw error;
     this.#pieces.discardFromPeers();
     return false;
+  }
+
+  /** Peers a busy one has named. */
+  #addPeers(peers: readonly Peer[]): void {
+    for (const peer of peers) this.#candidates.addPeer(this.#deps.finder.peer(peer, this.digest));
   }
 
   #failWithoutHope(): void {

@@ -39,7 +39,7 @@ export class PublicAccess implements Access {
   async decide(request: AccessRequest, options: { signal: AbortSignal }): Promise<AccessDecision> {
     const { upstream, catalog, clock } = this.#deps;
     try {
-      if (!(await upstream.isPublic(request, options))) {
+      if (!(await upstream.isPublic(request, { ...options, probe: request.wants }))) {
         catalog.rememberPublic(request, undefined);
         return "decline";
       }

@@ -49,7 +49,7 @@ export class MirrorSources implements SourceFinder {
   }
 
   async *peers(digest: Digest, signal: AbortSignal): AsyncGenerator<BlobSource, void, undefined> {
-    for await (const peer of this.holders(digest, signal)) yield this.#peerSource(peer, digest);
+    for await (const peer of this.holders(digest, signal)) yield this.peer(peer, digest);
   }
 
   /** A peer answered for this manifest: ask it for the layers, too. */
@@ -80,7 +80,7 @@ export class MirrorSources implements SourceFinder {
     };
   }
 
-  #peerSource(peer: Peer, digest: Digest): BlobSource {
+  peer(peer: Peer, digest: Digest): BlobSource {
     return {
       kind: "peer",
       id: peer.id,

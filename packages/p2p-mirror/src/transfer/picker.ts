@@ -62,7 +62,8 @@ export class Picker {
       if (longest === undefined || run.end - run.next > longest.end - longest.next) longest = run;
     }
     if (longest === undefined || longest.end - longest.next < 3) return undefined;
-    if (this.#geometry.end(longest.end - 1) - this.#geometry.start(longest.next) < MIN_SPLIT_BYTES) return undefined;
+    if (this.#geometry.end(longest.end - 1) - this.#geometry.start(longest.next) < MIN_SPLIT_BYTES)
+      return undefined;
     const middle = longest.next + Math.ceil((longest.end - longest.next) / 2);
     const run = { first: middle, end: longest.end, next: middle };
     longest.end = middle;

@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import type { ByteRange, Digest, Repository } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
 
 export interface FetchOptions {
   readonly signal: AbortSignal;
@@ -33,5 +34,7 @@ export interface BlobSource {
 export interface SourceFinder {
   /** Complete holders, as they become known; ends when the lookup does. */
   peers(digest: Digest, signal: AbortSignal): AsyncIterable<BlobSource>;
+  /** A peer that somebody named as a holder. */
+  peer(peer: Peer, digest: Digest): BlobSource;
   upstream(repository: Repository, digest: Digest): BlobSource;
 }

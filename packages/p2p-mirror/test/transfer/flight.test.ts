@@ -14,6 +14,7 @@ import {
 import t, { type Test } from "tap";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
 import { Flight } from "../../src/transfer/flight.ts";
+import { BusyError } from "../../src/transfer/peer-client.ts";
 import type { SourceFinder } from "../../src/transfer/source.ts";
 import { FileSpool, MemorySpool, type Spool } from "../../src/transfer/spool.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
@@ -202,6 +203,20 @@ await t.test("a reader that leaves does not end the flight of another", async (t
   gate.resolve();
   t.ok((await staying).equals(bytes));
   t.equal(upstream.requests.length, 1);
+});
+
+await t.test("a busy peer names another, which is asked before upstream", async (t) => {
+  const bytes = seededBytes(MIB, SEED + 15);
+  const other = { id: "other", host: "127.0.0.1", port: 1 };
+  const busy = new ScriptedSource("busy", { bytes, refuse: () => new BusyError("busy", [other]) });
+  const named = new ScriptedSource("other", { bytes });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const finder = new ScriptedFinder(upstream, [busy]);
+  finder.named.set(other.id, named);
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), finder);
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.equal(named.requests.length, 1);
+  t.equal(upstream.requests.length, 0);
 });
 
 await t.test("nobody has it and upstream refuses: declined at once", async (t) => {

@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { NotFoundError, SourceError, type ByteRange, type Digest } from "@p2p-mirror/shared";
+import type { Peer } from "../../src/routing/router.ts";
 import type { BlobSource, FetchedBody, FetchOptions, SourceFinder } from "../../src/transfer/source.ts";
 
 export interface Script {
@@ -89,6 +90,15 @@ export class ScriptedFinder implements SourceFinder {
     this.lookups += 1;
     yield* this.peersFound;
     await this.lookupEnds;
+  }
+
+  /** Peers that busy ones name, by ID. */
+  readonly named = new Map<string, BlobSource>();
+
+  peer({ id }: Peer): BlobSource {
+    const source = this.named.get(id);
+    if (source === undefined) throw new TypeError(`nobody is called ${id}`);
+    return source;
   }
 
   upstream(): BlobSource {

@@ -22,6 +22,8 @@ export interface NetworkNode {
   /** Name of the network namespace, for `ip netns exec`. */
   readonly netns: string;
   readonly address: string;
+  /** Of TCP, "cubic" or "reno": part of any figure measured here. */
+  readonly congestionControl: string;
   exec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   /** Bytes on the wire of the node's one interface, Ethernet headers included; rx is what came to the node. */
   counters(): Promise<Counters>;
@@ -78,9 +80,12 @@ export async function probeNetworks(): Promise<void> {
 export async function createNetwork(options: NetworkOptions): Promise<Network> {
   await removeLeftOvers();
   const claim = await claimSubnet();
+  const hostLink = `${PREFIX}${claim.index}`;
   const made: string[] = [];
   const close = async (): Promise<void> => {
     try {
+      // By itself it would go with the namespace of its other end, but only some time later.
+      await tryExec(["ip", "link", "delete", hostLink]);
       for (const name of made.splice(0).toReversed()) await removeNamespace(name);
     } finally {
       await claim.lock.release();
@@ -95,7 +100,6 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     await exec(["ip", "-n", lan, "link", "add", BRIDGE, "type", "bridge"]);
     await exec(["ip", "-n", lan, "link", "set", BRIDGE, "up"]);
     const hostAddress = `${claim.prefix}.1`;
-    const hostLink = `${PREFIX}${claim.index}`;
     await exec(["ip", "link", "add", hostLink, "type", "veth", "peer", "name", "host", "netns", lan]);
     await plug(lan, "host");
     await exec(["ip", "address", "add", `${hostAddress}/24`, "dev", hostLink]);
@@ -128,6 +132,7 @@ async function addNode(
 ): Promise<NetworkNode> {
   const { netns, lan, port, address } = at;
   await addNamespace(netns);
+  const congestionControl = await chooseCongestionControl(netns);
   await exec([
     "ip",
     "-n",
@@ -149,6 +154,7 @@ async function addNode(
   const node: NetworkNode = {
     netns,
     address,
+    congestionControl,
     exec: (argv, execOptions) => exec(["ip", "netns", "exec", netns, ...argv], execOptions),
     counters: async () => {
       const { stdout } = await exec(["ip", "-n", netns, "-s", "-j", "link", "show", INTERFACE]);
@@ -178,9 +184,17 @@ async function limit(netns: string, device: string, rate: string | undefined): P
 async function addNamespace(name: string): Promise<void> {
   await exec(["ip", "netns", "add", name]);
   await exec(["ip", "-n", name, "link", "set", "lo", "up"]);
-  // bbr, where it is the host's default, measures a path that does not exist here; cubic is what most hosts run.
-  const control = "/proc/sys/net/ipv4/tcp_congestion_control";
-  await tryExec(["ip", "netns", "exec", name, "sh", "-c", `echo cubic > ${control}`]);
+}
+
+/**
+ * bbr, where it is the host's default, measures a path that does not exist here. cubic is what most hosts run; a host
+ * that does not allow it to others (a setting of the whole machine, so not ours to change) allows reno at least.
+ */
+async function chooseCongestionControl(netns: string): Promise<string> {
+  const file = "/proc/sys/net/ipv4/tcp_congestion_control";
+  const choose = `echo cubic >${file} || echo reno >${file}; cat ${file}`;
+  const { stdout } = await tryExec(["ip", "netns", "exec", netns, "sh", "-c", choose]);
+  return stdout.trim();
 }
 
 async function plug(lan: string, port: string): Promise<void> {
@@ -222,8 +236,8 @@ async function removeLeftOvers(): Promise<void> {
 }
 
 async function newName(what: string): Promise<string> {
-  counter += 1;
-  return `${PREFIX}.${process.pid}.${await startOf(process.pid)}.${counter}.${what}`;
+  const number = ++counter;
+  return `${PREFIX}.${process.pid}.${await startOf(process.pid)}.${number}.${what}`;
 }
 
 /** Start time of a process in clock ticks since boot: with the pid it names a process for good. */

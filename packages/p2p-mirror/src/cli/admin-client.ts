@@ -1,4 +1,4 @@
-import { linkSignal } from "@p2p-mirror/shared";
+import { linkSignal } from "@p2p-mirror/shared/abort";
 import { isMirrorStatus, type MirrorStatus } from "../status.ts";
 import { CommandFailure } from "./failure.ts";
 

@@ -40,6 +40,7 @@ export class Acquaintance {
   #walking: Promise<void> | undefined;
   #again: NodeJS.Timeout | undefined;
   #complete = false;
+  #wanted = false;
   #againMs = MIN_AGAIN_MS;
 
   constructor(deps: AcquaintanceDeps) {
@@ -88,11 +89,19 @@ export class Acquaintance {
     this.#walk();
   }
 
+  /** One walk at a time; who comes during one may be asked by the next only. */
   #walk(): void {
-    if (this.#closing.signal.aborted) return;
-    this.#walking ??= this.#walkOnce().finally(() => {
+    this.#wanted = true;
+    this.#walking ??= this.#walkWhileWanted().finally(() => {
       this.#walking = undefined;
     });
+  }
+
+  async #walkWhileWanted(): Promise<void> {
+    while (this.#wanted && !this.#closing.signal.aborted) {
+      this.#wanted = false;
+      await this.#walkOnce();
+    }
   }
 
   async #walkOnce(): Promise<void> {

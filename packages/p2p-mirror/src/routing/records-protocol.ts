@@ -1,6 +1,7 @@
-import { lpStream } from "@libp2p/utils";
+import { lpStream, type LengthPrefixedStream } from "@libp2p/utils";
 import type { Connection, PeerId, Stream, StreamHandler } from "@libp2p/interface";
 import { linkSignal } from "@p2p-mirror/shared";
+import type { Uint8ArrayList } from "uint8arraylist";
 import { bytesOf, HASH_BYTES, keyHashOfBytes, type KeyHash } from "./key.ts";
 
 export const RECORDS_PROTOCOL = "/p2p-mirror/records/1.0.0";
@@ -28,8 +29,30 @@ export const MAX_KEYS_PER_MESSAGE = 1024;
 const MAX_MESSAGE_BYTES = 1 + MAX_KEYS_PER_MESSAGE * HASH_BYTES;
 const MAX_ANSWER_BYTES = 32 * 1024;
 /** For the whole exchange on the serving side; a peer that opens a stream and says nothing is cut off. */
-const SERVE_TIMEOUT_MS = 5_000;
+const SERVE_TIMEOUT_MS = 3_000;
 export const MAX_STREAMS_PER_PEER = 32;
+
+const LENGTH_BYTES = 4;
+
+/** Big-endian, always four bytes: a varint that never ends would be read until the deadline. */
+const framing = (maxDataLength: number) => ({
+  maxDataLength,
+  maxLengthLength: LENGTH_BYTES,
+  lengthEncoder: (length: number): Uint8Array => {
+    const bytes = Buffer.alloc(LENGTH_BYTES);
+    bytes.writeUInt32BE(length);
+    return bytes;
+  },
+  // RangeError is how lpStream is told that it takes more bytes to know.
+  lengthDecoder: (bytes: Uint8ArrayList): number => {
+    if (bytes.byteLength < LENGTH_BYTES) throw new RangeError("more to come");
+    return bytes.getUint32(0);
+  },
+});
+
+/** A stream as a sequence of messages, none longer than `maxBytes`. */
+export const framed = (stream: Stream, maxBytes: number): LengthPrefixedStream<Stream> =>
+  lpStream(stream, framing(maxBytes));
 
 export class RecordsProtocolError extends Error {
   override readonly name = "RecordsProtocolError";
@@ -75,7 +98,7 @@ export function createRecordsHandler(deps: RecordsHandlerDeps): StreamHandler {
     const sender = connection.remotePeer.toString();
     let message: Message | undefined;
     try {
-      const messages = lpStream(stream, { maxDataLength: MAX_MESSAGE_BYTES });
+      const messages = framed(stream, MAX_MESSAGE_BYTES);
       message = decodeMessage((await messages.read({ signal })).subarray());
       await messages.write(await deps.answer(message, connection), { signal });
       await stream.close({ signal });
@@ -102,7 +125,7 @@ export async function ask(
 ): Promise<Uint8Array> {
   const stream = await opener.dialProtocol(peer, RECORDS_PROTOCOL, { signal });
   try {
-    const messages = lpStream(stream, { maxDataLength: MAX_ANSWER_BYTES });
+    const messages = framed(stream, MAX_ANSWER_BYTES);
     await messages.write(encodeMessage(message), { signal });
     const answer = (await messages.read({ signal })).subarray();
     stream.close({ signal }).catch((error: unknown) => stream.abort(asError(error)));

@@ -6,23 +6,25 @@ import { Mesh } from "./mesh.ts";
 await t.test("the memory double", async (t) =>
   routerConformance(t, () => {
     const mesh = new MemoryMesh();
-    const routers = ["a", "b", "c", "d"].map((id, nth) => mesh.join({ id, host: "10.0.0.1", port: 1000 + nth }));
+    const routers = ["a", "b", "c", "d"].map((id, nth) =>
+      mesh.join({ id, host: "10.0.0.1", port: 1000 + nth }),
+    );
     return Promise.resolve({ routers, close: () => Promise.resolve() });
   }),
 );
 
-await t.test("Kademlia over libp2p: five nodes", async (t) =>
+await t.test("Kademlia over libp2p: four nodes", async (t) =>
   routerConformance(t, async () => {
     const mesh = new Mesh();
-    const nodes = await mesh.startMany(5);
+    const nodes = await mesh.startMany(4);
     return { routers: nodes.map((node) => node.router), close: () => mesh.close() };
   }),
 );
 
-await t.test("Kademlia over libp2p: each record at two of twelve nodes only", async (t) =>
+await t.test("Kademlia over libp2p: each record at two of eight nodes only", async (t) =>
   routerConformance(t, async () => {
     const mesh = new Mesh();
-    const nodes = await mesh.startMany(12, { replication: 2 });
+    const nodes = await mesh.startMany(8, { replication: 2 });
     return { routers: nodes.map((node) => node.router), close: () => mesh.close() };
   }),
 );

@@ -38,9 +38,9 @@ export class Mesh {
       {
         listen: { host: "127.0.0.1", port: 0 },
         peerPort: 40_000 + this.#nodes.length,
-        bootstrap: this.#nodes.slice(0, 1).map((node) => addressOf(node)),
-        dataDir,
         ...options,
+        bootstrap: options.bootstrap ?? this.#nodes.slice(0, 1).map((node) => addressOf(node)),
+        dataDir,
       },
       {
         identity,

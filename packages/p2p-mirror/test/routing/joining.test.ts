@@ -1,0 +1,96 @@
+import t from "tap";
+import { clusterSecrets } from "../../src/trust/cluster-secret.ts";
+import { findAll, keyOf } from "../conformance/router.ts";
+import { until } from "../conformance/until.ts";
+import { addressOf, allSeeEachOther, Mesh, metric } from "./mesh.ts";
+
+const [OLD, NEW] = [Buffer.alloc(32, "old"), Buffer.alloc(32, "new")];
+
+await t.test("names in the bootstrap are resolved, all their addresses tried", async (t) => {
+  const mesh = new Mesh();
+  t.teardown(() => mesh.close());
+  const one = await mesh.start();
+  const two = await mesh.start({ bootstrap: [`localhost:${one.router.libp2pAddress.port}`] });
+  await allSeeEachOther([one, two]);
+  t.match(two.router.peers(), [{ id: one.identity.id }]);
+});
+
+await t.test("nodes that start in the wrong order, or at once, find each other", async (t) => {
+  const mesh = new Mesh();
+  t.teardown(() => mesh.close());
+  const first = await mesh.start();
+  const { port } = first.router.libp2pAddress;
+  await first.close();
+  // Its address answers nobody now; two ask it again and again until it is back.
+  const waiting = await mesh.start({ bootstrap: [`127.0.0.1:${port}`] });
+  const back = await mesh.start({ bootstrap: [], listen: { host: "127.0.0.1", port } });
+  await allSeeEachOther([waiting, back]);
+  t.match(waiting.router.peers(), [{ id: back.identity.id }]);
+});
+
+await t.test("peers are remembered over a restart, without any bootstrap", async (t) => {
+  const mesh = new Mesh();
+  t.teardown(() => mesh.close());
+  const [one, two] = await mesh.startMany(2);
+  if (one === undefined || two === undefined) throw new Error("two nodes");
+  await two.close();
+  const again = await mesh.start({ bootstrap: [], dataDir: two.dataDir, identity: two.identity });
+  await until(
+    () => again.router.peers().length === 1 && one.router.peers().length === 1,
+    "they see each other",
+  );
+  t.equal(again.router.self.id, two.identity.id);
+  await again.router.advertise([keyOf("after the restart")]);
+  t.match(await findAll(one.router, keyOf("after the restart")), [{ id: two.identity.id }]);
+});
+
+await t.test("a secret is changed node by node, and the mesh stays one", async (t) => {
+  const mesh = new Mesh();
+  t.teardown(() => mesh.close());
+  const one = await mesh.start({ secrets: clusterSecrets([OLD]) });
+  const both = await mesh.start({ secrets: clusterSecrets([OLD, NEW]) });
+  const turned = await mesh.start({ secrets: clusterSecrets([NEW, OLD]) });
+  await allSeeEachOther([one, both, turned]);
+  const last = await mesh.start({ secrets: clusterSecrets([NEW]), bootstrap: [addressOf(both)] });
+  await until(
+    () => last.router.peers().length === 2,
+    "the node with the new secret alone sees those that accept it",
+  );
+  t.strictSame(
+    last.router
+      .peers()
+      .map(({ id }) => id)
+      .toSorted(),
+    [both.identity.id, turned.identity.id].toSorted(),
+  );
+  await last.router.advertise([keyOf("by the new secret")]);
+  t.match(await findAll(both.router, keyOf("by the new secret")), [{ id: last.identity.id }]);
+});
+
+await t.test(
+  "records that are not said again expire; those of a running node are said again in time",
+  async (t) => {
+    const mesh = new Mesh();
+    t.teardown(() => mesh.close());
+    const clock = { skip: 0 };
+    const now = (): number => performance.now() + clock.skip;
+    const one = await mesh.start({ now });
+    const two = await mesh.start({ recordValidityMs: 2_000 });
+    await allSeeEachOther([one, two]);
+    await two.router.advertise([keyOf("kept alive")]);
+    t.match(await findAll(one.router, keyOf("kept alive")), [{ id: two.identity.id }]);
+    const sent = await metric(two, "p2p_mirror_dht_records_sent_total");
+    await until(
+      async () => (await metric(two, "p2p_mirror_dht_records_sent_total")) >= sent + 2,
+      "said again twice",
+    );
+
+    // Past the validity by this node's clock: the record is out until it is said again (within 0.8 s here).
+    clock.skip += 21 * 60_000;
+    await until(
+      async () => (await metric(two, "p2p_mirror_dht_records_sent_total")) > sent + 3,
+      "said again after the clock jumped",
+    );
+    t.match(await findAll(one.router, keyOf("kept alive")), [{ id: two.identity.id }]);
+  },
+);

@@ -6,6 +6,7 @@ export * from "./errors.ts";
 export * from "./lifecycle.ts";
 export * from "./log.ts";
 export * from "./range.ts";
+export * from "./recycling.ts";
 export * from "./reference.ts";
 export * from "./single-flight.ts";
 export * from "./streams.ts";

@@ -13,6 +13,7 @@ import {
   type Digest,
   type LinkedSignal,
 } from "@p2p-mirror/shared";
+import { BufferPool } from "./buffer-pool.ts";
 import { CHUNK_BYTES, FileRangeStream } from "./file-range-stream.ts";
 
 const open = promisify(fs.open);
@@ -63,12 +64,14 @@ const isMissing = (error: unknown): boolean =>
 export class VerifiedFiles {
   readonly #options: VerifiedFilesOptions;
   readonly #chunkBytes: number;
+  readonly #pool: BufferPool;
   readonly #verified: LRUCache<Digest, string>;
   readonly #running = new Map<string, Verification>();
 
   constructor(options: VerifiedFilesOptions) {
     this.#options = options;
     this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
+    this.#pool = new BufferPool(this.#chunkBytes);
     this.#verified = new LRUCache({ max: options.remember ?? 65_536 });
   }
 
@@ -99,6 +102,7 @@ export class VerifiedFiles {
         fd,
         range,
         chunkBytes: this.#chunkBytes,
+        pool: this.#pool,
         source: this.#options.source,
         verify:
           known || !whole

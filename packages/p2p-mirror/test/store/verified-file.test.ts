@@ -2,7 +2,13 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { finished } from "node:stream/promises";
 import t, { type Test } from "tap";
-import { digestOf, IntegrityError, type Digest } from "@p2p-mirror/shared";
+import {
+  digestOf,
+  IntegrityError,
+  isRecycling,
+  type Digest,
+  type RecyclingReadable,
+} from "@p2p-mirror/shared";
 import { VerifiedFiles, type BlobFile } from "../../src/store/verified-file.ts";
 import { seededBytes } from "../conformance/seeded.ts";
 import { until } from "../conformance/until.ts";
@@ -155,6 +161,38 @@ await t.test("no file stays open, however a read ends", async (t) => {
   await t.rejects(files.read(file, { start: 0, end: file.size + 1 }));
   t.equal(await files.read({ ...file, path: `${file.path}.none` }, whole), undefined);
   await until(async () => (await openFiles()) === before, "all closed");
+});
+
+await t.test("chunks that are given back are read into again, others never", async (t) => {
+  const { files, file, bytes } = await makeFile(t, 200 * CHUNK);
+  const whole = { start: 0, end: file.size };
+  const open = async (): Promise<RecyclingReadable> => {
+    const stream = await files.read(file, whole);
+    if (stream === undefined || !isRecycling(stream)) throw new Error("no stream that recycles");
+    return stream;
+  };
+  const keeper = await open();
+  const kept: Buffer[] = [];
+  keeper.on("data", (chunk: Buffer) => kept.push(chunk));
+
+  const buffers = new Set<ArrayBufferLike>();
+  const giver = await open();
+  let at = 0;
+  // Flowing: iterating would copy what is buffered into new chunks.
+  giver.on("data", (chunk: Buffer) => {
+    buffers.add(chunk.buffer);
+    if (!chunk.equals(bytes.subarray(at, at + chunk.length))) t.fail(`wrong bytes at ${at}`);
+    at += chunk.length;
+    giver.recycle(chunk);
+    giver.recycle(chunk);
+    giver.recycle(Buffer.alloc(CHUNK));
+    chunk.fill(0);
+  });
+  await finished(giver);
+  t.equal(at, file.size);
+  t.ok(buffers.size < 20, `${buffers.size} buffers for 200 chunks`);
+  await until(() => keeper.readableEnded, "the keeper has all");
+  t.ok(Buffer.concat(kept).equals(bytes), "what was kept is what it was");
 });
 
 await t.test("what is remembered is bounded: the longest unused file is hashed again", async (t) => {

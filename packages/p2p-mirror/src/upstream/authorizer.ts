@@ -103,14 +103,21 @@ export class Authorizer {
     }
     let { token } = scheme;
     if (token === undefined || token.expires <= performance.now()) {
+      const key = keyOf(endpoint, repository);
       const { challenge } = scheme;
-      const flight = `${keyOf(endpoint, repository)} ${challenge.realm.href} ${challenge.service ?? ""} ${challenge.scope}`;
+      const flight = `${key} ${challenge.realm.href} ${challenge.service ?? ""} ${challenge.scope}`;
       token = await this.#flights.run(
         flight,
         async () => {
-          const credentials = await this.#credentials(endpoint, repository);
-          const fetched = await fetchToken(endpoint, challenge, credentials, this.#deps);
-          return { ...fetched, anonymous: credentials === undefined };
+          try {
+            const credentials = await this.#credentials(endpoint, repository);
+            const fetched = await fetchToken(endpoint, challenge, credentials, this.#deps);
+            return { ...fetched, anonymous: credentials === undefined };
+          } catch (error) {
+            // The token server may have moved: the next request is to be challenged again.
+            if (this.#schemes.get(key) === scheme) this.#schemes.delete(key);
+            throw error;
+          }
         },
         signal,
       );

@@ -143,7 +143,7 @@ export async function fetchBlobSize(
         signal,
       },
       (answer) => {
-        answer.body.resume();
+        discard(answer);
         const identity = (headerOf(answer, "content-encoding") ?? "identity") === "identity";
         return answer.status < 300 && identity ? lengthOf(answer) : undefined;
       },

@@ -31,6 +31,7 @@ export class Gate {
   remaining: number | undefined;
   #failures = 0;
   #lastAnswer = -Infinity;
+  #lastFailure = -Infinity;
   #openUntil = 0;
   #openings = 0;
   #probing = false;
@@ -104,9 +105,13 @@ export class Gate {
       this.#options.onChange?.(true);
       return;
     }
-    this.#failures += 1;
     const somebodyElseWasAnswered = this.#lastAnswer >= startedAt;
     if (somebodyElseWasAnswered) return;
+    // Connections that were idle together die together: what failed side by side counts once.
+    const sameEvent = outcome === "failed" && startedAt <= this.#lastFailure && this.#openings === 0;
+    if (sameEvent) return;
+    this.#lastFailure = now;
+    this.#failures += 1;
     if (outcome === "failed" && this.#failures < this.#options.failures && this.#openings === 0) return;
     if (this.#openings > 0 && now < this.#openUntil) return;
     this.#openUntil = now + Math.min(this.#options.openMs * 2 ** this.#openings, this.#options.maxOpenMs);

@@ -15,7 +15,7 @@ import {
 import { readBounded } from "./body.ts";
 import type { ObjectAnswer, ObjectClient } from "./object-client.ts";
 import type { Endpoint } from "./registry-config.ts";
-import { headerOf } from "./transport.ts";
+import { discard, headerOf } from "./transport.ts";
 import type { UpstreamManifest } from "./upstream.ts";
 
 /** Everything a tag may mean; a wildcard for artifacts with types of their own. */
@@ -81,7 +81,7 @@ export async function resolveManifest(
       signal,
     },
     (answer) => {
-      answer.body.resume();
+      discard(answer);
       return { descriptor: readHead(answer), anonymous: answer.anonymous };
     },
   );
@@ -122,17 +122,27 @@ export function fetchManifest(
       if (expected !== undefined && digest !== expected) {
         throw new IntegrityError("DIGEST_MISMATCH", expected, digest, registry);
       }
-      const mediaType = typeOf(answer, bytes);
+      const mediaType = typeOf(answer, bytes, registry, isDigest(reference));
       return { descriptor: { digest, size: bytes.length, mediaType }, bytes, anonymous: answer.anonymous };
     },
   );
 }
 
-/** The header's type if it is one of a manifest, else what the document says of itself. */
-function typeOf(answer: ObjectAnswer, bytes: Uint8Array): string {
+/**
+ * The header's type if it is one of a manifest, else what the document says of itself. What is no document at all (the
+ * page of a captive portal) is not what a tag means, whatever its status; by digest the bytes are proof enough.
+ */
+function typeOf(answer: ObjectAnswer, bytes: Uint8Array, registry: string, isProven: boolean): string {
   const said = mediaTypeOf(answer);
-  if (said !== undefined && (isManifestType(said) || !GENERIC.has(said))) return said;
-  return parseManifest(bytes).mediaType;
+  if (said !== undefined && isManifestType(said)) return said;
+  try {
+    const own = parseManifest(bytes).mediaType;
+    return said === undefined || GENERIC.has(said) ? own : said;
+  } catch (error) {
+    if (isProven) return said ?? MEDIA_TYPES.octetStream;
+    const { status } = answer;
+    throw new SourceError("STATUS", registry, { message: "answered with no manifest", status, cause: error });
+  }
 }
 
 const GENERIC: ReadonlySet<string> = new Set(["application/json", "application/octet-stream", "text/plain"]);

@@ -1,4 +1,4 @@
-import type { Logger, Repository } from "@p2p-mirror/shared";
+import { SourceError, type Logger, type Repository } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { Authorizer } from "./authorizer.ts";
 import { fetchBlob, fetchBlobSize } from "./blobs.ts";
@@ -95,53 +95,74 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
     { transport, authorizer, credentials, metrics, logger },
   );
   const visibility = new Visibility(
-    { yesMs: options.verdicts?.yesMs ?? 300_000, noMs: options.verdicts?.noMs ?? 120_000 },
+    {
+      yesMs: options.verdicts?.yesMs ?? 300_000,
+      noMs: options.verdicts?.noMs ?? 120_000,
+      hasLogins: options.dockerConfigFile !== undefined,
+    },
     { client },
   );
   const endpoints = new LRUCache<string, Endpoint>({ max: 1000 });
   const at = ({ registry }: Pick<Repository, "registry">): Endpoint => {
     let endpoint = endpoints.get(registry);
     if (endpoint === undefined) {
-      endpoint = endpointOf(registry, options.registries.get(registry));
+      endpoint = endpointOf(registry, options.registries.get(registry.toLowerCase()));
       endpoints.set(registry, endpoint);
     }
     return endpoint;
   };
-  /** What upstream gave to nobody in particular is public: the verdict comes for nothing. */
-  const learn = <T extends { readonly anonymous: boolean }>(repository: Repository, answer: T): T => {
-    if (answer.anonymous) visibility.learnPublic(repository);
-    return answer;
+  /** What upstream gives to nobody in particular is public: the verdict comes for nothing. */
+  const learn = async <T extends { readonly anonymous: boolean }>(
+    repository: Repository,
+    asked: Promise<T>,
+  ): Promise<T> => {
+    try {
+      const answer = await asked;
+      if (answer.anonymous) visibility.learnPublic(repository);
+      return answer;
+    } catch (error) {
+      if (error instanceof SourceError && error.code === "DENIED") visibility.forget(repository);
+      throw error;
+    }
   };
   return {
     async resolve(repository, tag, { signal } = {}) {
-      const answer = await resolveManifest(client, at(repository), repository, tag, signal);
-      return learn(repository, answer).descriptor;
+      const known = visibility.justResolved(repository, tag);
+      if (known !== undefined) return known;
+      const asked = resolveManifest(client, at(repository), repository, tag, signal);
+      return (await learn(repository, asked)).descriptor;
     },
     async manifest(repository, reference, { signal } = {}) {
-      const answer = await fetchManifest(client, at(repository), repository, reference, signal);
-      const { descriptor, bytes } = learn(repository, answer);
+      const asked = fetchManifest(client, at(repository), repository, reference, signal);
+      const { descriptor, bytes } = await learn(repository, asked);
       return { descriptor, bytes };
     },
-    blobSize(repository, digest, { signal } = {}) {
+    async blobSize(repository, digest, { signal } = {}) {
       return fetchBlobSize(client, metrics, { endpoint: at(repository), repository, digest, signal });
     },
     async blob(repository, digest, range, { signal } = {}) {
       const request = { endpoint: at(repository), repository, digest, signal };
-      const { size, start, body } = learn(repository, await fetchBlob(client, metrics, request, range));
+      const { size, start, body } = await learn(repository, fetchBlob(client, metrics, request, range));
       return { size, start, body };
     },
-    tags(repository, query, { signal } = {}) {
+    async tags(repository, query, { signal } = {}) {
       return listTags(client, at(repository), repository, query, signal);
     },
-    referrers(repository, digest, query, { signal } = {}) {
+    async referrers(repository, digest, query, { signal } = {}) {
       return listReferrers(client, at(repository), repository, digest, query, signal);
     },
-    isPublic(repository, { signal, probe } = {}) {
+    async isPublic(repository, { signal, probe } = {}) {
       return visibility.isPublic(at(repository), repository, probe, signal);
     },
-    reachable: (registry) => transport.gate(at({ registry })).reachable,
+    reachable: (registry) => {
+      const endpoint = endpoints.get(registry);
+      return endpoint === undefined || transport.knownGate(endpoint)?.reachable !== false;
+    },
     status: () =>
-      [...endpoints.values()].map((endpoint) => statusOf(endpoint.registry, transport.gate(endpoint))),
+      [...endpoints.values()].flatMap((endpoint) => {
+        const gate = transport.knownGate(endpoint);
+        return gate === undefined ? [] : [statusOf(endpoint.registry, gate)];
+      }),
     async close() {
       client.close();
       await transport.close();

@@ -1,4 +1,4 @@
-import { DOCKER_HUB, type Repository } from "@p2p-mirror/shared";
+import { DOCKER_HUB, InvalidInputError, type Repository } from "@p2p-mirror/shared";
 
 /**
  * How a registry is reached, by the keys containerd's hosts.toml has. All of it is optional: a registry nobody
@@ -38,9 +38,14 @@ const HUB_HOST = "registry-1.docker.io";
 
 const defaultHost = (registry: string): string => (registry === DOCKER_HUB ? HUB_HOST : registry);
 
-/** Path rules as containerd has them for `server` and `[host]` (core/remotes/docker/config). */
+/**
+ * Path rules as containerd has them for `server` and `[host]` (core/remotes/docker/config).
+ * @throws InvalidInputError (`NAME_INVALID`) for a name that no URL can have, such as `host:99999`
+ */
 export function endpointOf(registry: string, config: RegistryConfig = {}): Endpoint {
-  const url = new URL(config.url ?? `https://${defaultHost(registry)}`);
+  const text = config.url ?? `https://${defaultHost(registry)}`;
+  if (!URL.canParse(text)) throw new InvalidInputError("NAME_INVALID", "registry", registry.slice(0, 255));
+  const url = new URL(text);
   const trimmed = url.pathname.replace(/\/+$/, "");
   const path = config.overridePath === true || trimmed.endsWith("/v2") ? trimmed : `${trimmed}/v2`;
   return {

@@ -78,6 +78,11 @@ export class Transport {
     return gate;
   }
 
+  /** The same, if it was ever asked. */
+  knownGate(endpoint: Endpoint): Gate | undefined {
+    return this.#gates.get(`${endpoint.registry} ${endpoint.origin}`);
+  }
+
   /**
    * One request, one answer, of whatever status; no redirect is followed.
    * @throws SourceError (`UNREACHABLE`, `NO_FIRST_BYTE`, `RATE_LIMITED` without asking), or the signal's reason

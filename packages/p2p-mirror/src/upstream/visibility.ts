@@ -1,8 +1,15 @@
-import { NotFoundError, raceSignal, SourceError, type Digest, type Repository } from "@p2p-mirror/shared";
+import {
+  NotFoundError,
+  raceSignal,
+  SourceError,
+  type Descriptor,
+  type Digest,
+  type Repository,
+} from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { resolveManifest } from "./manifests.ts";
 import type { ObjectClient } from "./object-client.ts";
-import { anonymousOf, type Endpoint } from "./registry-config.ts";
+import { anonymousOf, isKnownByConfig, type Endpoint } from "./registry-config.ts";
 import { SingleFlight } from "./single-flight.ts";
 
 /** Something a request wants from the repository, by which its visibility can be tried. */
@@ -12,7 +19,12 @@ export interface VisibilityOptions {
   /** Milliseconds a verdict counts. */
   readonly yesMs: number;
   readonly noMs: number;
+  /** This node has logins: then nobody's requests must be told apart from its own, tokens included. */
+  readonly hasLogins: boolean;
 }
+
+/** Milliseconds in which what a tag meant to nobody is still the answer to who was just let in. */
+const RESOLVED_MS = 2000;
 
 /**
  * Whether anybody may pull from a repository. The rule: **yes only on a 2xx to a request without any credentials**
@@ -27,6 +39,7 @@ export class Visibility {
   readonly #verdicts = new LRUCache<string, boolean>({ max: 10_000 });
   /** What was last got from a public repository: the list of tags is refused by some that give everything else. */
   readonly #probes = new LRUCache<string, Probe>({ max: 10_000 });
+  readonly #resolved = new LRUCache<string, Descriptor>({ max: 1000, ttl: RESOLVED_MS });
   readonly #flights = new SingleFlight<boolean>();
 
   constructor(options: VisibilityOptions, deps: { readonly client: ObjectClient }) {
@@ -37,6 +50,19 @@ export class Visibility {
   /** Upstream gave something of it to a request without credentials. */
   learnPublic(repository: Repository): void {
     this.#verdicts.set(keyOf(repository), true, { ttl: this.#options.yesMs });
+  }
+
+  /** Upstream refused it to this node. */
+  forget(repository: Repository): void {
+    this.#verdicts.delete(keyOf(repository));
+  }
+
+  /** What a tag was found to mean while asking whether it is public: the same HEAD again would only take time. */
+  justResolved(repository: Repository, tag: string): Descriptor | undefined {
+    const key = `${keyOf(repository)}:${tag}`;
+    const found = this.#resolved.get(key);
+    this.#resolved.delete(key);
+    return found;
   }
 
   /** @throws SourceError when upstream cannot say now */
@@ -51,7 +77,8 @@ export class Visibility {
     if (known !== undefined) return known;
     return raceSignal(
       this.#flights.run(key, async () => {
-        const verdict = await this.#ask(anonymousOf(endpoint), repository, probe);
+        const isKnown = this.#options.hasLogins || isKnownByConfig(endpoint.config);
+        const verdict = await this.#ask(isKnown ? anonymousOf(endpoint) : endpoint, repository, probe);
         this.#verdicts.set(key, verdict, { ttl: verdict ? this.#options.yesMs : this.#options.noMs });
         return verdict;
       }),
@@ -82,9 +109,11 @@ export class Visibility {
     }
   }
 
-  #probe(endpoint: Endpoint, repository: Repository, probe: Probe): Promise<unknown> {
+  async #probe(endpoint: Endpoint, repository: Repository, probe: Probe): Promise<unknown> {
     if ("manifest" in probe) {
-      return resolveManifest(this.#client, endpoint, repository, probe.manifest, undefined);
+      const { manifest } = probe;
+      const { descriptor } = await resolveManifest(this.#client, endpoint, repository, manifest, undefined);
+      return this.#resolved.set(`${keyOf(repository)}:${manifest}`, descriptor);
     }
     return this.#head(endpoint, repository, `blobs/${probe.blob}`, "HEAD");
   }

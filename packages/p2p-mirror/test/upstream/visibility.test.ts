@@ -82,6 +82,27 @@ void t.test(
   },
 );
 
+void t.test("a cold tag costs one HEAD for verdict and digest together, and one token", async (t) => {
+  const { upstream, repository, registry, image } = await setup(t, { registry: { auth: { kind: "token" } } });
+  t.equal(await upstream.isPublic(repository, { probe: { manifest: "v1" } }), true);
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  t.equal((await upstream.manifest(repository, image.digest)).descriptor.digest, image.digest);
+  t.same(
+    registry.requests.map((request) => `${request.method} ${request.kind} ${request.status}`),
+    ["HEAD manifest 401", "GET token 200", "HEAD manifest 200", "GET manifest 200"],
+  );
+  await upstream.resolve(repository, "v1");
+  t.equal(registry.requests.length, 5, "the digest is given on once; after that upstream is asked");
+});
+
+void t.test("a refusal takes a verdict back", async (t) => {
+  const { upstream, repository, registry } = await setup(t);
+  await upstream.resolve(repository, "v1");
+  registry.faults.set([{ status: 403 }]);
+  await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" });
+  t.equal(await upstream.isPublic(repository, { probe: { manifest: "v1" } }), false);
+});
+
 void t.test("a tag that is not there says nothing; the list of tags does", async (t) => {
   const open = await setup(t, { registry: { auth: { kind: "token" } } });
   t.equal(await open.upstream.isPublic(open.repository, { probe: { manifest: "gone" } }), true);

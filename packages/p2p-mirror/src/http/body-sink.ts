@@ -13,6 +13,8 @@ export interface BodySinkOptions {
   readonly stallMs: number;
   /** Writes the headers. Called with the first byte, so that a source that fails before it can still be declined. */
   readonly onFirstByte: () => void;
+  /** Takes a chunk back that the operating system has; nobody looks at it any more. */
+  readonly recycle?: ((chunk: Uint8Array) => void) | undefined;
   /** Every byte was handed to the socket; that the client then closes is its right. */
   readonly onComplete: () => void;
 }
@@ -27,6 +29,7 @@ export class BodySink extends Writable {
   readonly #length: number;
   readonly #onFirstByte: () => void;
   readonly #onComplete: () => void;
+  readonly #recycle: ((chunk: Uint8Array) => void) | undefined;
   readonly #onDrain = (): void => this.#ready();
   readonly #watchdog: NodeJS.Timeout;
   #pending: ((error?: Error | null) => void) | undefined;
@@ -39,6 +42,7 @@ export class BodySink extends Writable {
     this.#length = options.length;
     this.#onFirstByte = options.onFirstByte;
     this.#onComplete = options.onComplete;
+    this.#recycle = options.recycle;
     this.#response.on("drain", this.#onDrain);
     this.#watchdog = setTimeout(() => this.#onSilence(), options.stallMs);
   }
@@ -63,7 +67,7 @@ export class BodySink extends Writable {
       return;
     }
     this.#watchdog.refresh();
-    if (this.#response.write(chunk)) callback();
+    if (this.#send(chunk)) callback();
     else this.#pending = callback;
   }
 
@@ -76,6 +80,16 @@ export class BodySink extends Writable {
     this.#response.removeListener("drain", this.#onDrain);
     this.#pending = undefined;
     callback(error);
+  }
+
+  /** False when the client has to take something first. */
+  #send(chunk: Buffer): boolean {
+    const recycle = this.#recycle;
+    if (recycle === undefined) return this.#response.write(chunk);
+    return this.#response.write(chunk, (error) => {
+      // After an error it is not certain who still holds the chunk: it becomes garbage.
+      if (error === null || error === undefined) recycle(chunk);
+    });
   }
 
   #ready(): void {

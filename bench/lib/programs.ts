@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import type { Drained } from "./drain.ts";
 
+export type { Drained };
+
 const run = promisify(execFile);
 const CHECKOUT = join(import.meta.dirname, "../..");
 

@@ -9,6 +9,7 @@ import {
   raceSignal,
   SingleFlight,
   SourceError,
+  type Clock,
   type Descriptor,
   type Digest,
   type Logger,
@@ -23,6 +24,7 @@ import type { ContentOptions, ManifestContent, SourceKind } from "./content.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { MirrorSources } from "./mirror-sources.ts";
 import type { PeerClient } from "./peer-client.ts";
+import { patiently } from "./patience.ts";
 import { readWhole } from "./whole.ts";
 
 /** All of it: lookup, peers, upstream with its retries. */
@@ -40,6 +42,7 @@ export interface ManifestsDeps {
   readonly sources: MirrorSources;
   readonly peerClient: PeerClient;
   readonly upstream: Upstream;
+  readonly clock: Clock;
   readonly metrics: TransferMetrics;
   readonly logger: Logger;
 }
@@ -89,10 +92,11 @@ export class Manifests {
 
   async #fetch(repository: Repository, digest: Digest): Promise<ManifestContent> {
     using deadline = linkSignal([], DEADLINE_MS);
+    const until = this.#deps.clock.now() + DEADLINE_MS;
     const errors: unknown[] = [];
     const fetched =
       (await this.#fromPeers(digest, deadline.signal, errors)) ??
-      (await this.#fromUpstream(repository, digest, deadline.signal, errors));
+      (await this.#fromUpstream(repository, digest, deadline.signal, until, errors));
     this.#deps.metrics.received.inc({ source: fetched.source }, fetched.bytes.length);
     const content = this.#learned(repository, digest, fetched);
     await this.#deps.cache.put(content.descriptor, content.bytes, repository);
@@ -134,10 +138,17 @@ export class Manifests {
     repository: Repository,
     digest: Digest,
     signal: AbortSignal,
+    until: number,
     errors: unknown[],
   ): Promise<Fetched> {
     try {
-      const { bytes, descriptor } = await this.#deps.upstream.manifest(repository, digest, { signal });
+      const { clock, upstream } = this.#deps;
+      const { bytes, descriptor } = await patiently(
+        () => upstream.manifest(repository, digest, { signal }),
+        until,
+        clock,
+        signal,
+      );
       return { bytes: Buffer.from(bytes), source: "upstream", mediaType: descriptor.mediaType };
     } catch (error) {
       const refused =

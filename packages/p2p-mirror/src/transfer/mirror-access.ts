@@ -5,12 +5,15 @@ import type { Catalog } from "../store/catalog.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { Access, AccessDecision, AccessRequest } from "./access.ts";
 import { collectClaims, type CollectDeps } from "./collect-claims.ts";
+import { PATIENCE_MS } from "./flight.ts";
+import { patiently } from "./patience.ts";
 import { repositoryKey } from "./records.ts";
 
 /** A repository's public verdict is published again after this. */
 const PUBLISH_EVERY_MS = 10 * 60_000;
-/** How long a verdict of the cluster, taken while upstream is down, is used without asking again. */
-const OUTAGE_VERDICT_MS = 60_000;
+/** How long what the cluster said while upstream is down is used without asking again. */
+const FOUND_MS = 60_000;
+const NOT_FOUND_MS = 5_000;
 
 export const allowAll: Access = { decide: () => Promise.resolve("allow") };
 
@@ -29,39 +32,46 @@ export interface PublicAccessDeps extends CollectDeps {
 export class PublicAccess implements Access {
   readonly #deps: PublicAccessDeps;
   readonly #published = new LRUCache<string, true>({ max: 2_000, ttl: PUBLISH_EVERY_MS });
-  readonly #duringOutage: LRUCache<string, AccessDecision>;
+  readonly #duringOutage: LRUCache<string, boolean>;
 
   constructor(deps: PublicAccessDeps) {
     this.#deps = deps;
-    this.#duringOutage = new LRUCache({ max: 2_000, ttl: OUTAGE_VERDICT_MS, perf: deps.clock });
+    this.#duringOutage = new LRUCache({ max: 2_000, ttl: FOUND_MS, perf: deps.clock });
   }
 
-  async decide(request: AccessRequest, options: { signal: AbortSignal }): Promise<AccessDecision> {
-    const { upstream, catalog, clock } = this.#deps;
+  async decide(request: AccessRequest, { signal }: { signal: AbortSignal }): Promise<AccessDecision> {
     try {
-      if (!(await upstream.isPublic(request, { ...options, probe: request.wants }))) {
-        catalog.rememberPublic(request, undefined);
-        return "decline";
-      }
-      if (this.#publish(request)) catalog.rememberPublic(request, clock.now());
-      return "allow";
+      return await this.#ask(request, signal);
     } catch (error) {
       if (error instanceof NotFoundError) return "decline";
       if (!(error instanceof SourceError) || !error.temporary) throw error;
-      return this.#whileUpstreamIsDown(request, options.signal);
+      if (await this.#wasPublic(request, signal)) return "allow";
+      if (error.retryAfterMs === undefined) return "decline";
+      const { clock } = this.#deps;
+      return patiently(() => this.#ask(request, signal), clock.now() + PATIENCE_MS, clock, signal, error);
     }
   }
 
-  async #whileUpstreamIsDown(repository: Repository, signal: AbortSignal): Promise<AccessDecision> {
-    if (this.#deps.catalog.publicSince(repository) !== undefined) return "allow";
+  async #ask(request: AccessRequest, signal: AbortSignal): Promise<AccessDecision> {
+    const { upstream, catalog, clock } = this.#deps;
+    if (!(await upstream.isPublic(request, { signal, probe: request.wants }))) {
+      catalog.rememberPublic(request, undefined);
+      return "decline";
+    }
+    if (this.#publish(request)) catalog.rememberPublic(request, clock.now());
+    return "allow";
+  }
+
+  /** As upstream said before it went away, to this node or to another. */
+  async #wasPublic(repository: Repository, signal: AbortSignal): Promise<boolean> {
+    if (this.#deps.catalog.publicSince(repository) !== undefined) return true;
     const key = repositoryKey(repository);
     const known = this.#duringOutage.get(key);
     if (known !== undefined) return known;
     const claims = await collectClaims(key, this.#deps, signal);
-    const allowed = claims.some((claim) => claim.kind === "repository" && repositoryKey(claim) === key);
-    const decision = allowed ? "allow" : "decline";
-    if (!signal.aborted) this.#duringOutage.set(key, decision);
-    return decision;
+    const found = claims.some((claim) => claim.kind === "repository" && repositoryKey(claim) === key);
+    if (!signal.aborted) this.#duringOutage.set(key, found, { ttl: found ? FOUND_MS : NOT_FOUND_MS });
+    return found;
   }
 
   /** True when it was not published lately. */

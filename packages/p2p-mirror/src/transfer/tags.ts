@@ -14,6 +14,7 @@ import type { Upstream } from "../upstream/upstream.ts";
 import type { ContentOptions, ResolvedTag } from "./content.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { PeerClient } from "./peer-client.ts";
+import { patiently } from "./patience.ts";
 import { tagKey, type Claim, type RecordSigner } from "./records.ts";
 import { collectClaims } from "./collect-claims.ts";
 import { ownClaim } from "./local-content.ts";
@@ -62,16 +63,12 @@ export class Tags {
   }
 
   async #resolve(repository: Repository, tag: string): Promise<ResolvedTag> {
-    const { upstream, catalog, clock, metrics, logger } = this.#deps;
+    const { clock, metrics, logger } = this.#deps;
     using deadline = linkSignal([], DEADLINE_MS);
+    const until = clock.now() + DEADLINE_MS;
     const { signal } = deadline;
     try {
-      const descriptor = await upstream.resolve(repository, tag, { signal });
-      const resolved = { descriptor, stale: false };
-      catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: clock.now() });
-      this.#fresh.set(tagKey(repository, tag), resolved);
-      this.#publish(repository, tag, descriptor.digest);
-      return resolved;
+      return await this.#ask(repository, tag, signal);
     } catch (error) {
       if (!(error instanceof SourceError) || !error.temporary) {
         throw error instanceof SourceError
@@ -79,7 +76,9 @@ export class Tags {
           : error;
       }
       const record = await this.#newestRecord(repository, tag, signal);
-      if (record === undefined) throw error;
+      if (record === undefined) {
+        return patiently(() => this.#ask(repository, tag, signal), until, clock, signal, error);
+      }
       metrics.staleServes.inc();
       logger.warn(
         { ...repository, tag, digest: record.descriptor.digest, since: record.time, err: error },
@@ -87,6 +86,16 @@ export class Tags {
       );
       return { descriptor: record.descriptor, stale: true };
     }
+  }
+
+  async #ask(repository: Repository, tag: string, signal: AbortSignal): Promise<ResolvedTag> {
+    const { upstream, catalog, clock } = this.#deps;
+    const descriptor = await upstream.resolve(repository, tag, { signal });
+    const resolved = { descriptor, stale: false };
+    catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: clock.now() });
+    this.#fresh.set(tagKey(repository, tag), resolved);
+    this.#publish(repository, tag, descriptor.digest);
+    return resolved;
   }
 
   async #newestRecord(

@@ -1,0 +1,78 @@
+import { pullImage } from "../../test/rig/pull.ts";
+import { pushImage, type Content } from "../../test/rig/images.ts";
+import { startMirror, type Mirror, type MirrorOptions } from "../../test/rig/mirror.ts";
+import { startOciRegistry, type OciRegistry } from "../../test/rig/oci-registry.ts";
+import { until } from "../../test/rig/until.ts";
+import { build } from "./programs.ts";
+
+export const REGISTRY = "bench.example";
+export const MIB = 1024 * 1024;
+
+/** A registry in memory, and mirrors as in production (compiled, quiet), all removed at the end. */
+export class Scene implements AsyncDisposable {
+  readonly registry: OciRegistry;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(registry: OciRegistry, stack: AsyncDisposableStack) {
+    this.registry = registry;
+    this.#stack = stack;
+  }
+
+  static async open(): Promise<Scene> {
+    await build();
+    const stack = new AsyncDisposableStack();
+    const registry = stack.adopt(await startOciRegistry(), (it) => it.close());
+    return new Scene(registry, stack);
+  }
+
+  /** A mirror that lives until the end of the scene. `open` access: what is measured is not the verdict. */
+  async mirror(name: string, options: MirrorOptions = {}): Promise<Mirror> {
+    return this.#stack.use(await this.passing(name, options));
+  }
+
+  /** A mirror for a while; the caller disposes of it. */
+  passing(name: string, options: MirrorOptions = {}): Promise<Mirror> {
+    return startMirror({
+      name,
+      built: true,
+      access: "open",
+      logLevel: "warn",
+      upstreams: { [REGISTRY]: this.registry.url },
+      ...options,
+    });
+  }
+
+  async push(image: Content, repository: string): Promise<void> {
+    await pushImage(image, { registry: this.registry.url, repository, tags: ["v1"] });
+  }
+
+  use<T extends AsyncDisposable>(thing: T): T {
+    return this.#stack.use(thing);
+  }
+
+  defer(close: () => Promise<void>): void {
+    this.#stack.defer(close);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
+  }
+}
+
+export const blobUrl = (mirror: Mirror, repository: string, digest: string): string =>
+  `${mirror.url}/v2/${repository}/blobs/${digest}?ns=${REGISTRY}`;
+
+export async function pullThrough(mirror: Mirror, image: Content, repository: string): Promise<void> {
+  await pullImage(image, { url: mirror.url, registry: REGISTRY, repository, reference: "v1" });
+}
+
+/** Until a mirror has told the others of at least so many records. */
+export async function advertised(mirror: Mirror, records: number): Promise<void> {
+  await until(`${records} records are advertised`, async () => {
+    return (await mirror.metrics()).sum("p2p_mirror_dht_records_advertised") >= records;
+  });
+}
+
+export async function connected(mirror: Mirror): Promise<void> {
+  await until("the mirror has a peer", async () => (await mirror.metrics()).sum("p2p_mirror_dht_peers") > 0);
+}

@@ -1,0 +1,38 @@
+import { raceSignal, SourceError, type Clock } from "@p2p-mirror/shared";
+
+/**
+ * Does `work`, and again when upstream said when (Retry-After) and that is within the patience: a 404 in between would
+ * only send the client, and every other node's, upstream by itself. `until`: milliseconds by the
+ * clock; `failure`: what the first try, already done, ended in.
+ */
+export async function patiently<T>(
+  work: () => Promise<T>,
+  until: number,
+  clock: Clock,
+  signal: AbortSignal,
+  failure?: SourceError,
+): Promise<T> {
+  for (let error = failure; ; ) {
+    if (error !== undefined) {
+      const wait = error.retryAfterMs;
+      if (wait === undefined || clock.now() + wait > until) throw error;
+      await pause(wait, clock, signal);
+    }
+    try {
+      return await work();
+    } catch (next) {
+      if (!(next instanceof SourceError)) throw next;
+      error = next;
+    }
+  }
+}
+
+async function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  const cancel = clock.after(ms, over.resolve);
+  try {
+    await raceSignal(over.promise, signal);
+  } finally {
+    cancel();
+  }
+}

@@ -1,76 +1,107 @@
 import type { ServerResponse } from "node:http";
+import type { Readable } from "node:stream";
 import { ProgressWatch } from "./progress.ts";
 
 export interface PumpOptions {
   /** The reader must take one write (256 KiB) within this many milliseconds. */
   readonly readerStallMs: number;
+  /** Called before the first byte is sent; writes the head. */
+  readonly onHead: () => void;
   readonly onBytes: (bytes: number) => void;
 }
 
 export type PumpEnd = "complete" | "cut" | "stalled" | "left";
 
 /**
- * Bytes handed to TLS at once. A write is the unit in which a slow reader's progress shows, and 16 records of TLS are
- * enough to keep the socket full.
+ * Bytes handed to TLS at once. A write is the unit in which a slow reader's progress shows; 16 records of TLS are enough
+ * to keep the socket full.
  */
 const WRITE_BYTES = 256 * 1024;
 
-/** Resolves when the response takes more, or is closed. */
-function ready(response: ServerResponse, event: "drain" | "finish"): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      response.off(event, done).off("close", done);
-      resolve();
-    };
-    response.on(event, done).on("close", done);
-  });
-}
-
 /**
- * Sends `chunks`, of exactly `length` bytes, and ends the response; the head is written already. Never throws: on any
- * other end than `complete` the connection is to be cut.
+ * Sends a body of `length` bytes and ends the response. The head is sent with the first bytes, so that a source that
+ * fails before them can still be answered for: only then the promise rejects, with the source's error. On any end other
+ * than `complete` the connection is to be cut.
+ *
+ * The body is read in flowing mode: iterating a Readable makes one new buffer of all that is buffered, which cost the
+ * sender 0.9 s of CPU per GB (memory source, TLS over loopback: 1.24 s/GB, against 0.36 s/GB of `stream.pipeline`).
  */
-export async function pump(
-  chunks: AsyncIterable<Uint8Array>,
+export function pump(
+  body: Readable,
   length: number,
   response: ServerResponse,
   options: PumpOptions,
 ): Promise<PumpEnd> {
-  let stalled = false;
+  const { promise, resolve, reject } = Promise.withResolvers<PumpEnd>();
+  let left = length;
+  let begun = false;
+  let ended = false;
+  /** What of the last chunk waits until the reader has taken the part before it. */
+  let rest: Buffer | undefined;
+
+  const settle = (end: PumpEnd): void => {
+    watch.stop();
+    body.off("data", onData).off("end", onEnd).off("error", onError).off("close", onBodyClose).destroy();
+    response.off("drain", onDrain).off("finish", onFinish).off("close", onClose);
+    resolve(end);
+  };
   const watch = new ProgressWatch(options.readerStallMs, 1, () => {
-    stalled = true;
+    settle("stalled");
     response.destroy();
   });
-  const wait = async (event: "drain" | "finish"): Promise<void> => {
-    watch.start();
-    await ready(response, event);
-    watch.stop();
+  const begin = (): void => {
+    if (!begun) options.onHead();
+    begun = true;
   };
-  const endOf = (otherwise: PumpEnd): PumpEnd => {
-    if (stalled) return "stalled";
-    return response.closed && !response.writableFinished ? "left" : otherwise;
-  };
-  let left = length;
-  try {
-    for await (const chunk of chunks) {
-      // A source that has more than it said would break the framing of the answers after this one.
-      if (chunk.byteLength > left) return endOf("cut");
-      for (let at = 0; at < chunk.byteLength; at += WRITE_BYTES) {
-        const part = chunk.subarray(at, at + WRITE_BYTES);
-        const more = response.write(part);
-        left -= part.byteLength;
-        options.onBytes(part.byteLength);
-        if (!more) await wait("drain");
-        if (response.closed) return endOf("left");
-      }
+  const send = (chunk: Buffer): void => {
+    rest = undefined;
+    for (let at = 0; at < chunk.byteLength; at += WRITE_BYTES) {
+      const part = chunk.subarray(at, at + WRITE_BYTES);
+      options.onBytes(part.byteLength);
+      if (response.write(part)) continue;
+      rest = chunk.subarray(at + part.byteLength);
+      body.pause();
+      watch.start();
+      return;
     }
-  } catch {
-    return endOf("cut");
-  } finally {
+  };
+  const finish = (): void => {
+    begin();
+    watch.start();
+    response.end();
+  };
+  const onData = (chunk: Buffer): void => {
+    // A source that has more than it said would break the framing of the answers after this one.
+    if (chunk.byteLength > left) return settle("cut");
+    left -= chunk.byteLength;
+    begin();
+    send(chunk);
+  };
+  const onDrain = (): void => {
     watch.stop();
-  }
-  if (left > 0) return endOf("cut");
-  response.end();
-  if (!response.writableFinished && !response.closed) await wait("finish");
-  return endOf("complete");
+    if (rest !== undefined && rest.byteLength > 0) return send(rest);
+    rest = undefined;
+    if (ended) finish();
+    else body.resume();
+  };
+  const onEnd = (): void => {
+    if (left > 0) return settle("cut");
+    ended = true;
+    if (rest === undefined) finish();
+  };
+  const onError = (error: Error): void => {
+    if (!begun) reject(error);
+    // What the source gave before it failed is right, and the reader need not fetch it again from somebody else.
+    else if (rest !== undefined && !ended) response.write(rest);
+    settle("cut");
+  };
+  const onBodyClose = (): void => {
+    if (!body.readableEnded) settle("cut");
+  };
+  const onFinish = (): void => settle("complete");
+  const onClose = (): void => settle("left");
+
+  response.on("drain", onDrain).on("finish", onFinish).on("close", onClose);
+  body.on("error", onError).on("close", onBodyClose).on("end", onEnd).on("data", onData);
+  return promise;
 }

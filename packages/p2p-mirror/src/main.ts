@@ -39,10 +39,18 @@ async function readVersion(): Promise<string> {
   return hasVersion ? String(manifest.version) : "unknown";
 }
 
+/** node:sqlite without a flag, and the rest of what the daemon is written for. */
+const OLDEST_NODE = 24;
+
 const stdout = outputOf(process.stdout);
 const stderr = outputOf(process.stderr);
 
-process.exitCode = await runProgram(
-  { args: process.argv.slice(2), env: process.env, stdout, stderr, signal: endSignal(stderr) },
-  { version: await readVersion(), loadDaemon: async () => (await import("./daemon.ts")).createDaemon },
-);
+if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
+  stderr.write(`p2p-mirror: this is Node.js ${process.versions.node}; run it with ${OLDEST_NODE} or newer\n`);
+  process.exitCode = 1;
+} else {
+  process.exitCode = await runProgram(
+    { args: process.argv.slice(2), env: process.env, stdout, stderr, signal: endSignal(stderr) },
+    { version: await readVersion(), loadDaemon: async () => (await import("./daemon.ts")).createDaemon },
+  );
+}

@@ -14,6 +14,7 @@ export const PORTS: readonly string[] = [
   "p2p-mirror/src/transfer/content.ts",
   "p2p-mirror/src/transfer/access.ts",
   "p2p-mirror/src/transfer/records.ts",
+  "p2p-mirror/src/transfer/source.ts",
 ];
 
 /**

@@ -1,5 +1,16 @@
-/** `npm test`: the fast tests of the packages, then the tests with real components; one summary at the end. */
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+/**
+ * `npm test`, everything: format, lint and types, the fast tests of the packages, then the tests with real components;
+ * one summary at the end.
+ */
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { launch } from "./launch.mjs";
@@ -9,20 +20,31 @@ import { tally } from "./tally.mjs";
 const FAST_TIMEOUT = 60;
 const REAL_TIMEOUT = 300;
 
+/** What needs no test to run: each counts as one. */
+const STATIC_CHECKS = [
+  { name: "format", tool: "oxfmt", flags: ["--check", "."] },
+  { name: "lint", tool: "oxlint", flags: ["--type-aware"] },
+  { name: "types", tool: "tsc", flags: ["-p", "."] },
+];
+
 const SUITES = {
   fast: { where: /^packages\/[^/]+\/test\//, flags: [`--timeout=${FAST_TIMEOUT}`, "--jobs=2"] },
   // One at a time: these share network names, CPU and disk, and measure time.
   real: { where: /^test\//, flags: [`--timeout=${REAL_TIMEOUT}`, "--jobs=1"] },
 };
 
+const STAGES = ["static", ...Object.keys(SUITES)];
+
 /**
- * Arguments: `--fast` or `--real` for one of the two suites, files for these only.
+ * Arguments: `--static`, `--fast`, `--real` for these only, files for just these tests.
  * @returns {Promise<number>} exit code: 0 only if something passed and nothing failed
  */
 export async function runTests({ node, root, args, nodeFlags }) {
-  const unknown = args.find((arg) => arg.startsWith("-") && !["--fast", "--real"].includes(arg));
+  const unknown = args.find((arg) => arg.startsWith("-") && !STAGES.includes(arg.slice(2)));
   if (unknown !== undefined) {
-    console.error(`unknown argument ${unknown}; known: --fast, --real, test files`);
+    console.error(
+      `unknown argument ${unknown}; known: ${STAGES.map((stage) => `--${stage}`).join(", ")}, test files`,
+    );
     return 2;
   }
   const chosen = args
@@ -34,13 +56,16 @@ export async function runTests({ node, root, args, nodeFlags }) {
     return 2;
   }
   const all = chosen.length > 0 ? chosen : testFiles(root);
-  const only = ["fast", "real"].filter((suite) => args.includes(`--${suite}`));
+  const only = STAGES.filter((stage) => args.includes(`--${stage}`));
+  const stages = only.length > 0 ? only : chosen.length > 0 ? Object.keys(SUITES) : STAGES;
   const out = mkdtempSync(path.join(os.tmpdir(), "p2p-mirror-tap-"));
   /** @type {import("./tally.mjs").Tally} */
   const sum = { passed: 0, failed: 0, skipped: [] };
   let code = 0;
   try {
-    for (const suite of only.length > 0 ? only : ["fast", "real"]) {
+    if (stages.includes("static")) code = await runStatic({ node, root }, sum);
+    for (const suite of Object.keys(SUITES).filter((name) => stages.includes(name))) {
+      if (code > 128) break;
       const files = all.filter((file) => SUITES[suite].where.test(file));
       if (files.length === 0) continue;
       if (suite === "real") await launch(node, [...nodeFlags, "test/rig/fetch-components.ts"], { root });
@@ -55,7 +80,6 @@ export async function runTests({ node, root, args, nodeFlags }) {
       // A runner that fails without a failed test (it crashed, or was stopped) must not look green.
       sum.failed += counted.failed + (ended !== 0 && counted.failed === 0 ? 1 : 0);
       sum.skipped.push(...counted.skipped);
-      if (ended > 128) break;
     }
   } finally {
     rmSync(out, { recursive: true, force: true });
@@ -69,9 +93,31 @@ export async function runTests({ node, root, args, nodeFlags }) {
   return sum.failed > 0 || sum.passed + sum.skipped.length === 0 ? 1 : 0;
 }
 
+/** @returns {Promise<number>} the first exit code that is not 0 */
+async function runStatic({ node, root }, sum) {
+  console.log("\nstatic checks");
+  let code = 0;
+  for (const { name, tool, flags } of STATIC_CHECKS) {
+    const lines = [];
+    const onLine = (line) => lines.push(line);
+    const ended = await launch(node, [toolScript(root, tool), ...flags], { root, onLine });
+    console.log(`${ended === 0 ? "ok" : "not ok"} ${name}`);
+    if (ended === 0) sum.passed += 1;
+    else {
+      console.log(lines.join("\n"));
+      sum.failed += 1;
+      code ||= ended;
+    }
+  }
+  return code;
+}
+
+/** Real path of a tool: its file in .bin asks for whatever "node" is on PATH. */
+const toolScript = (root, name) => realpathSync(path.join(root, "node_modules/.bin", name));
+
 /** On a terminal tap's own live display; elsewhere a line per file, and all a failed file said. */
 async function runTap({ node, root, flags, files, tapFile }) {
-  const tap = path.join(root, "node_modules/.bin/tap");
+  const tap = toolScript(root, "tap");
   if (process.stdout.isTTY) {
     return launch(node, [tap, "run", ...flags, `--output-file=${tapFile}`, ...files], { root });
   }

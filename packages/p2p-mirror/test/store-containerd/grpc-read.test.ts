@@ -108,6 +108,27 @@ await t.test("containerd dying in the middle of a blob ends in CUT, never in a s
   );
 });
 
+await t.test("a new connection, or the end of the store, does not cut reads that go on", async (t) => {
+  await using fake = await FakeContainerd.create();
+  await fake.start();
+  const bytes = bytesOf("goes on", 24 * MIB);
+  const digest = fake.put(bytes);
+  await using watched = await startStore({ socket: fake.socket, timeoutMs: 100 });
+  const bodies = await Promise.all(
+    [0, 1].map(() => watched.store.read(digest, { start: 0, end: bytes.length })),
+  );
+  const [first, second] = bodies;
+  if (first === undefined || second === undefined) throw new TypeError("held");
+  fake.frozen = true;
+  t.equal(await watched.store.stat(digest), undefined, "one question was not answered in time");
+  await until("away", async () => (await watched.metric("p2p_mirror_containerd_up")) === 0);
+  fake.frozen = false;
+  t.ok(Buffer.concat(await first.toArray()).equals(bytes));
+  await until("back", async () => (await watched.metric("p2p_mirror_containerd_up")) === 1);
+  await watched.store.close();
+  t.ok(Buffer.concat(await second.toArray()).equals(bytes));
+});
+
 await t.test(
   "wrong, short and long blobs are not served, whole or in part, and are asked for once",
   async (t) => {
@@ -263,4 +284,16 @@ await t.test("ranges outside the blob are refused, the empty blob and empty rang
   }
   t.equal((await readAll(watched.store, digest, { start: 3, end: 3 }))?.length, 0);
   t.equal((await readAll(watched.store, empty, { start: 0, end: 0 }))?.length, 0);
+});
+
+await t.test("a message larger than containerd ever sends is refused", async (t) => {
+  await using fake = await FakeContainerd.create();
+  await fake.start();
+  const digest = fake.put(Buffer.alloc(17 * MIB));
+  await using watched = await startStore({ socket: fake.socket });
+  fake.script = (call) => {
+    call.write({ data: Buffer.alloc(17 * MIB) });
+    call.end();
+  };
+  await t.rejects(watched.store.read(digest, { start: 0, end: 17 * MIB }), { code: "STATUS" });
 });

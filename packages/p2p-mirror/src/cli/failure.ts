@@ -26,9 +26,17 @@ export function reportOf(error: unknown): Report {
     const inner: unknown = error.errors[0];
     if (codeOf(error) === undefined) return reportOf(inner);
   }
-  if (codeOf(error) !== undefined) return { exitCode: 1, text: line(messageOf(error)) };
+  if (isExpected(error)) return { exitCode: 1, text: line(messageOf(error)) };
   if (error instanceof Error) return { exitCode: 1, text: `${error.stack ?? error.message}\n` };
   return { exitCode: 1, text: line(String(error)) };
+}
+
+/** Coded itself, or a plain error around one that is: "closing the cache failed" (no space left on device). */
+function isExpected(error: unknown): boolean {
+  for (let inner = error; inner instanceof Error; inner = inner.cause) {
+    if (codeOf(inner) !== undefined) return true;
+  }
+  return false;
 }
 
 /** The message with the innermost reason behind it: a bare "fetch failed" helps nobody. */

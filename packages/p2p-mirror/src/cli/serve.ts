@@ -51,11 +51,12 @@ export async function serve(request: ConfigRequest, terminal: Terminal, deps: Se
     await aborted(terminal.signal);
     logger.info("closing; a second signal forces the end");
   } catch (error) {
+    await daemon.close().catch((err: unknown) => logger.error({ err }, "closing after a failed start"));
     // A signal while starting is a wish, not a failure.
     if (!terminal.signal.aborted) throw error;
-  } finally {
-    await daemon.close();
+    return 0;
   }
+  await daemon.close();
   logger.info("closed");
   return 0;
 }

@@ -63,7 +63,10 @@ await t.test("the environment is as strict as the flags, and an empty call shows
 });
 
 /** A daemon that writes down what happens to it. */
-function recordedDaemon(log: string[], faults: { start?: Error } = {}): () => Promise<CreateDaemon> {
+function recordedDaemon(
+  log: string[],
+  faults: { start?: Error; close?: Error } = {},
+): () => Promise<CreateDaemon> {
   return async () => (config, deps) => {
     log.push(`create ${config.cacheSize} ${config.bootstrap.length} ${deps.version}`);
     return {
@@ -73,7 +76,10 @@ function recordedDaemon(log: string[], faults: { start?: Error } = {}): () => Pr
         log.push("start");
         if (faults.start !== undefined) throw faults.start;
       },
-      close: async () => void log.push("close"),
+      close: async () => {
+        log.push("close");
+        if (faults.close !== undefined) throw faults.close;
+      },
     };
   };
 }
@@ -132,6 +138,25 @@ await t.test("a start that fails closes the daemon and is one line, exit code 1"
   t.equal(exitCode, 1);
   t.equal(stderr, "p2p-mirror: listen EADDRINUSE: address already in use 127.0.0.1:24220\n");
   t.same(log.slice(1), ["start", "close"]);
+});
+
+await t.test("what goes wrong while closing after a failed start does not hide why it failed", async (t) => {
+  const start = Object.assign(new Error("disk full"), { code: "ENOSPC" });
+  const faults = { start, close: new Error("and this too") };
+  const { exitCode, stderr } = await run(["serve"], { loadDaemon: recordedDaemon([], faults) });
+  t.equal(exitCode, 1);
+  t.match(stderr, /"closing after a failed start"[^\n]*\n?p2p-mirror: disk full\n$/);
+});
+
+await t.test("an expected error inside plain ones is a line with its reason", async (t) => {
+  const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  const start = new AggregateError(
+    [new Error("closing cache failed", { cause: full })],
+    "not everything closed",
+  );
+  const { exitCode, stderr } = await run(["serve"], { loadDaemon: recordedDaemon([], { start }) });
+  t.equal(exitCode, 1);
+  t.equal(stderr, "p2p-mirror: closing cache failed (ENOSPC: no space left on device, write)\n");
 });
 
 await t.test("a signal while starting is no failure", async (t) => {

@@ -33,7 +33,8 @@ export interface ContentStore {
    * Bytes `[start, end)` of a blob, or undefined when it is not held (any more). Nothing wrong leaves: a blob that was
    * not hashed since this process started is hashed now — inline, with the tail held back, for the whole blob; before
    * the first byte for a part. One that does not match is removed (where the store is ours) or passed over from then on
-   * (where it is not), counted, and the stream ends in IntegrityError.
+   * (where it is not), counted, and the stream ends in IntegrityError; when that is known before there is a stream (a
+   * part, a wrong size), the blob is not held: undefined.
    * The caller must consume or destroy the stream.
    */
   read(digest: Digest, range: ByteRange, options?: StoreOptions): Promise<Readable | undefined>;

@@ -1,9 +1,13 @@
+import path from "node:path";
 import t from "tap";
-import { digestOf, MEDIA_TYPES, parseManifest, type Descriptor } from "@p2p-mirror/shared";
+import { digestOf, MEDIA_TYPES, parseManifest, silentLogger, type Descriptor } from "@p2p-mirror/shared";
+import { BlobIndex } from "../../src/store/cache/blob-index.ts";
+import { IndexDb } from "../../src/store/cache/index-db.ts";
+import { SqliteCatalog } from "../../src/store/cache/sqlite-catalog.ts";
 import { seededBytes } from "../conformance/seeded.ts";
 import { until } from "../conformance/until.ts";
 import { readLayout } from "./layout-reader.ts";
-import { describeBytes, HUB, runCache, store, type RunningCache } from "./cache-fixture.ts";
+import { describeBytes, HUB, runCache, store, temporaryDir, type RunningCache } from "./cache-fixture.ts";
 
 const OTHER = { registry: "ghcr.io", repository: "org/app" };
 const CONFIG = "application/vnd.oci.image.config.v1+json";
@@ -173,6 +177,35 @@ await t.test("a manifest of ten thousand children is learned in part, and holds 
   t.ok(cache.catalog.describe(layer("child 0", 8).digest));
   t.equal(cache.catalog.describe(layer("child 9999", 8).digest), undefined);
 });
+
+await t.test(
+  "what is known is bounded: the longest unseen is forgotten first, what is held never",
+  async (t) => {
+    const db = new IndexDb(path.join(await temporaryDir(t), "index.db"), {
+      logger: silentLogger(),
+      onError: (error) => t.fail("the database failed", { error }),
+    });
+    t.teardown(() => db.close());
+    await db.open({ diskFull: false });
+    let clock = 0;
+    const index = new BlobIndex(db);
+    const catalog = new SqliteCatalog({ db, index, now: () => clock, onChange: () => undefined });
+    const manifests = Array.from({ length: 10 }, (_, nth) => manifestOf([layer(`layer ${nth}`)]));
+    for (const [nth, { descriptor, bytes }] of manifests.entries()) {
+      clock = nth;
+      catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
+      catalog.rememberTag({ ...HUB, tag: `t${nth}`, descriptor, resolvedAt: nth });
+      catalog.rememberPublic({ registry: HUB.registry, repository: `r${nth}` }, nth);
+      if (nth === 0) index.add(descriptor.digest, descriptor.size, HUB, 0);
+    }
+    catalog.prune({ descriptors: 10, names: 4 });
+    t.same(catalog.tagsOf(HUB), ["t0", "t7", "t8", "t9"], "t0 is held");
+    t.equal(catalog.publicSince({ registry: HUB.registry, repository: "r5" }), undefined);
+    t.equal(catalog.publicSince({ registry: HUB.registry, repository: "r6" }), 6);
+    const known = manifests.map(({ descriptor }) => catalog.describe(descriptor.digest) !== undefined);
+    t.same(known, [true, false, false, false, false, false, true, true, true, true]);
+  },
+);
 
 await t.test("the directory is an OCI image layout that names every held image", async (t) => {
   const cache = await runCache(t);

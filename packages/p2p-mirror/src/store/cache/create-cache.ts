@@ -56,7 +56,12 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
   const index = new BlobIndex(db);
   const outages = new OutageLog(db);
   const catalog = new SqliteCatalog({ db, index, now, onChange: () => indexFile.changed() });
-  const indexFile = new IndexFile({ layout, images: () => catalog.images(), logger });
+  const indexFile = new IndexFile({
+    layout,
+    images: () => catalog.tryImages(),
+    onSettled: () => db.flush(),
+    logger,
+  });
   const count = (): void => {
     metrics.bytes.set(index.bytes);
     metrics.blobs.set(index.count);
@@ -108,9 +113,9 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
       () => evictor.enforce(),
       () => catalog.prune(),
       () => index.saveUses(),
-      () => db.flush(),
     ],
   });
+  let started = false;
   return {
     name: "cache",
     store,
@@ -129,6 +134,7 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
       await reconcile({ layout, index, catalog, logger });
       if (opened !== "kept") await restoreCatalog({ layout, index, catalog, logger });
       signal.throwIfAborted();
+      started = true;
       metrics.limitBytes.set(options.size);
       count();
       indexFile.changed();
@@ -139,8 +145,9 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
       await scrubber.close();
       await upkeep.close();
       await store.close();
-      await indexFile.close();
-      index.saveUses();
+      // Not after a failed start: the directory may be another process's, and the index is not what is in it.
+      if (started) await indexFile.close();
+      if (started) index.saveUses();
       db.close();
     },
   };

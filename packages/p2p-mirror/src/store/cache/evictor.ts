@@ -30,6 +30,8 @@ const ASK_ELSEWHERE = 256;
 const ASK_AT_ONCE = 32;
 /** A containerd that does not answer must not hold up a pull. */
 const ASK_PATIENCE_MS = 1_000;
+/** Nor every pull: it is not asked again for so long. */
+const ASK_PAUSE_MS = 30_000;
 
 /** Keeps the cache within its bounds: total size, size per registry, free space of the file system. */
 export class Evictor {
@@ -37,6 +39,7 @@ export class Evictor {
   readonly #deps: EvictorDeps;
   readonly #reservedOf = new Map<string, number>();
   #reserved = 0;
+  #askAgainAt = 0;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(limits: CacheLimits, deps: EvictorDeps) {
@@ -133,7 +136,7 @@ export class Evictor {
 
   async #heldElsewhere(entries: readonly BlobEntry[]): Promise<BlobEntry[]> {
     const { heldElsewhere } = this.#deps;
-    if (heldElsewhere === undefined) return [];
+    if (heldElsewhere === undefined || performance.now() < this.#askAgainAt) return [];
     const held: BlobEntry[] = [];
     using patience = linkSignal([], ASK_PATIENCE_MS);
     for (let at = 0; at < entries.length && !patience.signal.aborted; at += ASK_AT_ONCE) {
@@ -143,6 +146,7 @@ export class Evictor {
       );
       held.push(...some.filter((_, nth) => answers[nth] === true));
     }
+    if (patience.signal.aborted) this.#askAgainAt = performance.now() + ASK_PAUSE_MS;
     return held;
   }
 }

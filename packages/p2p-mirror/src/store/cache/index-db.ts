@@ -1,6 +1,7 @@
 import fs from "node:fs/promises";
+import { dirname } from "node:path";
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
-import type { Logger } from "@p2p-mirror/shared";
+import { CodedError, type Logger } from "@p2p-mirror/shared";
 import { SCHEMA, SCHEMA_VERSION } from "./schema.ts";
 
 export type Row = Record<string, SQLOutputValue>;
@@ -17,7 +18,7 @@ const resultCode = (error: unknown): number | undefined =>
     : undefined;
 
 /** Another process has the directory; starting would empty its ingests under it. */
-export class CacheInUseError extends Error {
+export class CacheInUseError extends CodedError {
   override readonly name = "CacheInUseError";
   readonly code = "CACHE_IN_USE";
   readonly dir: string;
@@ -67,7 +68,7 @@ export class IndexDb {
       this.#db = await this.#openFile();
       return existed ? "kept" : "new";
     } catch (error) {
-      if (resultCode(error) === SQLITE_BUSY) throw new CacheInUseError(this.#path, { cause: error });
+      if (resultCode(error) === SQLITE_BUSY) throw new CacheInUseError(dirname(this.#path), { cause: error });
       if (resultCode(error) === SQLITE_FULL) return this.#openMemory();
       if (!isBroken(error)) throw error;
       this.#deps.logger.warn(
@@ -144,7 +145,12 @@ export class IndexDb {
   }
 
   all(sql: string, ...parameters: SQLInputValue[]): Row[] {
-    return this.#attempt(() => this.#prepare(sql).all(...parameters), []);
+    return this.tryAll(sql, ...parameters) ?? [];
+  }
+
+  /** Undefined when the database cannot say. */
+  tryAll(sql: string, ...parameters: SQLInputValue[]): Row[] | undefined {
+    return this.#attempt<Row[] | undefined>(() => this.#prepare(sql).all(...parameters), undefined);
   }
 
   /** False when it failed (and was undone). */

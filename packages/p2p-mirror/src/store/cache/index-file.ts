@@ -7,7 +7,10 @@ const SETTLE_MS = 500;
 
 export interface IndexFileDeps {
   readonly layout: OciLayout;
-  readonly images: () => TagEntry[];
+  /** Undefined when that cannot be said now: the file stays as it is. It is what a lost database is restored from. */
+  readonly images: () => TagEntry[] | undefined;
+  /** A burst of changes is over and written down. */
+  readonly onSettled: () => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -49,9 +52,12 @@ export class IndexFile {
   }
 
   async #write(): Promise<void> {
-    const text = formatIndex(this.#deps.images());
-    if (text === this.#written) return;
+    const images = this.#deps.images();
+    if (images === undefined) return;
+    const text = formatIndex(images);
     try {
+      await this.#deps.onSettled();
+      if (text === this.#written) return;
       await this.#deps.layout.replace(this.#deps.layout.indexPath, text);
       this.#written = text;
     } catch (error) {

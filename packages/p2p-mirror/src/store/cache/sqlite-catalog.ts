@@ -150,9 +150,14 @@ export class SqliteCatalog implements Catalog {
   }
 
   images(): TagEntry[] {
+    return this.tryImages() ?? [];
+  }
+
+  /** Undefined when the database cannot say, which is not the same as none. */
+  tryImages(): TagEntry[] | undefined {
     return this.#deps.db
-      .all("SELECT * FROM tags ORDER BY resolved_at DESC, registry, repository, tag")
-      .map(readTag)
+      .tryAll("SELECT * FROM tags ORDER BY resolved_at DESC, registry, repository, tag")
+      ?.map(readTag)
       .filter((entry) => entry !== undefined)
       .filter((entry) => this.#deps.index.has(entry.descriptor.digest));
   }

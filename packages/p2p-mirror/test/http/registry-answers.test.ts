@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import t from "tap";
 import { request } from "undici";
 import { digestOf, MEDIA_TYPES } from "@p2p-mirror/shared";
+import type { AccessRequest } from "../../src/transfer/access.ts";
 import { startEndpoint } from "./support/endpoint.ts";
 import { imageManifest } from "./support/scripted-content.ts";
 
@@ -239,12 +240,12 @@ await t.test("every request passes access once, with its credentials, and a decl
   const manifest = content.addManifest(imageManifest(), "v1");
   access.answer = () => "decline";
   const secret = `Basic ${Buffer.from("user:hunter2").toString("base64")}`;
-  const paths: [string, string][] = [
-    ["manifests/v1", "MANIFEST_UNKNOWN"],
-    [`manifests/${manifest}`, "MANIFEST_UNKNOWN"],
-    [`blobs/${blob}`, "BLOB_UNKNOWN"],
-    ["tags/list", "NAME_UNKNOWN"],
-    [`referrers/${manifest}`, "MANIFEST_UNKNOWN"],
+  const paths: [string, string, AccessRequest["wants"]][] = [
+    ["manifests/v1", "MANIFEST_UNKNOWN", { manifest: "v1" }],
+    [`manifests/${manifest}`, "MANIFEST_UNKNOWN", { manifest }],
+    [`blobs/${blob}`, "BLOB_UNKNOWN", { blob }],
+    ["tags/list", "NAME_UNKNOWN", undefined],
+    [`referrers/${manifest}`, "MANIFEST_UNKNOWN", undefined],
   ];
   for (const [path, code] of paths) {
     const answer = await get(`${url}/v2/a/b/${path}?ns=ghcr.io`, { authorization: secret });
@@ -254,7 +255,7 @@ await t.test("every request passes access once, with its credentials, and a decl
   t.same(content.asked, [], "nothing is asked for the declined");
   t.same(
     access.requests,
-    paths.map(() => ({ registry: "ghcr.io", repository: "a/b", authorization: secret })),
+    paths.map(([, , wants]) => ({ registry: "ghcr.io", repository: "a/b", authorization: secret, wants })),
   );
   t.notOk(
     log.raw.join("").includes("hunter2") || log.raw.join("").includes(secret),

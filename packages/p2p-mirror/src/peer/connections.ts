@@ -1,3 +1,4 @@
+import { SourceError } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { Pool } from "undici";
 import type { Peer } from "../routing/router.ts";
@@ -43,6 +44,8 @@ export class Connections {
   /** Pools that are no longer used for new requests, until their last request is over. */
   readonly #retiring = new Set<Pool>();
 
+  #closed = false;
+
   constructor(options: ConnectionsOptions, deps: ConnectionsDeps) {
     this.#options = options;
     this.#deps = deps;
@@ -52,7 +55,9 @@ export class Connections {
     });
   }
 
+  /** @throws SourceError (`UNREACHABLE`) after `close` */
   to(peer: Peer): Connection {
+    if (this.#closed) throw new SourceError("UNREACHABLE", peer.id, { message: "this node is closing" });
     const key = keyOf(peer);
     const known = this.#byPeer.get(key);
     if (known !== undefined) return known;
@@ -82,11 +87,8 @@ export class Connections {
     return this.#byPeer.peek(keyOf(peer))?.breaker.open === true;
   }
 
-  get size(): number {
-    return this.#byPeer.size;
-  }
-
   async close(): Promise<void> {
+    this.#closed = true;
     const pools = [...this.#byPeer.values()].map((connection) => connection.pool).concat(...this.#retiring);
     this.#byPeer.clear();
     await Promise.all(pools.map((pool) => pool.destroy()));

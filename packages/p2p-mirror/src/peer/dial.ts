@@ -1,11 +1,20 @@
-import { connect, createSecureContext, type ConnectionOptions, type TLSSocket } from "node:tls";
+import {
+  connect,
+  createSecureContext,
+  type ConnectionOptions,
+  type PeerCertificate,
+  type TLSSocket,
+} from "node:tls";
 import { SourceError } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 
 /** What this side needs of the cluster's TLS (trust/peer-tls.ts has it all). */
 export interface PeerClientTls {
   /** Options for node:tls under which the handshake fails unless the certificate's key is that peer ID. */
-  clientOptions(peerId: string): ConnectionOptions;
+  clientOptions(peerId: string): ConnectionOptions & {
+    readonly rejectUnauthorized: true;
+    readonly checkServerIdentity: (host: string, certificate: PeerCertificate) => Error | undefined;
+  };
 }
 
 export type DialFailure = "timeout" | "refused" | "tls" | "wrong-identity" | "other";
@@ -48,7 +57,7 @@ export function createDialer(
       port: peer.port,
       ALPNProtocols: ["http/1.1"],
       checkServerIdentity: (host, certificate) => {
-        const error = options.checkServerIdentity?.(host, certificate);
+        const error = options.checkServerIdentity(host, certificate);
         wrongIdentity = error !== undefined;
         return error;
       },

@@ -3,7 +3,7 @@ import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { exec } from "../exec.ts";
 import { withLock } from "../lock.ts";
-import { mirrorOf } from "./apt-sources.ts";
+import { type AptMirror, mirrorOf } from "./apt-sources.ts";
 
 /**
  * A private apt: its own lists, status and cache in a folder, so that packages of any suite can be downloaded without
@@ -17,14 +17,30 @@ export interface PrivateApt {
 /** Lists older than this are fetched again: suites that move drop the files of old versions from the pool. */
 const LIST_AGE_MS = 12 * 60 * 60_000;
 
-/** Whether this system can do it: Debian or a child of it, with apt and dpkg. */
-export async function isDebian(): Promise<boolean> {
+export interface System {
+  /** Ubuntu has none of Debian's suites, only its own: there the version that it has must do. */
+  readonly kind: "debian" | "ubuntu";
+  readonly codename: string;
+}
+
+/** The system if apt and dpkg are there, otherwise undefined. */
+export async function debianSystem(): Promise<System | undefined> {
   const release = await readFile("/etc/os-release", "utf8").catch(() => "");
-  return /^ID(_LIKE)?=.*debian/m.test(release);
+  const codename = /^VERSION_CODENAME="?([a-z]+)/m.exec(release)?.[1] ?? "";
+  if (/^ID(_LIKE)?=.*ubuntu/m.test(release)) return { kind: "ubuntu", codename };
+  return /^ID(_LIKE)?=.*debian/m.test(release) ? { kind: "debian", codename } : undefined;
+}
+
+/** Lines of a sources.list for packages of `suite`. */
+export function sourceLines(system: System, suite: string, mirror: AptMirror): string {
+  const line = (of: string, parts: string): string => `deb ${mirror.options}${mirror.uri} ${of} ${parts}\n`;
+  if (system.kind === "debian") return line(suite, "main");
+  const { codename } = system;
+  return [codename, `${codename}-updates`].map((own) => line(own, "main universe")).join("");
 }
 
 /** @param folder of the checkout; everything stays in it. */
-export async function privateApt(folder: string, suite: string): Promise<PrivateApt> {
+export async function privateApt(folder: string, system: System, suite: string): Promise<PrivateApt> {
   const base = path.join(folder, "apt", suite);
   const options = Object.entries({
     "Dir::Etc::sourcelist": path.join(base, "sources.list"),
@@ -40,7 +56,8 @@ export async function privateApt(folder: string, suite: string): Promise<Private
     "APT::Sandbox::User": "root",
   }).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
   const lock = path.join(folder, `apt-${suite}.lock`);
-  await withLock(lock, () => update(base, suite, options));
+  const source = sourceLines(system, suite, await mirrorOf());
+  await withLock(lock, () => update(base, source, options, LIST_AGE_MS));
 
   return {
     async unpack(packages, target) {
@@ -56,13 +73,16 @@ export async function privateApt(folder: string, suite: string): Promise<Private
   };
 }
 
-async function update(base: string, suite: string, options: readonly string[]): Promise<void> {
-  const mirror = await mirrorOf();
-  const source = `deb ${mirror.options}${mirror.uri} ${suite} main\n`;
+async function update(
+  base: string,
+  source: string,
+  options: readonly string[],
+  maxAgeMs: number,
+): Promise<void> {
   const stampFile = path.join(base, "updated");
   const stamp = createHash("sha256").update(source).digest("hex");
   const [when = "0", what = ""] = (await readFile(stampFile, "utf8").catch(() => "")).split(" ");
-  if (what === stamp && Date.now() - Number(when) < LIST_AGE_MS) return;
+  if (what === stamp && Date.now() - Number(when) < maxAgeMs) return;
   for (const part of ["lists/partial", "cache/archives/partial", "sources.list.d"]) {
     await mkdir(path.join(base, part), { recursive: true });
   }

@@ -5,7 +5,7 @@ import { MissingError, RigError } from "../errors.ts";
 import { exec, tryExec } from "../exec.ts";
 import { withLock } from "../lock.ts";
 import { type ComponentName, type DebianSource, RECIPES, type Recipe } from "./catalog.ts";
-import { isDebian, privateApt } from "./debian.ts";
+import { debianSystem, privateApt } from "./debian.ts";
 import { goBinaries, type Say } from "./go.ts";
 
 export { COMPONENT_NAMES, type ComponentName } from "./catalog.ts";
@@ -47,7 +47,7 @@ export async function component(name: ComponentName, options: ComponentOptions =
   throw new MissingError(
     "COMPONENT_MISSING",
     name,
-    failures.map((error) => (error instanceof Error ? firstLines(error.message) : String(error))).join("; "),
+    failures.map((error) => firstLines(messageOf(error))).join("; "),
     remedy(recipe),
     { cause: new AggregateError(failures) },
   );
@@ -81,11 +81,21 @@ async function fromPackages(
       await describe(name, recipe, temp, path.join(temp, "bin"));
       await rm(target, { recursive: true, force: true });
       await rename(temp, target);
+      await removeOlder(folder, name, target);
     } finally {
       await rm(temp, { recursive: true, force: true });
     }
     return ready();
   });
+}
+
+/** What earlier recipes of the component made. */
+async function removeOlder(folder: string, name: ComponentName, target: string): Promise<void> {
+  for (const entry of await readdir(folder)) {
+    if (!entry.startsWith(`${name}-`) || !/^[0-9a-f]{12}$/.test(entry.slice(name.length + 1))) continue;
+    const older = path.join(folder, entry);
+    if (older !== target) await rm(older, { recursive: true, force: true });
+  }
 }
 
 async function fill(recipe: Recipe, folder: string, target: string, say: Say): Promise<void> {
@@ -103,25 +113,22 @@ async function fill(recipe: Recipe, folder: string, target: string, say: Say): P
       failures.push(error);
     }
   }
-  const canDebian = debian.length > 0 && (await isDebian());
-  if (canDebian || roots.length === 0) {
-    if (!canDebian) {
-      throw new AggregateError(
-        failures,
-        [...failures.map(String).map(firstLines), "there are no Debian packages to take it from"].join("; "),
-      );
-    }
-    const tree = path.join(target, "root");
+  const tree = path.join(target, "root");
+  try {
     for (const source of debian) await unpack(source, folder, tree, say);
-    for (const bin of ["usr/bin", "usr/sbin", "sbin", "bin"]) roots.push(path.join(tree, bin));
+  } catch (error) {
+    failures.push(error);
+    say(firstLines(messageOf(error)));
   }
+  for (const bin of ["usr/bin", "usr/sbin", "sbin", "bin"]) roots.push(path.join(tree, bin));
   const bin = path.join(target, "bin");
   await mkdir(bin);
   for (const program of recipe.binaries) {
     const home = await firstWith(roots, program);
     if (home === undefined) {
       if (recipe.optional?.includes(program) === true) continue;
-      throw new RigError("COMMAND_FAILED", `${program} is in none of the packages`);
+      const why = failures.map((error) => firstLines(messageOf(error)));
+      throw new RigError("COMMAND_FAILED", why.join("; ") || `${program} is in none of the packages`);
     }
     const file = path.join(home, program);
     await symlink(file.startsWith(target) ? path.relative(bin, file) : file, path.join(bin, program));
@@ -130,24 +137,25 @@ async function fill(recipe: Recipe, folder: string, target: string, say: Say): P
 
 async function unpack(source: DebianSource, folder: string, tree: string, say: Say): Promise<void> {
   say(`downloading ${source.packages.join(", ")} (${source.suite}) …`);
-  const apt = await privateApt(folder, source.suite);
+  const system = await debianSystem();
+  if (system === undefined) throw new RigError("COMMAND_FAILED", "this system has no Debian packages");
+  const apt = await privateApt(folder, system, source.suite);
   await mkdir(tree, { recursive: true });
   await apt.unpack(source.packages, tree);
-  if (source.libraries !== undefined && (await missingLibraries(path.join(tree, "usr"), {})).length > 0) {
+  if (source.libraries !== undefined && (await lacksLibraries(path.join(tree, "usr")))) {
     await apt.unpack(source.libraries, tree);
   }
 }
 
-/** Shared libraries that programs under `folder` need and the system does not have. */
-async function missingLibraries(folder: string, env: NodeJS.ProcessEnv): Promise<string[]> {
-  const missing: string[] = [];
+/** Whether programs under `folder` need shared libraries that the system does not have. */
+async function lacksLibraries(folder: string): Promise<boolean> {
   for (const bin of ["bin", "sbin"]) {
     for (const name of await readdir(path.join(folder, bin)).catch(() => [])) {
-      const said = await tryExec(["ldd", path.join(folder, bin, name)], { env: { ...process.env, ...env } });
-      for (const match of said.stdout.matchAll(/^\s*(\S+) => not found/gm)) missing.push(match[1] ?? "");
+      const { stdout } = await tryExec(["ldd", path.join(folder, bin, name)]);
+      if (/ => not found$/m.test(stdout)) return true;
     }
   }
-  return missing;
+  return false;
 }
 
 /** Runs the component's first program for its version: what cannot run here must be known here. */
@@ -229,3 +237,5 @@ function remedy(recipe: Recipe): string {
 }
 
 const firstLines = (text: string): string => text.trim().split("\n").slice(0, 3).join(" ").slice(0, 300);
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

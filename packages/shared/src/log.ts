@@ -1,4 +1,4 @@
-import { pino, type Logger } from "pino";
+import { pino, stdSerializers, type Logger } from "pino";
 
 export type { Logger } from "pino";
 
@@ -14,6 +14,7 @@ export function createLogger(level: LogLevel, destination: { write(line: string)
     {
       level,
       base: null,
+      serializers: { err: describeError },
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: {
         paths: ["authorization", "*.authorization", "headers.cookie", "password", "*.password"],
@@ -22,6 +23,25 @@ export function createLogger(level: LogLevel, destination: { write(line: string)
     },
     destination,
   );
+}
+
+/** How many reasons behind an error are told. */
+const MAX_CAUSES = 5;
+
+/**
+ * An error in a log line. One with a code was foreseen: it is its type, code and message, and the messages behind it. Any
+ * other is a fault of ours and keeps its stack.
+ */
+export function describeError(error: unknown): unknown {
+  if (!(error instanceof Error) || !("code" in error)) {
+    return error instanceof Error ? stdSerializers.err(error) : error;
+  }
+  const causes: string[] = [];
+  for (let cause = error.cause; cause instanceof Error && causes.length < MAX_CAUSES; cause = cause.cause) {
+    causes.push(cause.message);
+  }
+  const { name, code, message } = error;
+  return { type: name, code, message, ...(causes.length > 0 && { causes }) };
 }
 
 /** For tests and tools: says nothing. */

@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { settingError, type Origin, type Resolved, type SettingPath } from "@p2p-mirror/shared/config";
+import { originOf, readSettingFile } from "./files.ts";
 import type { MirrorSettings, RegistryConfig } from "./mirror-config.ts";
 
 type RegistrySettings = MirrorSettings["registries"] extends ReadonlyMap<string, infer Entry> ? Entry : never;
@@ -47,9 +47,6 @@ export async function readRegistries(
   return registries;
 }
 
-const originOf = (resolved: Resolved<MirrorSettings>, key: string): Origin =>
-  resolved.origins.get(key) ?? { kind: "default" };
-
 async function readRegistry(
   settings: RegistrySettings,
   origin: Origin,
@@ -79,13 +76,7 @@ async function readRegistry(
 }
 
 async function readPem(origin: Origin, path: SettingPath, file: string, label: string): Promise<string> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    const why = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
-    throw settingError(origin, path, file, `give the path of a readable PEM file${why}`, { cause: error });
-  }
+  const text = await readSettingFile(origin, path, file, "PEM file");
   if (text.length > MAX_PEM_BYTES || !new RegExp(`^-----BEGIN [A-Z ]*${label}-----`, "m").test(text)) {
     throw settingError(origin, path, file, `give a PEM file with a ${label.toLowerCase()} in it`);
   }

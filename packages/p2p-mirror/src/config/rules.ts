@@ -6,6 +6,7 @@ import {
   type ListenAddress,
   type Resolved,
 } from "@p2p-mirror/shared/config";
+import { checkDockerConfig, originOf } from "./files.ts";
 import type { MirrorConfig, MirrorSettings } from "./mirror-config.ts";
 import { readRegistries } from "./registries.ts";
 
@@ -35,7 +36,7 @@ function meshListen(
   if (hasSecret || isLoopback(address.host) || resolved.values.insecureOpenMesh) return address;
   const fix =
     "beyond loopback whoever connects is a peer: add --cluster-secret-file FILE, or --insecure-open-mesh to allow that";
-  throw settingError(resolved.origins.get(key) ?? { kind: "default" }, [key], formatHostPort(address), fix);
+  throw settingError(originOf(resolved, key), [key], formatHostPort(address), fix);
 }
 
 /** Two listeners of one process cannot share an address; port 0 is a new one each time. */
@@ -49,7 +50,7 @@ function refuseSharedAddress(
     const text = formatHostPort(address);
     const other = seen.get(text);
     if (other !== undefined) {
-      const origin = resolved.origins.get(key) ?? { kind: "default" };
+      const origin = originOf(resolved, key);
       throw settingError(origin, [key], text, `${other} has the same address; give each its own port`);
     }
     seen.set(text, key);
@@ -74,6 +75,7 @@ export async function applyRules(
     p2p_listen: listeners.p2pListen,
     admin_listen: listeners.adminListen,
   });
+  await checkDockerConfig(resolved);
   return Object.freeze({
     ...settings,
     ...listeners,

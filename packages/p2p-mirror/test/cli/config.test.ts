@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import t from "tap";
 import type { FlagValues } from "@p2p-mirror/shared/config";
 import { loadMirrorConfig } from "../../src/config/load.ts";
@@ -208,6 +209,21 @@ await t.test("a wrong registry setting is told with its line", async (t) => {
       { code: "CONFIG_INVALID", field: `${file}:3: ${key}`, fix },
       line,
     );
+  }
+});
+
+await t.test("a docker config must be there and be JSON, and nothing of it is shown", async (t) => {
+  const dir = t.testdir({
+    "good.json": '{"auths":{}}',
+    "bad.json": '{"auths":{"a":{"password":"hunter2"}}',
+    "list.json": "[]",
+  });
+  const given = (name: string) => load({ flags: { docker_config: join(dir, name) } });
+  t.equal((await given("good.json")).config.dockerConfig, join(dir, "good.json"));
+  for (const name of ["bad.json", "list.json", "none.json"]) {
+    const error: unknown = await given(name).catch((reason: unknown) => reason);
+    t.match(error, { code: "CONFIG_INVALID", field: "--docker-config", value: join(dir, name) }, name);
+    t.notOk(inspect(error).includes("hunter2"), name);
   }
 });
 

@@ -28,7 +28,7 @@ export function fieldOf(origin: Origin, path: SettingPath): string {
 export function printable(raw: unknown, sensitive: boolean): string {
   if (sensitive) return "(hidden)";
   const text = typeof raw === "string" ? raw : (JSON.stringify(raw) ?? "");
-  return text.length > 120 ? `${text.slice(0, 120)}…` : text;
+  return text.length > 300 ? `${text.slice(0, 300)}…` : text;
 }
 
 export function settingError(

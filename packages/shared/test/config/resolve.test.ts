@@ -172,6 +172,13 @@ await t.test(
   },
 );
 
+await t.test("a very long value is cut in the error", async (t) => {
+  const error: unknown = await resolve({ flags: { policy: "x".repeat(100_000) } }).catch(
+    (reason: unknown) => reason,
+  );
+  t.ok(error instanceof ConfigError && error.message.length < 500);
+});
+
 await t.test("a value that may be a credential is in no error", async (t) => {
   const secret = "hunter2";
   const cases: Given[] = [

@@ -45,6 +45,7 @@ export class DiskCache implements BlobCache {
   readonly #listeners = new Set<(event: ContentEvent) => void>();
   readonly #ingests = new Set<CacheIngest>();
   readonly #removals = new Set<Promise<void>>();
+  #closed = false;
 
   constructor(deps: DiskCacheDeps) {
     this.#deps = deps;
@@ -109,7 +110,7 @@ export class DiskCache implements BlobCache {
 
   async ingest(descriptor: Descriptor, origin: Repository): Promise<Ingest | undefined> {
     const { layout, metrics, logger } = this.#deps;
-    if (this.#deps.isOff(origin.registry)) return undefined;
+    if (this.#closed || this.#deps.isOff(origin.registry)) return undefined;
     let reservation: Reservation | undefined;
     try {
       reservation = await this.#deps.reserve(descriptor.size, origin.registry);
@@ -127,7 +128,9 @@ export class DiskCache implements BlobCache {
         onReleased: (one) => void this.#ingests.delete(one),
       });
       this.#ingests.add(ingest);
-      return ingest;
+      if (!this.#closed) return ingest;
+      await ingest.release();
+      return undefined;
     } catch (error) {
       reservation?.release();
       this.#failed(error, descriptor);
@@ -196,6 +199,7 @@ export class DiskCache implements BlobCache {
 
   /** Ends what is under way: open ingests are given up, removals are waited for. */
   async close(): Promise<void> {
+    this.#closed = true;
     this.#listeners.clear();
     await Promise.allSettled([...this.#ingests].map((ingest) => ingest.release()));
     while (this.#removals.size > 0) await Promise.allSettled(this.#removals);

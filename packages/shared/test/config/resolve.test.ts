@@ -206,6 +206,10 @@ await t.test("an unknown key is an error with the one that was meant", async (t)
     field: "app.yaml:3: registries.a.Skip",
     fix: 'there is no such setting; did you mean "skip"?',
   });
+  await t.rejects(resolve({ yaml: "__proto__: {policy: lax}" }), {
+    code: "CONFIG_INVALID",
+    fix: /no such setting/,
+  });
   await t.rejects(resolve({ yaml: "frobnicate: 1" }), {
     code: "CONFIG_INVALID",
     fix: /known are cache_size, data_dir/,

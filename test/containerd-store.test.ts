@@ -184,11 +184,7 @@ async function corruptIsNotServed(t: Test, lab: Lab): Promise<void> {
       `${way}: the whole ends in an error`,
     );
     t.ok(got < whole.bytes.length, `${way}: ${got} of ${whole.bytes.length} bytes left, the tail did not`);
-    await t.rejects(
-      store.read(part.digest, { start: 1_000_000, end: 1_000_001 }),
-      IntegrityError,
-      `${way}: a part`,
-    );
+    t.equal(await store.read(part.digest, { start: 1_000_000, end: 1_000_001 }), undefined, `${way}: a part`);
     await t.rejects(
       readAll(store, short.digest, { start: 0, end: short.bytes.length }),
       IntegrityError,

@@ -1,6 +1,7 @@
 import type { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import {
+  IntegrityError,
   InvalidInputError,
   MAX_MANIFEST_BYTES,
   parseRepository,
@@ -151,9 +152,13 @@ class Store implements ContainerdStore {
     if (range.start < 0 || range.end > blob.size || range.start > range.end) {
       throw new InvalidInputError("RANGE_INVALID", "range", `${range.start}-${range.end}/${blob.size}`);
     }
-    const body =
-      (await this.#readFile(blob, range, options)) ?? (await this.#readStream(blob, range, options));
-    return body;
+    try {
+      return (await this.#readFile(blob, range, options)) ?? (await this.#readStream(blob, range, options));
+    } catch (error) {
+      // Found wrong before there is a stream, and condemned: from now on it is not held.
+      if (error instanceof IntegrityError) return undefined;
+      throw error;
+    }
   }
 
   async *list(options: StoreOptions = {}): AsyncIterable<StoredBlob> {

@@ -94,7 +94,7 @@ await t.test("close without start, and a start that is aborted, leave nothing op
   await t.rejects(endpoint.start(AbortSignal.abort(new Error("no"))), { message: "no" });
 });
 
-await t.test("connections are kept longer than containerd's 30 s", async (t) => {
+await t.test("rule 3.1: connections are kept longer than containerd's 30 s", async (t) => {
   const { content, port } = await startEndpoint(t);
   content.addManifest(imageManifest(), "v1");
   const client = (await RawClient.open(port)).read();

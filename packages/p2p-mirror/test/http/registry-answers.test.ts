@@ -97,40 +97,43 @@ await t.test("If-None-Match with the ETag or the digest gets 304 for manifests",
   }
 });
 
-await t.test("blobs: always Content-Length, Content-Type, digest, ETag and Accept-Ranges", async (t) => {
-  const { url, content } = await startEndpoint(t);
-  const digest = content.addBlob(randomBytes(200_001));
-  for (const method of ["GET", "HEAD"] as const) {
-    const answer = await get(
-      `${url}/v2/a/blobs/${digest}?ns=ghcr.io`,
-      { "accept-encoding": "gzip, zstd" },
-      method,
-    );
-    t.match(
-      answer,
-      {
-        status: 200,
-        headers: {
-          "content-length": "200001",
-          "content-type": "application/octet-stream",
-          "docker-content-digest": digest,
-          etag: `"${digest}"`,
-          "accept-ranges": "bytes",
+await t.test(
+  "rule 3.2: blobs always have Content-Length, Content-Type, digest, ETag and Accept-Ranges",
+  async (t) => {
+    const { url, content } = await startEndpoint(t);
+    const digest = content.addBlob(randomBytes(200_001));
+    for (const method of ["GET", "HEAD"] as const) {
+      const answer = await get(
+        `${url}/v2/a/blobs/${digest}?ns=ghcr.io`,
+        { "accept-encoding": "gzip, zstd" },
+        method,
+      );
+      t.match(
+        answer,
+        {
+          status: 200,
+          headers: {
+            "content-length": "200001",
+            "content-type": "application/octet-stream",
+            "docker-content-digest": digest,
+            etag: `"${digest}"`,
+            "accept-ranges": "bytes",
+          },
         },
-      },
-      method,
-    );
-    t.equal(answer.headers["content-encoding"], undefined);
-    if (method === "GET") t.equal(digestOf(answer.body), digest);
-    else t.equal(answer.body.byteLength, 0);
-  }
-  const empty = content.addBlob(Buffer.alloc(0));
-  const answer = await get(`${url}/v2/a/blobs/${empty}?ns=ghcr.io`);
-  t.match(answer, { status: 200, headers: { "content-length": "0" } });
-});
+        method,
+      );
+      t.equal(answer.headers["content-encoding"], undefined);
+      if (method === "GET") t.equal(digestOf(answer.body), digest);
+      else t.equal(answer.body.byteLength, 0);
+    }
+    const empty = content.addBlob(Buffer.alloc(0));
+    const answer = await get(`${url}/v2/a/blobs/${empty}?ns=ghcr.io`);
+    t.match(answer, { status: 200, headers: { "content-length": "0" } });
+  },
+);
 
 await t.test(
-  "closed, suffix and offset ranges get 206 with Content-Range; what is no range gets all",
+  "rule 3.5: closed, suffix and offset ranges get 206 with Content-Range; what is no range all",
   async (t) => {
     const { url, content } = await startEndpoint(t);
     const bytes = randomBytes(100_000);
@@ -221,7 +224,7 @@ await t.test("tags/list and referrers are handed through, and the next page is a
   t.same(JSON.parse(referrers.body.toString()).manifests, []);
 });
 
-await t.test("path form and ns form ask for the same thing", async (t) => {
+await t.test("rule 3.1: ns form and path form ask for the same thing", async (t) => {
   const { url, content } = await startEndpoint(t);
   const digest = content.addBlob();
   await get(`${url}/v2/library/nginx/blobs/${digest}?ns=docker.io`);
@@ -234,31 +237,35 @@ await t.test("path form and ns form ask for the same thing", async (t) => {
   );
 });
 
-await t.test("every request passes access once, with its credentials, and a decline is a 404", async (t) => {
-  const { url, content, access, log } = await startEndpoint(t);
-  const blob = content.addBlob();
-  const manifest = content.addManifest(imageManifest(), "v1");
-  access.answer = () => "decline";
-  const secret = `Basic ${Buffer.from("user:hunter2").toString("base64")}`;
-  const paths: [string, string, AccessRequest["wants"]][] = [
-    ["manifests/v1", "MANIFEST_UNKNOWN", { manifest: "v1" }],
-    [`manifests/${manifest}`, "MANIFEST_UNKNOWN", { manifest }],
-    [`blobs/${blob}`, "BLOB_UNKNOWN", { blob }],
-    ["tags/list", "NAME_UNKNOWN", undefined],
-    [`referrers/${manifest}`, "MANIFEST_UNKNOWN", undefined],
-  ];
-  for (const [path, code] of paths) {
-    const answer = await get(`${url}/v2/a/b/${path}?ns=ghcr.io`, { authorization: secret });
-    t.equal(answer.status, 404, path);
-    t.equal(errorOf(answer.body).code, code, path);
-  }
-  t.same(content.asked, [], "nothing is asked for the declined");
-  t.same(
-    access.requests,
-    paths.map(([, , wants]) => ({ registry: "ghcr.io", repository: "a/b", authorization: secret, wants })),
-  );
-  t.notOk(
-    log.raw.join("").includes("hunter2") || log.raw.join("").includes(secret),
-    "no credential in the log",
-  );
-});
+await t.test(
+  "rule 3.4: every request passes access once, and a decline is a 404 that challenges nobody",
+  async (t) => {
+    const { url, content, access, log } = await startEndpoint(t);
+    const blob = content.addBlob();
+    const manifest = content.addManifest(imageManifest(), "v1");
+    access.answer = () => "decline";
+    const secret = `Basic ${Buffer.from("user:hunter2").toString("base64")}`;
+    const paths: [string, string, AccessRequest["wants"]][] = [
+      ["manifests/v1", "MANIFEST_UNKNOWN", { manifest: "v1" }],
+      [`manifests/${manifest}`, "MANIFEST_UNKNOWN", { manifest }],
+      [`blobs/${blob}`, "BLOB_UNKNOWN", { blob }],
+      ["tags/list", "NAME_UNKNOWN", undefined],
+      [`referrers/${manifest}`, "MANIFEST_UNKNOWN", undefined],
+    ];
+    for (const [path, code] of paths) {
+      const answer = await get(`${url}/v2/a/b/${path}?ns=ghcr.io`, { authorization: secret });
+      t.equal(answer.status, 404, path);
+      t.equal(errorOf(answer.body).code, code, path);
+      t.equal(answer.headers["www-authenticate"], undefined, path);
+    }
+    t.same(content.asked, [], "nothing is asked for the declined");
+    t.same(
+      access.requests,
+      paths.map(([, , wants]) => ({ registry: "ghcr.io", repository: "a/b", authorization: secret, wants })),
+    );
+    t.notOk(
+      log.raw.join("").includes("hunter2") || log.raw.join("").includes(secret),
+      "no credential in the log",
+    );
+  },
+);

@@ -99,7 +99,7 @@ await t.test(
 );
 
 await t.test(
-  "a client that leaves is normal: its source is closed, nobody is blamed, nothing is remembered",
+  "rule 3.5: a client that leaves is normal: its source is closed, nobody is blamed, nothing is remembered",
   async (t) => {
     const { content, port, url, metric, log } = await startEndpoint(t);
     const bytes = randomBytes(32 * 1024 * 1024);
@@ -136,7 +136,7 @@ await t.test("a client that leaves while content still looks aborts that search"
   await until("nothing is in flight", async () => (await metric("p2p_mirror_http_requests_in_flight")) === 0);
 });
 
-await t.test("a client that closes at the last byte was served", async (t) => {
+await t.test("rule 3.1: a client that closes at the last byte was served", async (t) => {
   const { content, port, metric, log } = await startEndpoint(t);
   const bytes = randomBytes(300_000);
   // A source that has given everything and takes its time to end.

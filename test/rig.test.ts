@@ -27,6 +27,7 @@ const CASES: readonly Case[] = [
   { name: "containerd-2.1", version: /^2\.1\./, chunked: false },
   { name: "containerd-2.1", version: /^2\.1\./, chunked: true },
   { name: "containerd-2.x", version: /^2\.\d+\./, chunked: false },
+  { name: "containerd-2.x", version: /^2\.\d+\./, chunked: true },
 ];
 
 for (const { name, version, chunked } of CASES) {

@@ -114,6 +114,9 @@ await t.test("a peer that opens streams and says nothing is bounded, and cut off
     "not all of them stay open",
   );
   await until(() => silent.every((stream) => stream.status !== "open"), "all are cut off", 15_000);
+  t.equal(silent.length + denied, 64);
+  t.equal(connection.status, "open", "the connection is not");
+  t.ok((await metric(victim, "p2p_mirror_dht_rejected_messages_total")) > 0);
 });
 
 await t.test("a peer speaks for itself only, and takes back its own records only", async (t) => {

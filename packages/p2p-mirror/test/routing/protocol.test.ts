@@ -61,8 +61,6 @@ await t.test(
       })),
     );
     const bytes = encodePeers(peers);
-    const plain = (list: ReturnType<typeof decodePeers>): unknown =>
-      list.map(({ peerId, host, port }) => ({ id: peerId.toString(), host, port }));
     t.strictSame(plain(decodePeers(bytes, 10)), peers);
     t.strictSame(plain(decodePeers(bytes, 2)), peers.slice(0, 2), "not more than asked for");
     t.strictSame(decodePeers(new Uint8Array(0), 10), []);

@@ -13,7 +13,20 @@ const [dir, seed] = process.argv.slice(2);
 if (dir === undefined || seed === undefined) process.exit(0);
 
 const random = seededNumbers(seed);
-const say = (line: string): void => void writeSync(1, `${line}\n`);
+
+/** Blocks until the line is out: a busy parent leaves the pipe full, and nothing may be done before it is said. */
+function say(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, `${line}\n`);
+      return;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
+}
+
 const origin = { registry: "registry.test", repository: "crash/test" };
 
 say("starting");

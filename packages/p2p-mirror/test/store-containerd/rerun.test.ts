@@ -48,7 +48,8 @@ await t.test("a burst runs once, and an endless one runs all the same", async (t
   clearInterval(endless);
   t.ok(performance.now() - start >= 100, "no run before the most it may wait");
   debounced.request();
-  debounced.cancel();
+  debounced.close();
+  debounced.request();
   await new Promise((resolve) => setTimeout(resolve, 50));
-  t.equal(runs, 2, "a cancelled one never runs");
+  t.equal(runs, 2, "a closed one never runs");
 });

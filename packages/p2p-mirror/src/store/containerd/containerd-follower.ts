@@ -70,6 +70,7 @@ export class ContainerdFollower {
 
   /** Tells everybody to list again, now that it can be served. */
   announce(): void {
+    if (this.#closing.signal.aborted) return;
     this.#deps.known.reset();
     // What happened between the comparison and the moment the event subscription really stood.
     this.#soon.request();
@@ -81,6 +82,7 @@ export class ContainerdFollower {
   }
 
   onEvent(event: ContainerdEvent): void {
+    if (this.#closing.signal.aborted) return;
     const { known } = this.#deps;
     switch (event.kind) {
       case "content-created":
@@ -104,7 +106,7 @@ export class ContainerdFollower {
 
   async close(): Promise<void> {
     clearInterval(this.#interval);
-    this.#soon.cancel();
+    this.#soon.close();
     this.#images.clear();
     this.#closing.abort();
     await Promise.all([this.#reconcile.idle(), this.#walk.idle()]);

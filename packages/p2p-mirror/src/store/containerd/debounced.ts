@@ -11,6 +11,7 @@ export class Debounced {
   readonly #run: () => void;
   #timer: NodeJS.Timeout | undefined;
   #latest = 0;
+  #closed = false;
 
   constructor(options: DebouncedOptions, run: () => void) {
     this.#options = options;
@@ -18,6 +19,7 @@ export class Debounced {
   }
 
   request(): void {
+    if (this.#closed) return;
     const now = performance.now();
     if (this.#timer === undefined) this.#latest = now + this.#options.mostMs;
     clearTimeout(this.#timer);
@@ -28,7 +30,9 @@ export class Debounced {
     }, wait);
   }
 
-  cancel(): void {
+  /** Nothing runs any more, and no timer is left, whoever still asks. */
+  close(): void {
+    this.#closed = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }

@@ -49,12 +49,15 @@ export async function serveBlob(request: BlobRequest, deps: BlobDeps): Promise<A
   const { exchange, repository, digest } = request;
   const { signal } = exchange;
   const { headers, method } = exchange.request;
-  if (method === "GET" && isResume(headers.range) && deps.cutMemory.has(digest)) {
+  if (method === "GET" && startOf(headers.range) > 0 && deps.cutMemory.has(digest)) {
     deps.metrics.cutResumes.inc();
     throw new NotFoundError("BLOB_UNKNOWN", `${digest}, cut short just now,`);
   }
   if (method === "HEAD" || notModified(headers["if-none-match"], digest)) return answerHead(request, deps);
-  const blob = await raceSignal(deps.content.blob(repository, digest, { signal }), signal);
+  const blob = await raceSignal(
+    deps.content.blob(repository, digest, { signal, start: startOf(headers.range) }),
+    signal,
+  );
   exchange.source = blob.source;
   const asked = rangeOf(headers, digest, blob.size);
   if (asked.kind === "unsatisfiable") {
@@ -96,10 +99,11 @@ const blobHeaders = (digest: Digest, length: number): Record<string, string> => 
 });
 
 /** A request for what is missing of a body, as containerd makes it after a cut. */
-const isResume = (range: string | undefined): boolean => {
+/** The first byte a client wants, before the size of the blob is known. */
+function startOf(range: string | undefined): number {
   const asked = readRange(range, Number.MAX_SAFE_INTEGER);
-  return asked.kind === "part" && asked.range.start > 0;
-};
+  return asked.kind === "part" ? asked.range.start : 0;
+}
 
 /** If-Range (RFC 9110, 13.1.5): with a validator that is not this content's, the whole is the answer. */
 function rangeOf(

@@ -160,7 +160,7 @@ export class Candidates {
 
   /** True while a source other than the ones at work could take over. */
   get alternatives(): boolean {
-    return this.#peers.length > 0 || this.#upstreams.length > 0;
+    return [...this.#peers, ...this.#upstreams].some(({ source }) => source.available);
   }
 
   close(): void {

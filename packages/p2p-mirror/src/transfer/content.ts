@@ -47,8 +47,15 @@ export interface Content {
     digest: Digest,
     options: ContentOptions,
   ): Promise<{ size: number; source: SourceKind }>;
-  /** For GET: resolves when a source has accepted and the size is known; nothing is given out until `open`. */
-  blob(repository: Repository, digest: Digest, options: ContentOptions): Promise<BlobContent>;
+  /**
+   * For GET: resolves when a source has accepted and the size is known; nothing is given out until `open`. `start`: the
+   * first byte that is wanted, as far as it is known.
+   */
+  blob(
+    repository: Repository,
+    digest: Digest,
+    options: ContentOptions & { readonly start?: number },
+  ): Promise<BlobContent>;
   tags(
     repository: Repository,
     query: { n?: number; last?: string },

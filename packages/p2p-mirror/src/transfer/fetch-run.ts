@@ -30,6 +30,7 @@ export async function fetchRun(
     let at = start;
     try {
       for await (const chunk of chunksOf(body)) {
+        options.signal.throwIfAborted();
         // A source without ranges starts at 0: what was asked for comes later.
         const wanted = chunk.subarray(Math.max(0, range.start - at), Math.max(0, target.end() - at));
         at += chunk.length;

@@ -28,6 +28,8 @@ export const PATIENCE_MS = 45_000;
 export const LINGER_MS = 30_000;
 /** A flight that ended before anybody read it can still be opened for so long. */
 const OPEN_MS = 5_000;
+/** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
+const FAR_BYTES = 64 * 1024 * 1024;
 /** A source that is silent for so long loses its run: while another source exists, and when it is the last one. */
 const STALL_MS = 1_500;
 const LAST_SOURCE_STALL_MS = 30_000;
@@ -36,6 +38,8 @@ export interface FlightOptions {
   readonly digest: Digest;
   /** Bytes, from a manifest or from the first source that said it. */
   readonly size: number;
+  /** Where the first reader begins, default 0. */
+  readonly start?: number;
 }
 
 export interface FlightDeps {
@@ -45,6 +49,11 @@ export interface FlightDeps {
   readonly logger: Logger;
   /** Bytes as they arrive, by kind of source. */
   readonly received: (kind: BlobSource["kind"], bytes: number) => void;
+}
+
+/** Its source goes on elsewhere in the blob. */
+class Preempted extends Error {
+  override readonly name = "Preempted";
 }
 
 interface Fetching {
@@ -86,6 +95,8 @@ export class Flight implements FlightView {
   #released = false;
   #everRead = false;
   #lastProgress: number;
+  /** The piece the newest reader waits for. */
+  #preferred: number;
   #bytesAtLook = 0;
   #cancelLinger: (() => void) | undefined;
 
@@ -96,6 +107,7 @@ export class Flight implements FlightView {
     this.#deps = deps;
     this.#lastProgress = deps.clock.now();
     this.#pieces = new FlightPieces(options.digest, options.size, deps.spool);
+    this.#preferred = this.#pieces.geometry.at(options.start ?? 0);
     this.#candidates = new Candidates(options.digest, {
       finder: deps.finder,
       clock: deps.clock,
@@ -134,6 +146,7 @@ export class Flight implements FlightView {
     this.#cursors.add(cursor);
     this.#everRead = true;
     this.#cancelLinger?.();
+    this.#prefer(range.start);
     const body = Readable.from(readFlight(this, range, cursor, signal), {
       objectMode: false,
       highWaterMark: 1,
@@ -221,12 +234,13 @@ export class Flight implements FlightView {
     while (this.#fetching.size < MAX_SOURCES) {
       const candidate = this.#candidates.take();
       if (candidate === undefined) return;
-      const run = this.#pieces.picker.take();
+      const run = this.#pieces.picker.take(this.#preferred);
       if (run === undefined) {
         this.#candidates.putBack(candidate);
         return;
       }
-      const fetching = { source: candidate.source, run, abort: new AbortController() };
+      const abort = new AbortController();
+      const fetching = { source: candidate.source, run, abort };
       this.#fetching.add(fetching);
       const before = this.#pieces.received;
       void this.#fetch(fetching)
@@ -234,6 +248,7 @@ export class Flight implements FlightView {
           () => this.#candidates.worked(candidate),
           (error: unknown) => {
             if (this.#over) return;
+            if (abort.signal.reason instanceof Preempted) return this.#candidates.putBack(candidate);
             const { source } = candidate;
             this.#deps.logger.debug(
               { err: error, digest: this.digest, source: source.id },
@@ -250,6 +265,16 @@ export class Flight implements FlightView {
           this.#wake();
         });
     }
+  }
+
+  /** A reader that resumes far ahead of what is being fetched would wait too long: its bytes come first. */
+  #prefer(offset: number): void {
+    if (offset >= this.size) return;
+    const piece = this.#pieces.geometry.at(offset);
+    const run = this.#pieces.picker.farFrom(piece, FAR_BYTES);
+    if (run === undefined) return;
+    this.#preferred = piece;
+    for (const fetching of this.#fetching) if (fetching.run === run) fetching.abort.abort(new Preempted());
   }
 
   async #fetch({ source, run, abort }: Fetching): Promise<void> {

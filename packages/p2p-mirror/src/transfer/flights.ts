@@ -29,14 +29,14 @@ export class Flights {
     this.#deps = deps;
   }
 
-  /** The flight that fetches a blob for `origin`: the one under way, or a new one. */
+  /** The flight that fetches a blob for `origin`, for a reader from `start` on: the one under way, or a new one. */
   async get(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
     const running = await this.#flights.get(blob.digest)?.catch(() => undefined);
     if (running !== undefined && running.size === blob.size && running.canServe({ start, end: blob.size })) {
       running.addOrigin(origin);
       return running;
     }
-    const created = this.#create(blob, origin);
+    const created = this.#create(blob, origin, start);
     this.#flights.set(blob.digest, created);
     const forget = (): void => {
       if (this.#flights.get(blob.digest) === created) this.#flights.delete(blob.digest);
@@ -62,20 +62,23 @@ export class Flights {
     await Promise.all([...this.#open].map((flight) => flight.close(reason)));
   }
 
-  async #create(blob: Descriptor, origin: Repository): Promise<Flight> {
+  async #create(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
     const { cache, finder, clock, logger, metrics } = this.#deps;
     const spool = await this.#spool(blob, origin, cache);
     if (this.#closed) {
       await spool.release();
       throw new DOMException("the mirror is closing", "AbortError");
     }
-    const flight = new Flight(blob, {
-      spool,
-      finder,
-      clock,
-      logger,
-      received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),
-    });
+    const flight = new Flight(
+      { ...blob, start },
+      {
+        spool,
+        finder,
+        clock,
+        logger,
+        received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),
+      },
+    );
     flight.addOrigin(origin);
     this.#open.add(flight);
     metrics.flights.inc();

@@ -58,13 +58,18 @@ export class MirrorContent implements Content {
     return this.#deps.manifests.get(repository, digest, options);
   }
 
-  async blob(repository: Repository, digest: Digest, options: ContentOptions): Promise<BlobContent> {
+  async blob(
+    repository: Repository,
+    digest: Digest,
+    options: ContentOptions & { readonly start?: number },
+  ): Promise<BlobContent> {
     if (!this.#deps.flights.has(digest)) {
       const stored = await storedBlob(this.#deps.stores, digest, options);
       if (stored !== undefined) return stored;
     }
     const { size } = await this.#size(repository, digest, options);
-    const flight = await this.#flight(repository, digest, size, 0, options);
+    const start = Math.min(options.start ?? 0, size);
+    const flight = await this.#flight(repository, digest, size, start, options);
     return {
       size,
       source: flight.firstSource ?? "upstream",

@@ -72,6 +72,9 @@ export class MirrorSources implements SourceFinder {
     const { upstream } = this.#deps;
     return {
       kind: "upstream",
+      get available() {
+        return upstream.reachable(repository.registry);
+      },
       id: `${repository.registry}/${repository.repository}`,
       fetch: (range, { signal, size }) =>
         // Without a Range where everything is wanted: not every registry knows ranges.
@@ -83,6 +86,7 @@ export class MirrorSources implements SourceFinder {
   peer(peer: Peer, digest: Digest): BlobSource {
     return {
       kind: "peer",
+      available: true,
       id: peer.id,
       fetch: (range, options) => this.#fetch(peer, digest, range, options),
       refuted: () => this.refute(peer),

@@ -12,7 +12,7 @@ export async function patiently<T>(
   signal: AbortSignal,
   failure?: SourceError,
 ): Promise<T> {
-  for (let error = failure; ; ) {
+  for (let error = failure; ;) {
     if (error !== undefined) {
       const wait = error.retryAfterMs;
       if (wait === undefined || clock.now() + wait > until) throw error;

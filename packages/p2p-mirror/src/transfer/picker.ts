@@ -27,9 +27,12 @@ export class Picker {
     this.#done = done;
   }
 
-  /** The next run for a source, or undefined when there is nothing (left) worth another request. */
-  take(): Run | undefined {
-    const run = this.#gap() ?? this.#half();
+  /**
+   * The next run for a source, or undefined when there is nothing (left) worth another request. Open pieces from
+   * `preferred` on come before those below it.
+   */
+  take(preferred = 0): Run | undefined {
+    const run = this.#gap(preferred) ?? this.#gap(0) ?? this.#half();
     if (run !== undefined) this.#runs.add(run);
     return run;
   }
@@ -39,9 +42,19 @@ export class Picker {
     this.#runs.delete(run);
   }
 
-  /** The lowest pieces that are neither there nor asked for. */
-  #gap(): Run | undefined {
-    let first = 0;
+  /** The run that would come to a piece after more than `bytes` others only; undefined when that is near, or here. */
+  farFrom(piece: number, bytes: number): Run | undefined {
+    if (this.#done.has(piece)) return undefined;
+    for (const run of this.#runs) {
+      const before = this.#geometry.start(piece) - this.#geometry.start(run.next);
+      if (piece >= run.next && piece < run.end) return before > bytes ? run : undefined;
+    }
+    return undefined;
+  }
+
+  /** The lowest pieces from `from` on that are neither there nor asked for. */
+  #gap(from: number): Run | undefined {
+    let first = from;
     while (first < this.#geometry.count && this.#taken(first)) first += 1;
     if (first === this.#geometry.count) return undefined;
     let end = first + 1;

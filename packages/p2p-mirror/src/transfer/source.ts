@@ -24,6 +24,8 @@ export interface BlobSource {
   readonly kind: "peer" | "upstream";
   /** For logs and metrics: a peer ID, or registry/repository. */
   readonly id: string;
+  /** False when asking it now would be in vain, as far as is known without asking. */
+  readonly available: boolean;
   /** Throws NotFoundError or SourceError; nothing it delivers is verified. */
   fetch(range: ByteRange, options: FetchOptions): Promise<FetchedBody>;
   /** What it delivered is not what the digest says. */

@@ -53,6 +53,9 @@ export interface Upstream {
     options?: UpstreamOptions,
   ): Promise<UpstreamBlob>;
 
+  /** False while the registry does not answer: it is then tried again every few seconds only. Asks nobody. */
+  reachable(registry: string): boolean;
+
   tags(
     repository: Repository,
     query: { n?: number; last?: string },

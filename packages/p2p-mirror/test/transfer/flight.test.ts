@@ -9,7 +9,6 @@ import {
   silentLogger,
   SourceError,
   systemClock,
-  type Clock,
 } from "@p2p-mirror/shared";
 import t, { type Test } from "tap";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
@@ -45,10 +44,10 @@ async function fileSpool(
   return Object.assign(spool, { state });
 }
 
-function fly(t: Test, bytes: Buffer, spool: Spool, finder: SourceFinder, clock: Clock = systemClock): Flight {
+function fly(t: Test, bytes: Buffer, spool: Spool, finder: SourceFinder, start = 0): Flight {
   const flight = new Flight(
-    { digest: digestOf(bytes), size: bytes.length },
-    { spool, finder, clock, logger: silentLogger(), received: () => undefined },
+    { digest: digestOf(bytes), size: bytes.length, start },
+    { spool, finder, clock: systemClock, logger: silentLogger(), received: () => undefined },
   );
   flight.addOrigin({ registry: "registry", repository: "repo" });
   t.teardown(() => flight.close(new Error("the test is over")));
@@ -183,6 +182,28 @@ await t.test("a range in the middle is not complete before the whole blob is ver
   t.ok(seen < range.end - range.start, "the tail waits although its bytes are here");
   await reading;
   t.equal(seen, range.end - range.start);
+});
+
+await t.test("a resume far ahead is served first, not after everything below it", async (t) => {
+  const bytes = seededBytes(160 * MIB, SEED + 16);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  const range = { start: 150 * MIB, end: bytes.length };
+  const first = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream), range.start);
+  t.ok((await buffer(first.open(range, never))).equals(bytes.subarray(range.start)));
+  t.ok((upstream.requests[0]?.start ?? 0) >= 148 * MIB, "the flight begins where its reader does");
+
+  upstream.requests.length = 0;
+  const second = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
+  await second.accepted;
+  const late = second.open(range, never);
+  const lowest = buffer(second.open(whole(bytes), never));
+  let below = 0;
+  for await (const chunk of chunksOf(late)) {
+    below = second.progress.received - chunk.length;
+    break;
+  }
+  t.ok(below < 64 * MIB, `${below} bytes came before the first one of the resume`);
+  t.ok((await lowest).equals(bytes), "and the reader from the start gets everything, too");
 });
 
 await t.test("a reader that leaves does not end the flight of another", async (t) => {

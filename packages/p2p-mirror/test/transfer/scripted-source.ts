@@ -21,6 +21,7 @@ export interface Script {
 /** A source that does what it is told, and remembers what it was asked for. */
 export class ScriptedSource implements BlobSource {
   readonly kind: BlobSource["kind"];
+  readonly available = true;
   readonly id: string;
   readonly requests: ByteRange[] = [];
   readonly script: Script;
@@ -79,6 +80,7 @@ export class ScriptedFinder implements SourceFinder {
   constructor(upstream: BlobSource | undefined, peers: BlobSource[] = []) {
     this.upstreamSource = upstream ?? {
       kind: "upstream",
+      available: true,
       id: "registry/repo",
       fetch: () => Promise.reject(new NotFoundError("BLOB_UNKNOWN", "it")),
       refuted: () => undefined,

@@ -39,6 +39,8 @@ export function createRegistryServer(listener: RequestListener, limits: ReceiveL
     },
     listener,
   );
+  // Node would invite the body of an upload, or answer 417 in a form of its own; here both are requests like any other.
+  server.on("checkContinue", listener).on("checkExpectation", listener);
   // A silent socket is a waiting request or a slow reader; both have their own bounds.
   server.timeout = 0;
   server.maxConnections = MAX_CONNECTIONS;

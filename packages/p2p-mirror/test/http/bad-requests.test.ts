@@ -35,6 +35,25 @@ await t.test(
   },
 );
 
+await t.test(
+  "an upload that asks first is told 405 and not to go on; other expectations are passed over",
+  async (t) => {
+    const { port } = await startEndpoint(t);
+    const upload = (await RawClient.open(port)).read();
+    upload.send(
+      "PUT /v2/a/manifests/v1?ns=a.b HTTP/1.1\r\nhost: m\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n",
+    );
+    const refused = await upload.until((received) => received.includes("errors"));
+    t.match(refused.toString(), /^HTTP\/1\.1 405 /, "no 100 before it");
+    upload.socket.destroy();
+    const other = (await RawClient.open(port)).read().get("/v2/", { expect: "wonders" });
+    t.match((await other.until((received) => received.includes("{}"))).toString(), /^HTTP\/1\.1 200 /);
+    other.socket.destroy();
+    const tunnel = await say(port, "CONNECT evil.example:443 HTTP/1.1\r\nhost: evil.example:443\r\n\r\n");
+    t.equal(tunnel.text, "", "no tunnel");
+  },
+);
+
 await t.test("GET with a body is refused", async (t) => {
   const { port } = await startEndpoint(t);
   for (const framing of [

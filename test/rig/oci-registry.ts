@@ -16,6 +16,8 @@ import { send, sendError, type Exchange } from "./oci-registry/send.ts";
 import { PresignedStorage } from "./oci-registry/storage.ts";
 import { Uploads } from "./oci-registry/uploads.ts";
 
+import { resetSocket } from "./reset.ts";
+
 export type { RegistryAuth } from "./oci-registry/auth.ts";
 export type { PushedContent } from "./oci-registry/content.ts";
 export type { Fault, RecordedRequest, RequestKind } from "./oci-registry/faults.ts";
@@ -164,7 +166,7 @@ export async function startOciRegistry(options: OciRegistryOptions = {}): Promis
     push: (pushed) => content.push(pushed),
     forget: () => void requests.splice(0),
     close: () => end((socket) => socket.destroy()),
-    kill: () => end((socket) => socket.resetAndDestroy()),
+    kill: () => end(resetSocket),
   };
 }
 

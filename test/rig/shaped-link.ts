@@ -3,6 +3,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 import { setTimeout as delay } from "node:timers/promises";
 import { drained } from "./drained.ts";
+import { resetSocket } from "./reset.ts";
 
 export interface ShapedLinkOptions {
   readonly target: { readonly host: string; readonly port: number };
@@ -134,7 +135,7 @@ export async function startShapedLink(options: ShapedLinkOptions): Promise<Shape
       socket.once("close", () => sockets.delete(socket));
     }
     const drop = (): void => {
-      for (const socket of [client, target]) if (!socket.destroyed) socket.resetAndDestroy();
+      for (const socket of [client, target]) resetSocket(socket);
     };
     client.on("error", drop);
     target.on("error", drop);
@@ -161,7 +162,7 @@ export async function startShapedLink(options: ShapedLinkOptions): Promise<Shape
     server = undefined;
     const closed = open === undefined ? undefined : once(open, "close");
     open?.close();
-    for (const socket of sockets) socket.resetAndDestroy();
+    for (const socket of sockets) resetSocket(socket);
     thaw();
     await closed;
   };

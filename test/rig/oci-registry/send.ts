@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { drained } from "../drained.ts";
+import { resetSocket } from "../reset.ts";
 import type { Fault, RecordedRequest } from "./faults.ts";
 
 /** One request on its way through the registry. */
@@ -108,5 +109,5 @@ async function sendBytes({ response, record, fault }: Exchange, body: Buffer): P
     if (!response.write("", () => resolve())) resolve();
   });
   if (fault.cutAfter === stop) response.socket?.destroySoon();
-  else response.socket?.resetAndDestroy();
+  else if (response.socket !== null) resetSocket(response.socket);
 }

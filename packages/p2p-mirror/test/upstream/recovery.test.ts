@@ -1,7 +1,9 @@
+import { buffer } from "node:stream/consumers";
+import { setImmediate as turn } from "node:timers/promises";
 import { digestOf } from "@p2p-mirror/shared";
 import t from "tap";
 import { startShapedLink } from "../../../../test/rig/shaped-link.ts";
-import { clientOf, NAME, setup } from "./rig.ts";
+import { clientOf, NAME, setup, SHORT } from "./rig.ts";
 
 void t.test("the page of a captive portal is not what a tag means", async (t) => {
   const { upstream, image, repository, registry } = await setup(t);
@@ -78,4 +80,17 @@ void t.test("a name that no URL can have is the client's mistake", async (t) => 
     t.equal(upstream.reachable(registry), true);
   }
   t.same(upstream.status(), []);
+});
+
+void t.test("a stall after the reader had paused for long is still noticed", async (t) => {
+  const { upstream, image, repository, registry } = await setup(t, {
+    layerSizes: [20_000_000],
+    upstream: { timeouts: { ...SHORT, idleMs: 150 } },
+  });
+  registry.faults.add({ match: { kind: "blob" }, stallAfter: 15_000_000 });
+  const { body } = await upstream.blob(repository, image.layers[0]?.digest ?? image.digest, undefined);
+  body.read();
+  const until = performance.now() + 1200;
+  while (performance.now() < until) await turn();
+  await t.rejects(buffer(body), { code: "STALLED" });
 });

@@ -175,12 +175,14 @@ class Advertiser implements Service {
   async #advertise(digests: readonly Digest[]): Promise<void> {
     if (digests.length === 0 || this.#closing.signal.aborted) return;
     for (const digest of digests) this.#said.add(digest);
+    this.#deps.metrics.blobsAdvertised.set(this.#said.size);
     await this.#deps.router.advertise(digests, { signal: this.#closing.signal });
   }
 
   async #withdraw(digests: readonly Digest[]): Promise<void> {
     if (digests.length === 0) return;
     for (const digest of digests) this.#said.delete(digest);
+    this.#deps.metrics.blobsAdvertised.set(this.#said.size);
     const deadline = linkSignal([], 2_000);
     try {
       await this.#deps.router.withdraw(digests, { signal: deadline.signal });

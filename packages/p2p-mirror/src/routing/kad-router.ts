@@ -24,7 +24,7 @@ import {
   type Message,
 } from "./records-protocol.ts";
 import { MAX_FOUND, RecordsService } from "./records-service.ts";
-import { createMeshNode, removeFromTable, type MeshNode } from "./libp2p-node.ts";
+import { createMeshNode, removeFromTable, startMeshNode, type MeshNode } from "./libp2p-node.ts";
 import { Lookup } from "./lookup.ts";
 import { Members, type Member } from "./members.ts";
 import type { RoutingMetrics } from "./metrics.ts";
@@ -217,7 +217,7 @@ class LibP2pRouter implements KadRouter {
       onDisconnect: (peer) => this.#onDisconnect(peer),
     });
     signal.throwIfAborted();
-    await node.start();
+    await startMeshNode(node, this.#options.listen);
     // libp2p does it by itself, but a second later; until then kad-dht would fail lookups of what we have ourselves.
     await node.peerStore.patch(node.peerId, { multiaddrs: node.getMultiaddrs() });
     this.#announcer.start();

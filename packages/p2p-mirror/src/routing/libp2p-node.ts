@@ -5,6 +5,7 @@ import { ping, type Ping } from "@libp2p/ping";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import type { Multiaddr } from "@multiformats/multiaddr";
+import { ConfigError } from "@p2p-mirror/shared";
 import type { Datastore } from "interface-datastore";
 import { createLibp2p } from "libp2p";
 import type { ClusterSecrets } from "../trust/cluster-secret.ts";
@@ -51,6 +52,21 @@ function routingTableOf(dht: object): RemovableTable {
 
 export async function removeFromTable(node: MeshNode, peer: PeerId): Promise<void> {
   await routingTableOf(node.services.dht).remove(peer);
+}
+
+/** @throws ConfigError when nothing can listen at the address. */
+export async function startMeshNode(node: MeshNode, listen: HostPort): Promise<void> {
+  try {
+    await node.start();
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== "UnsupportedListenAddressesError") throw error;
+    throw new ConfigError(
+      "p2p-listen",
+      `${listen.host}:${listen.port}`,
+      "another program listens there, or the address is not one of this machine; choose another",
+      { cause: error },
+    );
+  }
 }
 
 /** kad-dht with its own place for provider records; peer store and the rest of libp2p keep theirs. */

@@ -23,6 +23,11 @@ export function createRoutingMetrics(registry: Registry) {
       help: "Digests and other keys this node says it has.",
       registers,
     }),
+    blobsAdvertised: new Gauge({
+      name: "p2p_mirror_advertised_blobs",
+      help: "Blobs of this node's stores that the cluster was told of.",
+      registers,
+    }),
     recordsSent: new Counter({
       name: "p2p_mirror_dht_records_sent_total",
       help: "Provider records that other nodes confirmed, repetitions included.",

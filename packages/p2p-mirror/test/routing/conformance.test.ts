@@ -21,10 +21,10 @@ await t.test("Kademlia over libp2p: four nodes", async (t) =>
   }),
 );
 
-await t.test("Kademlia over libp2p: each record at two of eight nodes only", async (t) =>
+await t.test("Kademlia over libp2p: each record at two of six nodes only", async (t) =>
   routerConformance(t, async () => {
     const mesh = new Mesh();
-    const nodes = await mesh.startMany(8, { replication: 2 });
+    const nodes = await mesh.startMany(6, { replication: 2 });
     return { routers: nodes.map((node) => node.router), close: () => mesh.close() };
   }),
 );

@@ -94,3 +94,19 @@ await t.test(
     t.match(await findAll(one.router, keyOf("kept alive")), [{ id: two.identity.id }]);
   },
 );
+
+await t.test(
+  "an address that cannot be listened on is a mistake in the configuration, and leaves nothing open",
+  async (t) => {
+    const mesh = new Mesh();
+    t.teardown(() => mesh.close());
+    const { router } = await mesh.start();
+    for (const listen of [router.libp2pAddress, { host: "192.0.2.77", port: 0 }]) {
+      await t.rejects(mesh.start({ listen }), {
+        name: "ConfigError",
+        field: "p2p-listen",
+        value: `${listen.host}:${listen.port}`,
+      });
+    }
+  },
+);

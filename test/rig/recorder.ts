@@ -21,6 +21,8 @@ export interface RecorderOptions {
   /** Address to listen on; default 127.0.0.1. */
   readonly address?: string;
   readonly port?: number;
+  /** Added to every request as the `ns` parameter, as containerd does it. */
+  readonly ns?: string;
 }
 
 /** A plain HTTP forwarder in front of a registry that writes down who asked for what. */
@@ -46,7 +48,7 @@ export async function startRecorder(options: RecorderOptions): Promise<Recorder>
       at: performance.now(),
     };
     requests.push(record);
-    forward(asked, answer, options.target, (status, bytes) => {
+    forward(asked, answer, options, (status, bytes) => {
       record.status = status;
       record.bytes += bytes;
     }).catch(() => answer.destroy());
@@ -77,10 +79,12 @@ export async function startRecorder(options: RecorderOptions): Promise<Recorder>
 async function forward(
   asked: IncomingMessage,
   answer: ServerResponse,
-  target: string,
+  { target, ns }: RecorderOptions,
   record: (status: number, bytes: number) => void,
 ): Promise<void> {
-  const onward = request(new URL(asked.url ?? "/", target), {
+  const url = new URL(asked.url ?? "/", target);
+  if (ns !== undefined) url.searchParams.set("ns", ns);
+  const onward = request(url, {
     method: asked.method,
     headers: { ...asked.headers, host: new URL(target).host },
     agent: false,

@@ -44,7 +44,10 @@ export interface PeerClientOptions {
   readonly maxPeers?: number;
   /** How long a peer is left alone after a failed dial, or two faults in a row; default 5,000. */
   readonly breakerOpenMs?: number;
-  /** Buffered ahead of the reader of a body; default 512 KiB. */
+  /**
+   * Buffered ahead of the reader of a body; default 512 KiB. Measured CPU per GB: 1.02 s with 64 KiB (the connection is
+   * paused all the time), 0.76 s with 512 KiB, 0.73 s with 2 MiB.
+   */
   readonly highWaterMark?: number;
 }
 

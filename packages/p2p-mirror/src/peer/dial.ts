@@ -55,6 +55,7 @@ export function createDialer(
       secureContext,
       host: peer.host,
       port: peer.port,
+      // No highWaterMark: undici's own connector takes 16 KiB here, which cost a quarter more CPU than Node's 64 KiB.
       ALPNProtocols: ["http/1.1"],
       checkServerIdentity: (host, certificate) => {
         const error = options.checkServerIdentity(host, certificate);

@@ -23,8 +23,8 @@ const WRITE_BYTES = 256 * 1024;
  * fails before them can still be answered for: only then the promise rejects, with the source's error. On any end other
  * than `complete` the connection is to be cut.
  *
- * The body is read in flowing mode: iterating a Readable makes one new buffer of all that is buffered, which cost the
- * sender 0.9 s of CPU per GB (memory source, TLS over loopback: 1.24 s/GB, against 0.36 s/GB of `stream.pipeline`).
+ * The body is read in flowing mode: iterating a Readable makes one new buffer of all that is buffered. With a source in
+ * memory, TLS over loopback, that cost the sender 1.24 s of CPU per GB; this is 0.38 s, like `stream.pipeline`.
  */
 export function pump(
   body: Readable,

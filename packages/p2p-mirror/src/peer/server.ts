@@ -120,6 +120,8 @@ class HttpsPeerServer implements PeerServer {
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject).listen({ host, port }, () => {
         this.#server.off("error", reject);
+        // An accept that fails (no file descriptor left) must not end the process.
+        this.#server.on("error", (error) => this.#deps.logger.warn({ err: error }, "peer data plane"));
         resolve();
       });
     });

@@ -160,32 +160,26 @@ await t.test(
   },
 );
 
-await t.test(
-  "rule 0.3: after a cut resumes get 404 for a while, other digests and whole requests do not",
-  async (t) => {
-    const { content, url, port, metric } = await startEndpoint(t, { cutMemoryMs: 400 });
-    const bytes = randomBytes(300_000);
-    const digest = content.addBlob(bytes, "peer", losingAt(bytes, 128 * 1024));
-    const other = content.addBlob(randomBytes(300_000));
-    const cut = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
-    await cut.ended();
-    const cutAt = performance.now();
-    content.blobs.set(digest, { bytes, source: "peer", open: async (range) => chunked(bytes, range) });
-    const resume = async (of: string): Promise<number> => {
-      const { statusCode, body } = await request(`${url}/v2/a/blobs/${of}?ns=ghcr.io`, {
-        headers: { range: "bytes=65536-" },
-      });
-      await body.dump();
-      return statusCode;
-    };
-    t.equal(await resume(digest), 404);
-    t.equal(content.asked.length, 1, "declined without asking anybody");
-    t.equal(await resume(other), 206);
-    t.equal(await metric("p2p_mirror_http_cut_resumes_declined_total"), 1);
-    await until("the memory fades", async () => (await resume(digest)) === 206);
-    t.ok(performance.now() - cutAt >= 390, "not before its time");
-  },
-);
+await t.test("rule 0.3: after a cut resumes of the digest get 404, those of others do not", async (t) => {
+  const { content, url, port, metric } = await startEndpoint(t);
+  const bytes = randomBytes(300_000);
+  const digest = content.addBlob(bytes, "peer", losingAt(bytes, 128 * 1024));
+  const other = content.addBlob(randomBytes(300_000));
+  const cut = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+  await cut.ended();
+  content.blobs.set(digest, { bytes, source: "peer", open: async (range) => chunked(bytes, range) });
+  const resume = async (of: string): Promise<number> => {
+    const { statusCode, body } = await request(`${url}/v2/a/blobs/${of}?ns=ghcr.io`, {
+      headers: { range: "bytes=65536-" },
+    });
+    await body.dump();
+    return statusCode;
+  };
+  t.equal(await resume(digest), 404);
+  t.equal(content.asked.length, 1, "declined without asking anybody");
+  t.equal(await resume(other), 206);
+  t.equal(await metric("p2p_mirror_http_cut_resumes_declined_total"), 1);
+});
 
 await t.test("rule 0.3: a whole body that went through ends the memory of the cut", async (t) => {
   const { content, url, port } = await startEndpoint(t);

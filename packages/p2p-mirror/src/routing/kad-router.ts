@@ -24,11 +24,11 @@ import {
   type Message,
 } from "./records-protocol.ts";
 import { MAX_FOUND, RecordsService } from "./records-service.ts";
-import { createMeshNode, removeFromTable, startMeshNode, type MeshNode } from "./libp2p-node.ts";
+import { createMeshNode, startMeshNode, type MeshNode } from "./libp2p-node.ts";
+import { Liveness } from "./liveness.ts";
 import { Lookup } from "./lookup.ts";
 import { Members, type Member } from "./members.ts";
 import type { RoutingMetrics } from "./metrics.ts";
-import { isListening } from "./probe.ts";
 import { ProviderDatastore } from "./provider-datastore.ts";
 import { ProviderStore } from "./provider-store.ts";
 import { PEERS_FILE, readRememberedPeers, writeRememberedPeers } from "./remembered-peers.ts";
@@ -125,7 +125,7 @@ class LibP2pRouter implements KadRouter {
   readonly #lookup: Lookup;
   readonly #records: RecordsService;
   readonly #closing = new AbortController();
-  readonly #checks = new Map<string, Promise<void>>();
+  readonly #liveness: Liveness;
   #remembered: readonly Multiaddr[] = [];
   #timers: NodeJS.Timeout[] = [];
 
@@ -135,12 +135,19 @@ class LibP2pRouter implements KadRouter {
     this.#node = deps.node;
     this.#members = deps.members;
     this.self = { id: deps.identity.id, host: options.host, port: options.peerPort };
+    this.#liveness = new Liveness({
+      node: deps.node,
+      members: deps.members,
+      store: deps.store,
+      onGone: () => this.#announcer.membersChanged(),
+      logger: deps.logger,
+    });
     this.#announcer = new Announcer(
       { replication: options.replication, validityMs: options.validityMs },
       {
         members: deps.members,
         send: async (member, message, signal) => this.#send(member, message, signal),
-        check: async (member) => this.#check(member),
+        check: (member) => this.#liveness.check(member),
         logger: deps.logger,
         metrics: deps.metrics,
       },
@@ -164,7 +171,7 @@ class LibP2pRouter implements KadRouter {
       connect: async (peerId, address, signal) => {
         await deps.node.dial(tcpMultiaddr(address).encapsulate(`/p2p/${peerId.toString()}`), { signal });
       },
-      check: async (member) => this.#check(member),
+      check: (member) => this.#liveness.check(member),
       onHeard: () => this.#announcer.membersChanged(),
       logger: deps.logger,
     });
@@ -175,7 +182,7 @@ class LibP2pRouter implements KadRouter {
       replication: options.replication,
       knowsAll: () => this.#acquaintance.complete,
       ask: async (member, key, signal) => this.#findAt(member, key, signal),
-      check: (member) => void this.#check(member),
+      check: (member) => void this.#liveness.check(member),
       findProviders: (cid, signal) => deps.node.services.dht.findProviders(cid, { signal }),
       metrics: deps.metrics,
     });
@@ -232,12 +239,13 @@ class LibP2pRouter implements KadRouter {
   async close(): Promise<void> {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     this.#closing.abort();
+    // Before the others: they wait for its answers.
+    await this.#liveness.close();
     await this.#bootstrapper.close();
     await this.#acquaintance.close();
     await this.#announcer.close();
     await this.#remember();
     await this.#node.stop();
-    await Promise.all(this.#checks.values());
   }
 
   async advertise(keys: readonly RoutingKey[], options?: RoutingOptions): Promise<void> {
@@ -301,7 +309,7 @@ class LibP2pRouter implements KadRouter {
     this.#deps.metrics.peers.set(this.#connectedCount());
     if (member === undefined || this.#closing.signal.aborted) return;
     if (this.#connectedCount() === 0) this.#bootstrapper.lost();
-    void this.#check(member);
+    void this.#liveness.check(member);
   }
 
   async #send(member: Member, message: Message, signal: AbortSignal): Promise<Uint8Array> {
@@ -318,30 +326,6 @@ class LibP2pRouter implements KadRouter {
       const id = peerId.toString();
       return this.#members.peer(id) ?? { id, host, port };
     });
-  }
-
-  /** Takes a member out when nothing listens at its address any more: its records, and ours that it had, move on. */
-  async #check(member: Member): Promise<void> {
-    const running = this.#checks.get(member.id) ?? this.#checkOnce(member);
-    this.#checks.set(member.id, running);
-    try {
-      await running;
-    } finally {
-      this.#checks.delete(member.id);
-    }
-  }
-
-  async #checkOnce(member: Member): Promise<void> {
-    const address = this.#members.libp2pAddress(member.id);
-    const alive = address !== undefined && (await isListening(address, this.#closing.signal));
-    if (alive || this.#closing.signal.aborted) return;
-    if (this.#node.getConnections(member.peerId).length > 0 && member.connected) return;
-    this.#members.remove(member.id);
-    const records = this.#deps.store.removePeer(member.id);
-    this.#deps.logger.debug({ peer: member.id, records }, "a node is gone");
-    this.#announcer.membersChanged();
-    await removeFromTable(this.#node, member.peerId);
-    await this.#node.peerStore.delete(member.peerId);
   }
 
   #connectedCount(): number {

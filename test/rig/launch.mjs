@@ -13,9 +13,10 @@ const SAME_SIGNAL_MS = 400;
 /**
  * The child gets a session of its own, so that it sees each signal exactly once, from here: to the daemons a second one
  * means "now, by force". With `onLine` its standard output comes here line by line instead of to the terminal.
+ * With `graceMs`, what is not gone that long after the first signal is killed (test files may swallow signals).
  * @returns {Promise<number>} the exit code, 128 + n after signal n
  */
-export async function launch(command, args, { root, env = {}, onLine }) {
+export async function launch(command, args, { root, env = {}, onLine, graceMs }) {
   const [program, before] = withParentDeath(command);
   const child = spawn(program, [...before, ...args], {
     cwd: root,
@@ -25,13 +26,18 @@ export async function launch(command, args, { root, env = {}, onLine }) {
   });
   const lines = onLine === undefined ? undefined : createInterface({ input: child.stdout });
   lines?.on("line", onLine);
+  let force;
   const last = new Map();
   const handlers = FORWARDED.map((signal) => {
     const handler = () => {
       const now = Date.now();
       if (signal !== "SIGWINCH" && now - (last.get(signal) ?? 0) < SAME_SIGNAL_MS) return;
       last.set(signal, now);
-      child.kill(signal);
+      // To its whole group, as the terminal would; what made itself a session of its own is its maker's business.
+      toGroup(child.pid, signal);
+      if (signal !== "SIGWINCH" && graceMs !== undefined) {
+        force ??= setTimeout(() => toGroup(child.pid, "SIGKILL"), graceMs);
+      }
     };
     process.on(signal, handler);
     return [signal, handler];
@@ -45,7 +51,16 @@ export async function launch(command, args, { root, env = {}, onLine }) {
       );
     });
   } finally {
+    clearTimeout(force);
     for (const [signal, handler] of handlers) process.off(signal, handler);
+  }
+}
+
+function toGroup(pid, signal) {
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // It is gone already.
   }
 }
 

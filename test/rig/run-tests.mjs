@@ -20,6 +20,9 @@ import { tally } from "./tally.mjs";
 const FAST_TIMEOUT = 60;
 const REAL_TIMEOUT = 300;
 
+/** Between Ctrl-C and the end by force. */
+const GRACE_MS = 3000;
+
 /** What needs no test to run: each counts as one. */
 const STATIC_CHECKS = [
   { name: "format", tool: "oxfmt", flags: ["--check", "."] },
@@ -119,7 +122,10 @@ const toolScript = (root, name) => realpathSync(path.join(root, "node_modules/.b
 async function runTap({ node, root, flags, files, tapFile }) {
   const tap = toolScript(root, "tap");
   if (process.stdout.isTTY) {
-    return launch(node, [tap, "run", ...flags, `--output-file=${tapFile}`, ...files], { root });
+    return launch(node, [tap, "run", ...flags, `--output-file=${tapFile}`, ...files], {
+      root,
+      graceMs: GRACE_MS,
+    });
   }
   const all = [];
   let file = [];
@@ -131,7 +137,11 @@ async function runTap({ node, root, flags, files, tapFile }) {
     if (line.startsWith("not ok")) console.log(file.slice(0, -1).join("\n"));
     file = [];
   };
-  const ended = await launch(node, [tap, "run", "--reporter=tap", ...flags, ...files], { root, onLine });
+  const ended = await launch(node, [tap, "run", "--reporter=tap", ...flags, ...files], {
+    root,
+    onLine,
+    graceMs: GRACE_MS,
+  });
   writeFileSync(tapFile, all.join("\n"));
   return ended;
 }

@@ -99,14 +99,17 @@ export async function routerConformance(t: Test, create: () => Promise<RouterFix
     await t.resolves(one.withdraw([keyOf("never advertised")]));
   });
 
-  await t.test("a peer that turned out not to have it is not named again at once, for this key only", async (t) => {
-    const [wrong, right] = [keyOf("a wrong record"), keyOf("a right record")];
-    await one.advertise([wrong, right]);
-    t.strictSame(await findAll(two, wrong), [one.self]);
-    two.forget(wrong, one.self);
-    t.strictSame(await findAll(two, wrong), []);
-    t.strictSame(await findAll(two, right), [one.self]);
-  });
+  await t.test(
+    "a peer that turned out not to have it is not named again at once, for this key only",
+    async (t) => {
+      const [wrong, right] = [keyOf("a wrong record"), keyOf("a right record")];
+      await one.advertise([wrong, right]);
+      t.strictSame(await findAll(two, wrong), [one.self]);
+      two.forget(wrong, one.self);
+      t.strictSame(await findAll(two, wrong), []);
+      t.strictSame(await findAll(two, right), [one.self]);
+    },
+  );
 
   await t.test("a caller may stop after the first peer, or abort", async (t) => {
     const key = keyOf("more than one needs");

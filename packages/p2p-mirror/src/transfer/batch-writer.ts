@@ -22,13 +22,18 @@ export class BatchWriter {
     this.#target = target;
   }
 
-  /** Resolves at once while there is room for more, else when the write under way is over. Throws its error. */
-  async add(chunk: Buffer): Promise<void> {
+  /** Undefined while there is room for more, else resolves when there is again. Throws the error of a write. */
+  add(chunk: Buffer): Promise<void> | undefined {
+    this.#throwIfFailed();
     this.#batch.push(chunk);
     this.#batched += chunk.length;
-    if (this.#batched >= BATCH_BYTES) await this.#flush();
-    else this.#flushIfUrgent();
-    this.#throwIfFailed();
+    if (this.#batched >= BATCH_BYTES) {
+      if (this.#writing !== undefined) return this.#flush().then(() => this.#throwIfFailed());
+      this.#begin();
+    } else {
+      this.#flushIfUrgent();
+    }
+    return undefined;
   }
 
   /** Writes the rest. */

@@ -32,6 +32,7 @@ import { allowAll, PublicAccess } from "./transfer/mirror-access.ts";
 import { MirrorContent } from "./transfer/mirror-content.ts";
 import { MirrorSources } from "./transfer/mirror-sources.ts";
 import { republishRecords } from "./transfer/republish.ts";
+import { SmallObjects } from "./transfer/small-objects.ts";
 import { Tags } from "./transfer/tags.ts";
 import { readClusterSecrets } from "./trust/cluster-secret.ts";
 import { loadIdentity } from "./trust/identity.ts";
@@ -238,18 +239,19 @@ class MirrorDaemon implements Daemon {
       logger,
       metrics: transferMetrics,
     });
-    const manifests = new Manifests({ ...parts, stores, cache: store, sources, metrics: transferMetrics });
+    const small = new SmallObjects({ ...parts, cache: store, sources, metrics: transferMetrics });
+    const manifests = new Manifests({ ...parts, stores, small });
     const tags = new Tags({ ...parts, metrics: transferMetrics });
     await run(
       asService("transfer", async () => {
         await flights.close();
-        await Promise.all([manifests.settled(), tags.settled()]);
+        await Promise.all([small.settled(), tags.settled()]);
       }),
     );
     const registry = createRegistryEndpoint(
       { listen: config.registryListen, drainMs: DRAIN_MS },
       {
-        content: new MirrorContent({ ...parts, stores, flights, manifests, tags, sources }),
+        content: new MirrorContent({ ...parts, stores, flights, small, manifests, tags, sources }),
         access: config.access === "open" ? allowAll : new PublicAccess(parts),
         logger,
         metrics: createHttpMetrics(metrics),

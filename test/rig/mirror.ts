@@ -175,6 +175,8 @@ async function freePorts(): Promise<typeof PORTS> {
 
 /** The settings of whoever runs the tests are none of the daemon's. */
 const environment = (more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv => ({
+  // A mirror starts from the sources in half the time when the types were stripped before.
+  NODE_COMPILE_CACHE: path.join(CHECKOUT, "node_modules/.cache/p2p-mirror-compiled"),
   ...Object.fromEntries(
     Object.entries(withoutProxies(process.env)).filter(([name]) => !/^(P2P_MIRROR_|TAP)/.test(name)),
   ),

@@ -6,9 +6,11 @@ const LOOKUP_PATIENCE_MS = 1_000;
 /** A peer without a free upload slot is asked again after this, and upstream only after `BUSY_PATIENCE_MS` of it. */
 const BUSY_PAUSE_MS = 200;
 const BUSY_PATIENCE_MS = 2_000;
-/** Failures of upstream in a row, without a byte in between, before the flight gives up. */
+/** Failures of upstream in a row, without a byte in between, before a flight that has no byte gives it up. */
 const UPSTREAM_ATTEMPTS = 4;
 const UPSTREAM_PAUSE_MS = 250;
+/** Between two tries, at most, of a flight that has bytes already and so does not give up. */
+const UPSTREAM_LONGEST_PAUSE_MS = 2_000;
 
 export interface Candidate {
   readonly source: BlobSource;
@@ -16,6 +18,15 @@ export interface Candidate {
   notBefore: number;
   failures: number;
   busySince: number | undefined;
+}
+
+export interface FailureDetail {
+  /** It delivered some bytes first. */
+  readonly progressed: boolean;
+  /** The flight has bytes, from whomever: its reader has waited for them and cannot do better elsewhere. */
+  readonly begun: boolean;
+  /** How long the flight would wait for it. */
+  readonly patienceMs: number;
 }
 
 export interface CandidatesDeps {
@@ -37,26 +48,30 @@ export class Candidates {
   readonly #banned = new Set<string>();
   readonly #peers: Candidate[] = [];
   readonly #upstreams: Candidate[] = [];
+  /** Upstreams that failed in a way that passes; a flight with bytes asks them again. */
+  readonly #resting: Candidate[] = [];
+  readonly #working = new Set<Candidate>();
   readonly #timers = new Set<() => void>();
   #lookup: AbortController | undefined;
   #lookupDone = false;
   #patienceOver = false;
-  #working = 0;
 
   constructor(digest: Digest, deps: CandidatesDeps) {
     this.#digest = digest;
     this.#deps = deps;
   }
 
-  /** Looks for holders, again or for the first time. Peers that failed before are given another chance. */
+  /** Looks for holders, again or for the first time. Sources that failed before are given another chance. */
   look(): void {
     this.#lookup?.abort();
     const lookup = new AbortController();
     this.#lookup = lookup;
     this.#lookupDone = false;
     this.#patienceOver = false;
+    this.#upstreams.push(...this.#resting.splice(0));
     this.#known.clear();
-    for (const { source } of this.#peers) this.#known.add(source.id);
+    for (const { source } of [...this.#peers, ...this.#upstreams, ...this.#working])
+      this.#known.add(source.id);
     this.#later(LOOKUP_PATIENCE_MS, () => {
       this.#patienceOver = true;
     });
@@ -65,7 +80,7 @@ export class Candidates {
 
   addUpstream(repository: Repository): void {
     const source = this.#deps.finder.upstream(repository, this.#digest);
-    if (this.#upstreams.some((one) => one.source.id === source.id) || this.#known.has(source.id)) return;
+    if (this.#known.has(source.id)) return;
     this.#known.add(source.id);
     this.#upstreams.push({ source, notBefore: 0, failures: 0, busySince: undefined });
     this.#deps.changed();
@@ -82,24 +97,19 @@ export class Candidates {
   take(): Candidate | undefined {
     const now = this.#deps.clock.now();
     const peer = this.#peers.findIndex((one) => one.notBefore <= now);
-    if (peer !== -1) {
-      this.#working += 1;
-      return this.#peers.splice(peer, 1)[0];
-    }
+    if (peer !== -1) return this.#setToWork(this.#peers, peer);
     const waitForOthers =
-      this.#working > 0 ||
+      this.#working.size > 0 ||
       (!this.#lookupDone && !this.#patienceOver) ||
       this.#peers.some((one) => now - (one.busySince ?? now) < BUSY_PATIENCE_MS);
     if (waitForOthers) return undefined;
     const upstream = this.#upstreams.findIndex((one) => one.notBefore <= now);
-    if (upstream === -1) return undefined;
-    this.#working += 1;
-    return this.#upstreams.splice(upstream, 1)[0];
+    return upstream === -1 ? undefined : this.#setToWork(this.#upstreams, upstream);
   }
 
   /** There was nothing to ask it for. */
   putBack(candidate: Candidate): void {
-    this.#working -= 1;
+    this.#working.delete(candidate);
     if (this.#banned.has(candidate.source.id)) return;
     if (candidate.source.kind === "peer") this.#peers.push(candidate);
     else this.#upstreams.push(candidate);
@@ -112,8 +122,7 @@ export class Candidates {
     this.putBack(candidate);
   }
 
-  /** `progressed`: it delivered some bytes first. `patienceMs`: how long the flight would wait for it. */
-  failed(candidate: Candidate, error: unknown, progressed: boolean, patienceMs: number): void {
+  failed(candidate: Candidate, error: unknown, { progressed, begun, patienceMs }: FailureDetail): void {
     this.errors.push(error);
     if (this.errors.length > 16) this.errors.shift();
     const now = this.#deps.clock.now();
@@ -124,19 +133,21 @@ export class Candidates {
         this.putBack(candidate);
         this.#later(BUSY_PAUSE_MS);
       } else {
-        this.#working -= 1;
+        this.#working.delete(candidate);
       }
       return;
     }
     candidate.failures = progressed ? 1 : candidate.failures + 1;
-    const pause = pauseAfter(error, candidate.failures, progressed);
+    const pause = pauseAfter(error, candidate.failures, progressed, begun);
     if (pause === undefined || pause > patienceMs) {
-      this.#working -= 1;
+      this.#working.delete(candidate);
+      if (pause === undefined && isTemporary(error)) this.#resting.push(candidate);
       return;
     }
     candidate.notBefore = now + pause;
     this.putBack(candidate);
-    this.#later(pause);
+    // Who could not deliver before may be back by then, and others may have got it meanwhile.
+    this.#later(pause, begun ? () => this.look() : undefined);
   }
 
   /** It is never asked again in this flight. */
@@ -148,7 +159,9 @@ export class Candidates {
 
   /** False when nothing that could still happen by itself would bring a source. */
   get hope(): boolean {
-    return this.#working > 0 || !this.#lookupDone || this.#peers.length > 0 || this.#upstreams.length > 0;
+    return (
+      this.#working.size > 0 || !this.#lookupDone || this.#peers.length > 0 || this.#upstreams.length > 0
+    );
   }
 
   /** Everybody who was asked said no: nobody has it, or nobody gives it. */
@@ -167,6 +180,12 @@ export class Candidates {
     this.#lookup?.abort();
     for (const cancel of this.#timers) cancel();
     this.#timers.clear();
+  }
+
+  #setToWork(from: Candidate[], index: number): Candidate | undefined {
+    const [candidate] = from.splice(index, 1);
+    if (candidate !== undefined) this.#working.add(candidate);
+    return candidate;
   }
 
   async #collect(signal: AbortSignal): Promise<void> {
@@ -195,11 +214,20 @@ export class Candidates {
   }
 }
 
+const isTemporary = (error: unknown): error is SourceError => error instanceof SourceError && error.temporary;
+
 /** Milliseconds until upstream may be asked again after this failure; undefined: never. */
-function pauseAfter(error: unknown, failures: number, progressed: boolean): number | undefined {
-  if (!(error instanceof SourceError) || !error.temporary) return undefined;
+function pauseAfter(
+  error: unknown,
+  failures: number,
+  progressed: boolean,
+  begun: boolean,
+): number | undefined {
+  if (!isTemporary(error)) return undefined;
   if (error.retryAfterMs !== undefined) return error.retryAfterMs;
+  const pause = Math.min(UPSTREAM_LONGEST_PAUSE_MS, UPSTREAM_PAUSE_MS * 2 ** Math.min(failures - 1, 10));
+  if (begun) return pause;
   // Before the first byte the upstream client has tried again by itself already.
   if (!progressed && error.code !== "CUT" && error.code !== "STALLED" && failures === 1) return undefined;
-  return failures >= UPSTREAM_ATTEMPTS ? undefined : UPSTREAM_PAUSE_MS * 2 ** (failures - 1);
+  return failures >= UPSTREAM_ATTEMPTS ? undefined : pause;
 }

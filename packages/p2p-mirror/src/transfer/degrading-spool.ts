@@ -1,5 +1,10 @@
 import { MemorySpool, type Spool } from "./spool.ts";
 
+/** The first spool failed, and what was to be written with it is lost: bring it again, from now on in order. */
+export class SpoolDegraded extends Error {
+  override readonly name = "SpoolDegraded";
+}
+
 /**
  * Writes to the first spool until that fails (disk full, I/O error), then goes on in a window of memory: readers notice
  * nothing, the blob is just not stored. What was written before stays readable.
@@ -9,8 +14,9 @@ export class DegradingSpool implements Spool {
   readonly #capacity: number;
   readonly #onDegrade: (error: unknown) => void;
   #memory: MemorySpool | undefined;
-  /** Ranges the memory holds may lie anywhere; whatever was written after the failure is there. */
-  readonly #inMemory: { readonly start: number; readonly end: number }[] = [];
+  /** What is in memory and not in the first spool, in the order of writing, gapless ranges in one. */
+  readonly #inMemory: { readonly start: number; end: number }[] = [];
+  #forgotten = 0;
 
   constructor(first: Spool, capacity: number, onDegrade: (error: unknown) => void) {
     this.#first = first;
@@ -22,16 +28,24 @@ export class DegradingSpool implements Spool {
     return this.#memory?.base ?? 0;
   }
 
+  get windowed(): boolean {
+    return this.#memory !== undefined;
+  }
+
+  /** @throws SpoolDegraded when the first spool fails: never waits for room in the very write that found it out */
   async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
     if (this.#memory === undefined) {
       try {
         return await this.#first.write(offset, buffers);
       } catch (error) {
         this.#memory ??= this.#degrade(error);
+        throw new SpoolDegraded("the spool goes on in memory", { cause: error });
       }
     }
     const end = offset + buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    this.#inMemory.push({ start: offset, end });
+    const last = this.#inMemory.at(-1);
+    if (last?.end === offset) last.end = end;
+    else this.#inMemory.push({ start: offset, end });
     await this.#memory.write(offset, buffers);
   }
 
@@ -46,6 +60,7 @@ export class DegradingSpool implements Spool {
   }
 
   forget(below: number): void {
+    this.#forgotten = Math.max(this.#forgotten, below);
     this.#memory?.forget(below);
   }
 
@@ -60,6 +75,8 @@ export class DegradingSpool implements Spool {
 
   #degrade(error: unknown): MemorySpool {
     this.#onDegrade(error);
-    return new MemorySpool(this.#capacity);
+    const memory = new MemorySpool(this.#capacity);
+    memory.forget(this.#forgotten);
+    return memory;
   }
 }

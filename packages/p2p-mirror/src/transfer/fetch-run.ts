@@ -1,6 +1,13 @@
-import { chunksOf, IntegrityError, SourceError, type ByteRange } from "@p2p-mirror/shared";
+import { consume, IntegrityError, SourceError, type ByteRange, type Clock } from "@p2p-mirror/shared";
 import { BatchWriter, type BatchTarget } from "./batch-writer.ts";
 import type { BlobSource } from "./source.ts";
+import { StallWatch } from "./stall-watch.ts";
+
+/** A source that is silent for so long loses its run: while another source exists, and when it is the last one. */
+const STALL_MS = 1_500;
+const LAST_SOURCE_STALL_MS = 30_000;
+/** A peer says its first byte within this while another source exists; the peer client's own limit is longer. */
+const FIRST_BYTE_MS = 2_000;
 
 export interface RunTarget extends BatchTarget {
   /** Where the run ends now; another source may have taken the rest over. */
@@ -9,40 +16,73 @@ export interface RunTarget extends BatchTarget {
   accepted(): void;
 }
 
+export interface RunOptions {
+  /** Ends the request; `abort` is also called when the source is silent while another one could take over. */
+  readonly abort: AbortController;
+  readonly clock: Clock;
+  /** Whether another source could take over now. */
+  readonly alternatives: () => boolean;
+}
+
 /**
  * Brings `range` of a blob of `size` bytes from one source to the target, in order. Throws what the source throws;
- * SourceError `CUT` when it ends early; IntegrityError (`SIZE_MISMATCH`) when the source says the blob has another size.
+ * SourceError `CUT` when it ends early, `STALLED` when it is silent; IntegrityError (`SIZE_MISMATCH`) when the source says
+ * the blob has another size.
  */
 export async function fetchRun(
   source: BlobSource,
   range: ByteRange,
   size: number,
   target: RunTarget,
-  options: { readonly signal: AbortSignal; readonly stallMs: number },
+  { abort, clock, alternatives }: RunOptions,
 ): Promise<void> {
-  const { body, start, size: said } = await source.fetch(range, { ...options, size });
+  // Upstream has limits of its own, and is never given up for being slow.
+  const others = (): boolean => source.kind === "peer" && alternatives();
+  const hurried = others();
+  const watch = new StallWatch(
+    {
+      stallMs: hurried ? LAST_SOURCE_STALL_MS : STALL_MS,
+      alternatives: others,
+      onStall: () => abort.abort(new SourceError("STALLED", source.id)),
+    },
+    clock,
+  );
   try {
-    if (said !== undefined && said !== size) {
-      throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said} bytes`, source.id);
-    }
-    target.accepted();
-    const writer = new BatchWriter(range.start, target);
-    let at = start;
+    const { body, ...said } = await source.fetch(range, {
+      size,
+      signal: abort.signal,
+      stallMs: hurried ? STALL_MS : LAST_SOURCE_STALL_MS,
+      ...(hurried ? { firstByteMs: FIRST_BYTE_MS } : {}),
+    });
     try {
-      for await (const chunk of chunksOf(body)) {
-        options.signal.throwIfAborted();
-        // A source without ranges starts at 0: what was asked for comes later.
-        const wanted = chunk.subarray(Math.max(0, range.start - at), Math.max(0, target.end() - at));
-        at += chunk.length;
-        if (wanted.length > 0) await writer.add(wanted);
-        if (at >= target.end()) break;
+      if (said.size !== undefined && said.size !== size) {
+        throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said.size} bytes`, source.id);
       }
+      target.accepted();
+      const writer = new BatchWriter(range.start, target);
+      let at = said.start;
+      try {
+        await consume(body, (chunk) => {
+          watch.arrived();
+          abort.signal.throwIfAborted();
+          // A source without ranges starts at 0: what was asked for comes later.
+          const wanted = chunk.subarray(Math.max(0, range.start - at), Math.max(0, target.end() - at));
+          at += chunk.length;
+          const more = (): boolean => {
+            watch.waiting();
+            return at < target.end();
+          };
+          return (wanted.length > 0 ? writer.add(wanted)?.then(more) : undefined) ?? more();
+        });
+      } finally {
+        // Also after a failure: the next source goes on where this one ended.
+        await writer.end();
+      }
+      if (at < target.end()) throw new SourceError("CUT", source.id, { message: `the body ended at ${at}` });
     } finally {
-      // Also after a failure: the next source goes on where this one ended.
-      await writer.end();
+      body.destroy();
     }
-    if (at < target.end()) throw new SourceError("CUT", source.id, { message: `the body ended at ${at}` });
   } finally {
-    body.destroy();
+    watch.close();
   }
 }

@@ -26,6 +26,7 @@ export class FlightPieces {
   received = 0;
 
   readonly #spool: Spool;
+  readonly #onHashed: () => void;
   readonly #hash: PrefixHash;
   readonly #done: PieceMap;
   /** Pieces with at least one byte from a peer. */
@@ -36,10 +37,12 @@ export class FlightPieces {
   /** First piece that is not complete. */
   #front = 0;
 
-  constructor(digest: Digest, size: number, spool: Spool) {
+  /** `onHashed`: bytes behind a hole were read back and hashed; what waits for room in the spool may have it now. */
+  constructor(digest: Digest, size: number, spool: Spool, onHashed: () => void) {
     this.geometry = new PieceGeometry(size);
     this.heldBack = size <= HOLD_BACK_BYTES;
     this.#spool = spool;
+    this.#onHashed = onHashed;
     this.#hash = new PrefixHash(digest, spool);
     this.#done = new PieceMap(this.geometry.count);
     this.#fromPeers = new PieceMap(this.geometry.count);
@@ -67,8 +70,9 @@ export class FlightPieces {
     peer: BlobSource | undefined,
   ): Promise<number> {
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    this.#hash.offer(offset, buffers);
     await this.#spool.write(offset, buffers);
+    // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
+    this.#hash.offer(offset, buffers);
     this.received += bytes;
     const end = offset + bytes;
     if (peer !== undefined) this.#peers.add(peer);
@@ -85,9 +89,13 @@ export class FlightPieces {
     }
     while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
     // Only behind a hole; what comes in order was hashed above.
-    if (this.#hash.size < this.#frontier())
-      void this.#hash.catchUp(() => this.#frontier()).catch(() => undefined);
+    if (this.#hash.size < this.#frontier()) this.#catchUp();
     return bytes;
+  }
+
+  /** Every byte below `offset` is here. */
+  isFront(offset: number): boolean {
+    return offset <= this.#frontier();
   }
 
   /** One past the last byte from `offset` on that is here and may be given out. */
@@ -119,7 +127,15 @@ export class FlightPieces {
     this.#peers.clear();
     this.#front = 0;
     while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
-    void this.#hash.catchUp(() => this.#frontier()).catch(() => undefined);
+    this.#catchUp();
+  }
+
+  #catchUp(): void {
+    this.#hash
+      .catchUp(() => this.#frontier())
+      .then(this.#onHashed)
+      // It is tried again with the next bytes, and the last try is the verification, which tells.
+      .catch(() => undefined);
   }
 
   #frontier(): number {

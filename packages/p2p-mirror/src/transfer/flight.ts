@@ -12,6 +12,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { Candidates } from "./candidates.ts";
+import { SpoolDegraded } from "./degrading-spool.ts";
 import { fetchRun } from "./fetch-run.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
@@ -30,10 +31,6 @@ export const LINGER_MS = 30_000;
 const OPEN_MS = 5_000;
 /** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
 const FAR_BYTES = 64 * 1024 * 1024;
-/** A source that is silent for so long loses its run: while another source exists, and when it is the last one. */
-const STALL_MS = 1_500;
-const LAST_SOURCE_STALL_MS = 30_000;
-
 export interface FlightOptions {
   readonly digest: Digest;
   /** Bytes, from a manifest or from the first source that said it. */
@@ -106,7 +103,7 @@ export class Flight implements FlightView {
     this.spool = deps.spool;
     this.#deps = deps;
     this.#lastProgress = deps.clock.now();
-    this.#pieces = new FlightPieces(options.digest, options.size, deps.spool);
+    this.#pieces = new FlightPieces(options.digest, options.size, deps.spool, () => this.#wake());
     this.#preferred = this.#pieces.geometry.at(options.start ?? 0);
     this.#candidates = new Candidates(options.digest, {
       finder: deps.finder,
@@ -231,10 +228,12 @@ export class Flight implements FlightView {
   }
 
   #assign(): void {
-    while (this.#fetching.size < MAX_SOURCES) {
+    // A window is filled in order, by one source.
+    const { windowed } = this.spool;
+    while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
       const candidate = this.#candidates.take();
       if (candidate === undefined) return;
-      const run = this.#pieces.picker.take(this.#preferred);
+      const run = this.#pieces.picker.take(windowed ? 0 : this.#preferred);
       if (run === undefined) {
         this.#candidates.putBack(candidate);
         return;
@@ -248,7 +247,8 @@ export class Flight implements FlightView {
           () => this.#candidates.worked(candidate),
           (error: unknown) => {
             if (this.#over) return;
-            if (abort.signal.reason instanceof Preempted) return this.#candidates.putBack(candidate);
+            const elsewhere = error instanceof Preempted || abort.signal.reason instanceof Preempted;
+            if (elsewhere || error instanceof SpoolDegraded) return this.#candidates.putBack(candidate);
             const { source } = candidate;
             this.#deps.logger.debug(
               { err: error, digest: this.digest, source: source.id },
@@ -256,7 +256,12 @@ export class Flight implements FlightView {
             );
             if (error instanceof IntegrityError) source.refuted();
             if (error instanceof BusyError) this.#addPeers(error.tryInstead);
-            this.#candidates.failed(candidate, error, this.#pieces.received > before, this.#patienceLeft());
+            const { received } = this.#pieces;
+            this.#candidates.failed(candidate, error, {
+              progressed: received > before,
+              begun: received > 0,
+              patienceMs: this.#patienceLeft(),
+            });
           },
         )
         .finally(() => {
@@ -269,7 +274,7 @@ export class Flight implements FlightView {
 
   /** A reader that resumes far ahead of what is being fetched would wait too long: its bytes come first. */
   #prefer(offset: number): void {
-    if (offset >= this.size) return;
+    if (offset >= this.size || this.spool.windowed) return;
     const piece = this.#pieces.geometry.at(offset);
     const run = this.#pieces.picker.farFrom(piece, FAR_BYTES);
     if (run === undefined) return;
@@ -292,16 +297,14 @@ export class Flight implements FlightView {
           this.#accept.resolve();
         },
         write: async (offset, buffers) => {
+          if (this.spool.windowed && !this.#pieces.isFront(offset)) throw new Preempted();
           const bytes = await this.#pieces.write(run, offset, buffers, peer ? source : undefined);
           this.#deps.received(source.kind, bytes);
           this.#lastProgress = this.#deps.clock.now();
           this.#wake();
         },
       },
-      {
-        signal: abort.signal,
-        stallMs: peer && this.#candidates.alternatives ? STALL_MS : LAST_SOURCE_STALL_MS,
-      },
+      { abort, clock: this.#deps.clock, alternatives: () => this.#candidates.alternatives },
     );
   }
 

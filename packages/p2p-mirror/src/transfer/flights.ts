@@ -31,18 +31,17 @@ export class Flights {
 
   /** The flight that fetches a blob for `origin`, for a reader from `start` on: the one under way, or a new one. */
   async get(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
-    const running = await this.#flights.get(blob.digest)?.catch(() => undefined);
-    if (running !== undefined && running.size === blob.size && running.canServe({ start, end: blob.size })) {
-      running.addOrigin(origin);
-      return running;
+    for (;;) {
+      const known = this.#flights.get(blob.digest);
+      // No `await` between the look and the start: two requests of the same moment share one flight.
+      if (known === undefined) return this.#begin(blob, origin, start);
+      const running = await known.catch(() => undefined);
+      if (running?.size === blob.size && running.canServe({ start, end: blob.size })) {
+        running.addOrigin(origin);
+        return running;
+      }
+      if (this.#flights.get(blob.digest) === known) this.#flights.delete(blob.digest);
     }
-    const created = this.#create(blob, origin, start);
-    this.#flights.set(blob.digest, created);
-    const forget = (): void => {
-      if (this.#flights.get(blob.digest) === created) this.#flights.delete(blob.digest);
-    };
-    created.then((flight) => flight.done.then(forget, forget), forget);
-    return created;
   }
 
   /** True while a blob is being fetched. */
@@ -60,6 +59,16 @@ export class Flights {
     this.#closed = true;
     const reason = new DOMException("the mirror is closing", "AbortError");
     await Promise.all([...this.#open].map((flight) => flight.close(reason)));
+  }
+
+  #begin(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
+    const created = this.#create(blob, origin, start);
+    this.#flights.set(blob.digest, created);
+    const forget = (): void => {
+      if (this.#flights.get(blob.digest) === created) this.#flights.delete(blob.digest);
+    };
+    created.then((flight) => flight.done.then(forget, forget), forget);
+    return created;
   }
 
   async #create(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {

@@ -1,9 +1,12 @@
+import type { Readable } from "node:stream";
 import {
   AllSourcesFailedError,
   linkSignal,
+  MEDIA_TYPES,
   NotFoundError,
   raceSignal,
   SourceError,
+  type ByteRange,
   type Digest,
   type Repository,
 } from "@p2p-mirror/shared";
@@ -24,6 +27,8 @@ import { heldReferrers, heldTags } from "./held-lists.ts";
 import type { Manifests } from "./manifests.ts";
 import type { MirrorSources } from "./mirror-sources.ts";
 import type { PeerClient } from "./peer-client.ts";
+import { smallBlob } from "./small-blobs.ts";
+import { SMALL_BYTES, type SmallObjects } from "./small-objects.ts";
 import { storedBlob } from "./stored-blob.ts";
 import type { Tags } from "./tags.ts";
 
@@ -35,6 +40,7 @@ export interface MirrorContentDeps {
   readonly stores: readonly ContentStore[];
   readonly catalog: Catalog;
   readonly flights: Flights;
+  readonly small: SmallObjects;
   readonly manifests: Manifests;
   readonly tags: Tags;
   readonly sources: MirrorSources;
@@ -65,9 +71,10 @@ export class MirrorContent implements Content {
   ): Promise<BlobContent> {
     if (!this.#deps.flights.has(digest)) {
       const stored = await storedBlob(this.#deps.stores, digest, options);
-      if (stored !== undefined) return stored;
+      if (stored !== undefined) return this.#orFetched(repository, digest, stored);
     }
-    const { size } = await this.#size(repository, digest, options);
+    const { size, mediaType = MEDIA_TYPES.octetStream } = await this.#size(repository, digest, options);
+    if (size <= SMALL_BYTES) return smallBlob({ digest, size, mediaType }, repository, this.#deps, options);
     const start = Math.min(options.start ?? 0, size);
     const flight = await this.#flight(repository, digest, size, start, options);
     return {
@@ -76,12 +83,37 @@ export class MirrorContent implements Content {
       open: async (range, opening) => {
         if (flight.canServe(range)) return flight.open(range, opening.signal);
         const stored = await storedBlob(this.#deps.stores, digest, opening);
-        if (stored !== undefined) return stored.open(range, opening);
         // Nothing was stored and the window has moved past the start of the range: a flight of its own.
-        const another = await this.#flight(repository, digest, size, range.start, opening);
-        return another.open(range, opening.signal);
+        if (stored === undefined) return this.#fetched(repository, digest, size, range, opening);
+        return this.#orFetched(repository, digest, stored).open(range, opening);
       },
     };
+  }
+
+  /** What is stored, or when it proves to be wrong or gone before its first byte, the same from elsewhere. */
+  #orFetched(repository: Repository, digest: Digest, stored: BlobContent): BlobContent {
+    return {
+      ...stored,
+      open: async (range, opening) => {
+        try {
+          return await stored.open(range, opening);
+        } catch (error) {
+          if (!(error instanceof NotFoundError)) throw error;
+          return this.#fetched(repository, digest, stored.size, range, opening);
+        }
+      },
+    };
+  }
+
+  async #fetched(
+    repository: Repository,
+    digest: Digest,
+    size: number,
+    range: ByteRange,
+    options: ContentOptions,
+  ): Promise<Readable> {
+    const flight = await this.#flight(repository, digest, size, range.start, options);
+    return flight.open(range, options.signal);
   }
 
   async blobSize(
@@ -131,7 +163,11 @@ export class MirrorContent implements Content {
     return flight;
   }
 
-  async #size(repository: Repository, digest: Digest, options: ContentOptions): Promise<{ size: number }> {
+  async #size(
+    repository: Repository,
+    digest: Digest,
+    options: ContentOptions,
+  ): Promise<{ size: number; mediaType?: string }> {
     return this.#deps.catalog.describe(digest) ?? this.#askSize(repository, digest, options);
   }
 

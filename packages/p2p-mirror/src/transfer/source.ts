@@ -8,6 +8,8 @@ export interface FetchOptions {
   readonly size: number;
   /** The source is given up after so many milliseconds without a byte; short while another source exists. */
   readonly stallMs: number;
+  /** To the first byte; default: the source's own limit. */
+  readonly firstByteMs?: number | undefined;
 }
 
 export interface FetchedBody {

@@ -10,6 +10,8 @@ export interface Spool {
   forget(below: number): void;
   /** First offset that can still be read. */
   readonly base: number;
+  /** Holds a window only, which moves with the slowest reader: to be filled in order, or it would wait for itself. */
+  readonly windowed: boolean;
   commit(): Promise<void>;
   release(): Promise<void>;
 }
@@ -17,6 +19,7 @@ export interface Spool {
 /** A sparse file in the cache's ingest folder; becomes the cached blob by a rename. */
 export class FileSpool implements Spool {
   readonly base = 0;
+  readonly windowed = false;
   readonly #ingest: Ingest;
 
   constructor(ingest: Ingest) {
@@ -65,6 +68,7 @@ export class FileSpool implements Spool {
  * ahead of the window wait; whoever comes late and wants bytes below `base` needs a flight of its own.
  */
 export class MemorySpool implements Spool {
+  readonly windowed = true;
   base = 0;
   readonly #capacity: number;
   readonly #chunks = new Map<number, Buffer>();

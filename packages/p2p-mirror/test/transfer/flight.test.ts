@@ -1,60 +1,13 @@
-import { mkdtemp, open, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import {
-  chunksOf,
-  digestOf,
-  NotFoundError,
-  silentLogger,
-  SourceError,
-  systemClock,
-} from "@p2p-mirror/shared";
-import t, { type Test } from "tap";
-import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
-import { Flight } from "../../src/transfer/flight.ts";
+import { chunksOf, NotFoundError, SourceError } from "@p2p-mirror/shared";
+import t from "tap";
 import { BusyError } from "../../src/transfer/peer-client.ts";
-import type { SourceFinder } from "../../src/transfer/source.ts";
-import { FileSpool, MemorySpool, type Spool } from "../../src/transfer/spool.ts";
+import { fileSpool, fly, MIB, turn, whole } from "./flying.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
 
-const MIB = 1024 * 1024;
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 1e9);
 t.comment(`seed ${SEED} (TEST_SEED)`);
 const never = new AbortController().signal;
-
-/** A real sparse file, as the cache gives it. */
-async function fileSpool(
-  t: Test,
-  size: number,
-): Promise<Spool & { state: { committed: boolean; released: boolean } }> {
-  const dir = await mkdtemp(join(tmpdir(), "flight-"));
-  const file = await open(join(dir, "ingest"), "w+");
-  await file.truncate(size);
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  const state = { committed: false, released: false };
-  const spool = new FileSpool({
-    file,
-    commit: () => Promise.resolve(void (state.committed = true)),
-    release: async () => {
-      if (!state.released) await file.close();
-      state.released = true;
-    },
-  });
-  return Object.assign(spool, { state });
-}
-
-function fly(t: Test, bytes: Buffer, spool: Spool, finder: SourceFinder, start = 0): Flight {
-  const flight = new Flight(
-    { digest: digestOf(bytes), size: bytes.length, start },
-    { spool, finder, clock: systemClock, logger: silentLogger(), received: () => undefined },
-  );
-  flight.addOrigin({ registry: "registry", repository: "repo" });
-  t.teardown(() => flight.close(new Error("the test is over")));
-  return flight;
-}
-
-const whole = (bytes: Buffer): { start: number; end: number } => ({ start: 0, end: bytes.length });
 
 await t.test("one holder: the whole blob in one request, stored, every byte right", async (t) => {
   const bytes = seededBytes(5 * MIB + 17, SEED);
@@ -69,8 +22,6 @@ await t.test("one holder: the whole blob in one request, stored, every byte righ
   await flight.closed;
   t.ok(spool.state.released);
 });
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 await t.test("several holders share the work, and no byte is fetched twice", async (t) => {
   const bytes = seededBytes(24 * MIB, SEED + 1);
@@ -188,7 +139,9 @@ await t.test("a resume far ahead is served first, not after everything below it"
   const bytes = seededBytes(160 * MIB, SEED + 16);
   const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
   const range = { start: 150 * MIB, end: bytes.length };
-  const first = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream), range.start);
+  const first = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream), {
+    start: range.start,
+  });
   t.ok((await buffer(first.open(range, never))).equals(bytes.subarray(range.start)));
   t.ok((upstream.requests[0]?.start ?? 0) >= 148 * MIB, "the flight begins where its reader does");
 
@@ -281,47 +234,6 @@ await t.test("a registry that ignores ranges is cut in at the right byte", async
   });
   const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream));
   t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
-});
-
-await t.test("nothing can be stored: a window of memory moves with the reader", async (t) => {
-  const bytes = seededBytes(20 * MIB, SEED + 13);
-  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
-  const spool = new MemorySpool(2 * MIB);
-  const flight = fly(t, bytes, spool, new ScriptedFinder(upstream));
-  let most = 0;
-  const chunks: Buffer[] = [];
-  for await (const chunk of chunksOf(flight.open(whole(bytes), never))) {
-    chunks.push(chunk);
-    most = Math.max(most, spool.held);
-  }
-  t.ok(Buffer.concat(chunks).equals(bytes));
-  t.ok(most <= 2 * MIB, `at most ${most} bytes in memory`);
-});
-
-await t.test("the disk fails in the middle: the reader does not notice", async (t) => {
-  const bytes = seededBytes(12 * MIB, SEED + 14);
-  const file = await fileSpool(t, bytes.length);
-  let written = 0;
-  const failing: Spool = {
-    base: 0,
-    write: async (offset, buffers) => {
-      written += buffers.reduce((sum, one) => sum + one.length, 0);
-      if (written > 3 * MIB) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
-      await file.write(offset, buffers);
-    },
-    read: (offset, length) => file.read(offset, length),
-    forget: () => undefined,
-    commit: () => file.commit(),
-    release: () => file.release(),
-  };
-  let degraded: unknown;
-  const spool = new DegradingSpool(failing, 2 * MIB, (error) => (degraded = error));
-  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
-  const flight = fly(t, bytes, spool, new ScriptedFinder(upstream));
-  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
-  t.match(degraded, { code: "ENOSPC" });
-  await flight.done;
-  t.notOk(file.state.committed, "half a file is not stored");
 });
 
 await t.test("an empty blob is a blob", async (t) => {

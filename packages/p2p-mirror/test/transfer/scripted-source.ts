@@ -16,12 +16,14 @@ export interface Script {
   readonly pace?: (offset: number) => Promise<void>;
   readonly ignoreRange?: boolean;
   readonly size?: number;
+  /** Known not to answer now. */
+  readonly unavailable?: boolean;
 }
 
 /** A source that does what it is told, and remembers what it was asked for. */
 export class ScriptedSource implements BlobSource {
   readonly kind: BlobSource["kind"];
-  readonly available = true;
+  readonly available: boolean;
   readonly id: string;
   readonly requests: ByteRange[] = [];
   readonly script: Script;
@@ -32,6 +34,7 @@ export class ScriptedSource implements BlobSource {
     this.id = id;
     this.kind = script.kind ?? "peer";
     this.script = script;
+    this.available = script.unavailable !== true;
   }
 
   async fetch(range: ByteRange, options: FetchOptions): Promise<FetchedBody> {
@@ -88,7 +91,10 @@ export class ScriptedFinder implements SourceFinder {
     this.peersFound = peers;
   }
 
-  async *peers(_digest: Digest): AsyncIterable<BlobSource> {
+  /** May be replaced by a lookup that finds them one after the other. */
+  peers: (digest: Digest) => AsyncIterable<BlobSource> = () => this.#lookUp();
+
+  async *#lookUp(): AsyncIterable<BlobSource> {
     this.lookups += 1;
     yield* this.peersFound;
     await this.lookupEnds;

@@ -1,0 +1,52 @@
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { digestOf, silentLogger, systemClock, type Clock } from "@p2p-mirror/shared";
+import type { Test } from "tap";
+import { Flight } from "../../src/transfer/flight.ts";
+import type { SourceFinder } from "../../src/transfer/source.ts";
+import { FileSpool, type Spool } from "../../src/transfer/spool.ts";
+
+export const MIB = 1024 * 1024;
+
+/** A real sparse file, as the cache gives it. */
+export async function fileSpool(
+  t: Test,
+  size: number,
+): Promise<Spool & { state: { committed: boolean; released: boolean } }> {
+  const dir = await mkdtemp(join(tmpdir(), "flight-"));
+  const file = await open(join(dir, "ingest"), "w+");
+  await file.truncate(size);
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const state = { committed: false, released: false };
+  const spool = new FileSpool({
+    file,
+    commit: () => Promise.resolve(void (state.committed = true)),
+    release: async () => {
+      if (!state.released) await file.close();
+      state.released = true;
+    },
+  });
+  return Object.assign(spool, { state });
+}
+
+export function fly(
+  t: Test,
+  bytes: Buffer,
+  spool: Spool,
+  finder: SourceFinder,
+  { start = 0, clock = systemClock }: { start?: number; clock?: Clock } = {},
+): Flight {
+  const flight = new Flight(
+    { digest: digestOf(bytes), size: bytes.length, start },
+    { spool, finder, clock, logger: silentLogger(), received: () => undefined },
+  );
+  flight.addOrigin({ registry: "registry", repository: "repo" });
+  t.teardown(() => flight.close(new Error("the test is over")));
+  return flight;
+}
+
+export const whole = (bytes: Buffer): { start: number; end: number } => ({ start: 0, end: bytes.length });
+
+/** Gives everybody else a turn. */
+export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

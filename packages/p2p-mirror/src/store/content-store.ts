@@ -31,10 +31,10 @@ export interface ContentStore {
 
   /**
    * Bytes `[start, end)` of a blob, or undefined when it is not held (any more). Nothing wrong leaves: a blob that was
-   * not hashed since this process started is hashed now — inline, with the tail held back, for the whole blob; before
-   * the first byte for a part. One that does not match is removed (where the store is ours) or passed over from then on
+   * not hashed since this process started is hashed now — before the first byte for a part, or where the blob is small
+   * enough (64 MiB from files); inline, with the tail held back, for the whole of a large one. One that does not match is removed (where the store is ours) or passed over from then on
    * (where it is not), counted, and the stream ends in IntegrityError; when that is known before there is a stream (a
-   * part, a wrong size), the blob is not held: undefined.
+   * part, a small blob, a wrong size), the blob is not held: undefined.
    * The caller must consume or destroy the stream.
    */
   read(digest: Digest, range: ByteRange, options?: StoreOptions): Promise<Readable | undefined>;

@@ -34,6 +34,11 @@ export interface VerifiedFilesOptions {
   readonly remember?: number | undefined;
   /** Bytes per read, default 512 KiB. */
   readonly chunkBytes?: number | undefined;
+  /**
+   * Up to this size a whole blob, too, is hashed before its first byte, so that a wrong one costs no pull; larger ones
+   * would keep their reader waiting. Default 64 MiB.
+   */
+  readonly verifyFirstBytes?: number | undefined;
   /** Called when a file was found wrong, before its reader learns of it; again for each reader. Must not throw. */
   readonly onCorrupt?: ((file: BlobFile, error: IntegrityError, stats: fs.Stats) => void) | undefined;
   /** Called when a file was hashed and found right. Must not throw. */
@@ -56,9 +61,12 @@ interface Verification {
 const isMissing = (error: unknown): boolean =>
   error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
 
+/** A tenth of a second at the rate of one core with SHA instructions. */
+const VERIFY_FIRST_BYTES = 64 * 1024 * 1024;
+
 /**
  * Reads files that never change and are named by their digest. A file that was not hashed since this process started is
- * hashed once: inline when all of it is read, before the first byte when a part is. What was found right is remembered by
+ * hashed once: before the first byte, or inline when all of a large one is read. What was found right is remembered by
  * (digest, device, inode, size, mtime), so a file that somebody replaced is hashed again.
  */
 export class VerifiedFiles {
@@ -78,7 +86,8 @@ export class VerifiedFiles {
   /**
    * Bytes `[start, end)` of the blob, or undefined when there is no such file. The caller must consume or destroy it.
    * A whole blob that turns out wrong ends the stream in IntegrityError, its last bytes withheld.
-   * @throws IntegrityError before any byte: the file has the wrong size, or a part was asked of a wrong blob.
+   * @throws IntegrityError before any byte: the file has the wrong size, or a part was asked of a wrong blob, or it is
+   * small.
    * @throws InvalidInputError (`RANGE_INVALID`) for a range outside the blob.
    */
   async read(
@@ -95,8 +104,9 @@ export class VerifiedFiles {
     try {
       const stats = await this.#checkSize(fd, file);
       const known = this.#isKnown(file.digest, stats);
-      const whole = range.start === 0 && range.end === file.size;
-      if (!known && !whole) await this.#verifyShared(file, options.signal);
+      const { verifyFirstBytes = VERIFY_FIRST_BYTES } = this.#options;
+      const inline = range.start === 0 && range.end === file.size && file.size > verifyFirstBytes;
+      if (!known && !inline) await this.#verifyShared(file, options.signal);
       options.signal?.throwIfAborted();
       const stream = new FileRangeStream({
         fd,
@@ -105,7 +115,7 @@ export class VerifiedFiles {
         pool: this.#pool,
         source: this.#options.source,
         verify:
-          known || !whole
+          known || !inline
             ? undefined
             : { digest: file.digest, onEnd: (error) => this.#judge(file, stats, error) },
       });

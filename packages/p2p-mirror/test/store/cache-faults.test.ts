@@ -55,18 +55,11 @@ await t.test("a wrong blob found on read is gone from disk, counted, and can be 
   await store(before, bytes);
   await flip(blobPath(before.dir, digest), MIB);
   const cache = await before.restart();
-  const [one, two] = await Promise.all([
+  const readers = await Promise.all([
     cache.store.read(digest, { start: 0, end: bytes.length }),
     cache.store.read(digest, { start: 0, end: bytes.length }),
   ]);
-  await Promise.all(
-    [one, two].map((stream) =>
-      t.rejects(
-        Promise.resolve(stream?.toArray()).then(() => undefined),
-        IntegrityError,
-      ),
-    ),
-  );
+  t.same(readers, [undefined, undefined], "known before the first byte: it is not held");
   t.equal(await cache.store.stat(digest), undefined);
   t.equal(await cache.metric("corrupt_total"), 1, "two readers, one corrupt file");
   t.ok(await store(cache, bytes));
@@ -82,7 +75,7 @@ await t.test("a verdict on an old file does not remove the right one that has re
   const digest = digestOf(bytes);
   await store(before, bytes);
   await flip(blobPath(before.dir, digest), 5);
-  const cache = await before.restart();
+  const cache = await before.restart({ verifyFirstBytes: 0 });
   const stream = await cache.store.read(digest, { start: 0, end: bytes.length });
   await store(cache, bytes);
   await t.rejects(

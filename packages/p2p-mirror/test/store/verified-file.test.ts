@@ -25,7 +25,8 @@ interface Fixture {
   readonly corrupt: IntegrityError[];
 }
 
-async function makeFile(t: Test, size: number): Promise<Fixture> {
+/** `verifyFirstBytes` 0: a whole blob is hashed inline, as large ones are. */
+async function makeFile(t: Test, size: number, verifyFirstBytes = 0): Promise<Fixture> {
   const bytes = seededBytes(t.fullname, size);
   const file = { path: path.join(await temporaryDir(t), "blob"), digest: digestOf(bytes), size };
   await fs.writeFile(file.path, bytes);
@@ -34,6 +35,7 @@ async function makeFile(t: Test, size: number): Promise<Fixture> {
   const files = new VerifiedFiles({
     source: "test",
     chunkBytes: CHUNK,
+    verifyFirstBytes,
     onVerified: ({ digest }) => hashed.push(digest),
     onCorrupt: (_, error) => corrupt.push(error),
   });
@@ -109,6 +111,18 @@ await t.test("of a wrong file the last chunk never comes, wherever the wrong byt
     t.ok(received <= 9 * CHUNK, `byte ${at}: ${received} bytes came`);
     t.match(corrupt, [{ code: "DIGEST_MISMATCH", expected: file.digest, source: "test" }]);
   }
+});
+
+await t.test("of a small wrong file not even the first byte comes", async (t) => {
+  const { files, file, bytes, hashed, corrupt } = await makeFile(t, 10 * CHUNK, 10 * CHUNK);
+  const whole = { start: 0, end: file.size };
+  const stream = await files.read(file, whole);
+  t.same(hashed, [file.digest], "hashed before there is a stream");
+  t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(bytes));
+  bytes.writeUInt8(bytes.readUInt8(5) ^ 1, 5);
+  await fs.writeFile(file.path, bytes);
+  await t.rejects(files.read(file, whole), IntegrityError);
+  t.equal(corrupt.length, 1);
 });
 
 await t.test("a file that shrinks while it is read ends in an error, verified or not", async (t) => {

@@ -20,6 +20,8 @@ export interface CacheOptions extends CacheLimits {
   /** Directory of the OCI image layout; made when missing. Nobody else may write to it. */
   readonly dir: string;
   readonly scrub?: ScrubOptions | undefined;
+  /** Up to this size a blob that was not hashed since the start is hashed before its first byte leaves. Default 64 MiB. */
+  readonly verifyFirstBytes?: number | undefined;
 }
 
 export interface CacheDeps {
@@ -73,6 +75,7 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
     metrics,
     now,
     reserve: (size, registry) => evictor.reserve(size, registry),
+    verifyFirstBytes: options.verifyFirstBytes,
     isOff: (registry) => options.size === 0 || options.registries.get(registry)?.off === true,
     onStored: (descriptor) => catalog.prove(descriptor),
     onChange: () => {

@@ -30,6 +30,8 @@ export interface DiskCacheDeps {
   readonly now: () => number;
   readonly reserve: (size: number, registry: string) => Promise<Reservation | undefined>;
   readonly isOff: (registry: string) => boolean;
+  /** See VerifiedFilesOptions. */
+  readonly verifyFirstBytes?: number | undefined;
   /** A blob's bytes were verified and are stored: its size is no longer what some manifest says. */
   readonly onStored: (descriptor: Descriptor) => void;
   /** Which blobs are held has changed; not called for uses. */
@@ -51,6 +53,7 @@ export class DiskCache implements BlobCache {
     this.#deps = deps;
     this.#files = new VerifiedFiles({
       source: "cache",
+      verifyFirstBytes: deps.verifyFirstBytes,
       onVerified: (file) => deps.index.verified(file.digest, deps.now()),
       onCorrupt: (file, error, stats) => this.#corrupt(file.digest, error, stats.ino),
     });

@@ -7,15 +7,15 @@ import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import { isDigest, type Digest } from "@p2p-mirror/shared";
-import { seededNumbers } from "../conformance/seeded.ts";
-import { runCache, temporaryDir } from "./cache-fixture.ts";
-import { readLayout } from "./layout-reader.ts";
+import { seededNumbers } from "../packages/p2p-mirror/test/conformance/seeded.ts";
+import { runCache, temporaryDir } from "../packages/p2p-mirror/test/store/cache-fixture.ts";
+import { readLayout } from "../packages/p2p-mirror/test/store/layout-reader.ts";
 
 const RUNS = 100;
 /** Directories worked on side by side; each is crashed and reopened again and again. */
 const LANES = 2;
 const SEED = process.env["TEST_SEED"] ?? String(Date.now() % 1_000_000_000);
-const CHILD = fileURLToPath(new URL("crash-child.ts", import.meta.url));
+const CHILD = fileURLToPath(new URL("../packages/p2p-mirror/test/store/crash-child.ts", import.meta.url));
 
 /** What the children said of a directory, over all their lives. */
 class Claims {

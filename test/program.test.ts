@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { loneMirror, readyUrls, startChild } from "./child.ts";
+import { loneMirror, readyUrls, startChild } from "../packages/p2p-mirror/test/cli/child.ts";
 
 await t.test("a mirror serves until a signal, and ends with 0 and nothing left", async (t) => {
   const child = startChild(t, loneMirror(t.testdir()));

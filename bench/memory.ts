@@ -2,27 +2,24 @@ import { readFile } from "node:fs/promises";
 import { blobsOf, makeImage } from "../test/rig/images.ts";
 import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
 import { drain } from "./lib/programs.ts";
-import { advertised, blobUrl, connected, MIB, pullThrough, Scene } from "./lib/scene.ts";
+import { advertised, blobUrl, connected, MIB, pullThrough, Scene, V8_FLAGS } from "./lib/scene.ts";
 
 export const name = "memory";
 export const description = "resident memory of a mirror that serves 8 and fetches 8 blobs of 256 MiB at once";
 
 const REPOSITORY = "bench/memory";
-/** As the container image starts it. */
-const V8_FLAGS = ["--max-semi-space-size=1", "--optimize-for-size"];
 
 /** Options: blobs each way (default 8), MiB each (default 256). */
 export async function run([count = "8", size = "256"]: readonly string[]): Promise<BenchResult> {
   await using scene = await Scene.open();
   const layers = Array.from({ length: Number(count) }, () => Number(size) * MIB);
-  const options = { nodeFlags: V8_FLAGS };
   const served = makeImage({ seed: "memory served", layers });
   await scene.push(served, `${REPOSITORY}-served`);
-  const preparing = await scene.mirror("mirror", options);
+  const preparing = await scene.mirror("mirror");
   await pullThrough(preparing, served, `${REPOSITORY}-served`);
   const fetched = makeImage({ seed: "memory fetched", layers });
   await scene.push(fetched, `${REPOSITORY}-fetched`);
-  const holder = await scene.mirror("holder", { ...options, bootstrap: [preparing.p2pAddress] });
+  const holder = await scene.mirror("holder", { bootstrap: [preparing.p2pAddress] });
   await pullThrough(holder, fetched, `${REPOSITORY}-fetched`);
   await advertised(holder, layers.length);
   // Afresh, with what it holds on disk: what counts is this work, not what came before.

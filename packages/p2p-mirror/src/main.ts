@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=1
 import { readFile } from "node:fs/promises";
 import { runProgram } from "./cli/program.ts";
 import type { Output } from "./cli/terminal.ts";

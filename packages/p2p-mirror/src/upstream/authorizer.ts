@@ -1,11 +1,10 @@
-import type { Repository } from "@p2p-mirror/shared";
+import { SingleFlight, type Repository } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { parseChallenges, type Challenge } from "./challenge.ts";
 import type { CredentialStore } from "./credentials.ts";
 import type { Credentials } from "./docker-config.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import type { Endpoint } from "./registry-config.ts";
-import { SingleFlight } from "./single-flight.ts";
 import { basicHeader, fetchToken, type Token, type TokenChallenge } from "./tokens.ts";
 import type { Transport } from "./transport.ts";
 

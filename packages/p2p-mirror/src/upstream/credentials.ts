@@ -1,10 +1,9 @@
-import { DOCKER_HUB, type Logger, type Repository } from "@p2p-mirror/shared";
+import { DOCKER_HUB, SingleFlight, type Logger, type Repository } from "@p2p-mirror/shared";
 import { readFile, stat } from "node:fs/promises";
 import { LRUCache } from "lru-cache";
 import { askHelper, CredentialHelperError, type HelperOptions } from "./credential-helper.ts";
 import { lookup, parseDockerConfig, type Credentials, type DockerConfig } from "./docker-config.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
-import { SingleFlight } from "./single-flight.ts";
 
 export interface CredentialsOptions {
   readonly dockerConfigFile: string | undefined;

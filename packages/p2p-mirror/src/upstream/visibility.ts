@@ -1,6 +1,7 @@
 import {
   NotFoundError,
   raceSignal,
+  SingleFlight,
   SourceError,
   type Descriptor,
   type Digest,
@@ -10,7 +11,6 @@ import { LRUCache } from "lru-cache";
 import { resolveManifest } from "./manifests.ts";
 import type { ObjectClient } from "./object-client.ts";
 import { anonymousOf, isKnownByConfig, type Endpoint } from "./registry-config.ts";
-import { SingleFlight } from "./single-flight.ts";
 
 /** Something a request wants from the repository, by which its visibility can be tried. */
 export type Probe = { readonly manifest: string } | { readonly blob: Digest };

@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
+import { isRecycling } from "@p2p-mirror/shared";
 import { ProgressWatch } from "./progress.ts";
 
 export interface PumpOptions {
@@ -38,6 +39,8 @@ export function pump(
   let ended = false;
   /** What of the last chunk waits until the reader has taken the part before it. */
   let rest: Buffer | undefined;
+  /** The chunk that `rest` is the end of. */
+  let current: Buffer | undefined;
 
   const settle = (end: PumpEnd): void => {
     watch.stop();
@@ -53,13 +56,21 @@ export function pump(
     if (!begun) options.onHead();
     begun = true;
   };
-  const send = (chunk: Buffer): void => {
+  const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
+  const send = (bytes: Buffer): void => {
     rest = undefined;
-    for (let at = 0; at < chunk.byteLength; at += WRITE_BYTES) {
-      const part = chunk.subarray(at, at + WRITE_BYTES);
+    const chunk = current;
+    for (let at = 0; at < bytes.byteLength; at += WRITE_BYTES) {
+      const part = bytes.subarray(at, at + WRITE_BYTES);
+      const isLast = at + part.byteLength === bytes.byteLength;
       options.onBytes(part.byteLength);
-      if (response.write(part)) continue;
-      rest = chunk.subarray(at + part.byteLength);
+      // Encrypted by the time of the callback: the chunk may then be read into again.
+      const taken =
+        isLast && recycle !== undefined && chunk !== undefined
+          ? response.write(part, (error) => void (error ?? recycle(chunk)))
+          : response.write(part);
+      if (taken) continue;
+      rest = bytes.subarray(at + part.byteLength);
       body.pause();
       watch.start();
       return;
@@ -75,6 +86,7 @@ export function pump(
     if (chunk.byteLength > left) return settle("cut");
     left -= chunk.byteLength;
     begin();
+    current = chunk;
     send(chunk);
   };
   const onDrain = (): void => {

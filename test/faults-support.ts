@@ -40,14 +40,21 @@ export async function received(mirror: Mirror, source?: "peer" | "upstream"): Pr
 export async function hold(nodes: readonly ClusterNode[], { content, reference }: Pushed): Promise<void> {
   const objects = blobsOf(content).length + manifestsOf(content).length;
   for (const { cri, mirror } of nodes) {
-    const advertised = async (): Promise<number> =>
-      (await mirror.metrics()).sum("p2p_mirror_dht_records_advertised");
-    const before = await advertised();
+    const before = await advertised(mirror);
     await cri.pull(reference);
-    await until(`${mirror.name} advertises`, async () => (await advertised()) >= before + objects, {
-      timeoutMs: 20_000,
-    });
+    await advertises(mirror, before + objects);
   }
+}
+
+const advertised = async (mirror: Mirror): Promise<number> =>
+  (await mirror.metrics()).sum("p2p_mirror_dht_records_advertised");
+
+/** Resolves when the mirror has told the cluster of so many things. */
+export async function advertises(mirror: Mirror, records: number): Promise<void> {
+  await until(`${mirror.name} advertises`, async () => (await advertised(mirror)) >= records, {
+    timeoutMs: 20_000,
+    detail: () => mirror.log().slice(-3000),
+  });
 }
 
 /** Runs while the node's mirror is not asked: containerd alone has what is pulled meanwhile. */

@@ -171,9 +171,10 @@ export class Candidates {
     );
   }
 
-  /** True while a source other than the ones at work could take over. */
-  get alternatives(): boolean {
-    return [...this.#peers, ...this.#upstreams].some(({ source }) => source.available);
+  /** True while a source that is not at work could take over from one of that kind: from upstream only a peer does. */
+  alternativesTo(kind: BlobSource["kind"]): boolean {
+    const others = kind === "upstream" ? this.#peers : [...this.#peers, ...this.#upstreams];
+    return others.some(({ source }) => source.available);
   }
 
   close(): void {

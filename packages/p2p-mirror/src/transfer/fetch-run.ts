@@ -36,13 +36,11 @@ export async function fetchRun(
   target: RunTarget,
   { abort, clock, alternatives }: RunOptions,
 ): Promise<void> {
-  // Upstream has limits of its own, and is never given up for being slow.
-  const others = (): boolean => source.kind === "peer" && alternatives();
-  const hurried = others();
+  const hurried = alternatives();
   const watch = new StallWatch(
     {
       stallMs: hurried ? LAST_SOURCE_STALL_MS : STALL_MS,
-      alternatives: others,
+      alternatives,
       onStall: () => abort.abort(new SourceError("STALLED", source.id)),
     },
     clock,

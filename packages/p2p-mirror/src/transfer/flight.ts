@@ -304,7 +304,11 @@ export class Flight implements FlightView {
           this.#wake();
         },
       },
-      { abort, clock: this.#deps.clock, alternatives: () => this.#candidates.alternatives },
+      {
+        abort,
+        clock: this.#deps.clock,
+        alternatives: () => this.#candidates.alternativesTo(source.kind),
+      },
     );
   }
 

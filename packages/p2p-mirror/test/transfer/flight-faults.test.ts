@@ -120,33 +120,34 @@ await t.test("a holder that restarts in the middle is found again, although upst
   t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
 });
 
-await t.test(
-  "the disk is full while several sources deliver and the reader waits for the next byte",
-  async (t) => {
-    const bytes = seededBytes(80 * MIB, SEED + 21);
-    const peers = [1, 2].map((n) => new ScriptedSource(`peer-${n}`, { bytes, pace: turn }));
-    const file = await fileSpool(t, bytes.length);
-    let written = 0;
-    const failing: Spool = {
-      base: 0,
-      windowed: false,
-      write: async (offset, buffers) => {
-        written += buffers.reduce((sum, one) => sum + one.length, 0);
-        if (written > 40 * MIB) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
-        await file.write(offset, buffers);
-      },
-      read: (offset, length) => file.read(offset, length),
-      forget: () => undefined,
-      commit: () => file.commit(),
-      release: () => file.release(),
-    };
-    const spool = new DegradingSpool(failing, 2 * MIB, () => undefined);
-    const flight = fly(t, bytes, spool, new ScriptedFinder(undefined, peers));
-    const began = performance.now();
-    t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
-    t.ok(performance.now() - began < 20_000, "nobody waits for a timer to move the window on");
-  },
-);
+await t.test("the disk is full while several sources deliver, and then the one in front dies", async (t) => {
+  const bytes = seededBytes(80 * MIB, SEED + 21);
+  const peers = [
+    // Both have brought 20 MiB when the disk is full; the second one then waits far ahead of the window.
+    new ScriptedSource("front", { bytes, pace: turn, cutAfter: () => 24 * MIB }),
+    new ScriptedSource("second", { bytes, pace: turn }),
+  ];
+  const file = await fileSpool(t, bytes.length);
+  let written = 0;
+  const failing: Spool = {
+    base: 0,
+    windowed: false,
+    write: async (offset, buffers) => {
+      written += buffers.reduce((sum, one) => sum + one.length, 0);
+      if (written > 40 * MIB) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+      await file.write(offset, buffers);
+    },
+    read: (offset, length) => file.read(offset, length),
+    forget: () => undefined,
+    commit: () => file.commit(),
+    release: () => file.release(),
+  };
+  const spool = new DegradingSpool(failing, 2 * MIB, () => undefined);
+  const flight = fly(t, bytes, spool, new ScriptedFinder(undefined, peers));
+  const began = performance.now();
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.ok(performance.now() - began < 20_000, "nobody waits for a timer to move the window on");
+});
 
 await t.test("nothing can be stored, and a reader begins in the middle", async (t) => {
   const bytes = seededBytes(20 * MIB, SEED + 22);
@@ -156,4 +157,24 @@ await t.test("nothing can be stored, and a reader begins in the middle", async (
     start: range.start,
   });
   t.ok((await buffer(flight.open(range, never))).equals(bytes.subarray(range.start)));
+});
+
+await t.test("upstream falls silent, and a peer that was found late takes over", async (t) => {
+  const bytes = seededBytes(3 * MIB, SEED + 23);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", stallAfter: MIB });
+  const late = new ScriptedSource("late", { bytes });
+  const found = Promise.withResolvers<void>();
+  const finder = new ScriptedFinder(upstream);
+  finder.peers = async function* peers() {
+    await found.promise;
+    yield late;
+  };
+  const flight = fly(t, bytes, await fileSpool(t, bytes.length), finder);
+  const reading = buffer(flight.open(whole(bytes), never));
+  await until(() => upstream.delivered >= MIB, "upstream fell silent");
+  const began = performance.now();
+  found.resolve();
+  t.ok((await reading).equals(bytes));
+  t.ok(performance.now() - began < 10_000, "and not after the 30 s that upstream has alone");
+  t.ok((late.requests[0]?.start ?? 0) >= MIB / 2, "only the rest was fetched again");
 });

@@ -35,7 +35,8 @@ for (const { name, chunked = false } of CASES) {
       chunked,
     });
     const [first, second, third] = cluster.nodes;
-    if (first === undefined || second === undefined || third === undefined) throw new TypeError("three nodes");
+    if (first === undefined || second === undefined || third === undefined)
+      throw new TypeError("three nodes");
     const gzip = makeMultiArch({ seed: `${name} gzip`, layers: [100_000, 20 * MIB], compression: "gzip" });
     const zstd = makeImage({ seed: `${name} zstd`, layers: [3 * MIB], compression: "zstd" });
     const docker = makeMultiArch({ seed: `${name} docker`, layers: [MIB], docker: true });
@@ -58,7 +59,10 @@ for (const { name, chunked = false } of CASES) {
 
     await pullAll(second, "cri");
     const again = (await cluster.upstreamBytes()) - once;
-    t.ok(again < MIB / 2, `the second fetched from the first: ${again} bytes left upstream, headers and tags included`);
+    t.ok(
+      again < MIB / 2,
+      `the second fetched from the first: ${again} bytes left upstream, headers and tags included`,
+    );
     t.ok((await received(second, "peer")) > 24 * MIB);
 
     await cluster.upstream.kill();
@@ -88,5 +92,3 @@ async function heldBy(node: ClusterNode, t: Test, content: Content): Promise<voi
   });
   t.pass("advertised");
 }
-
-

@@ -1,25 +1,24 @@
-/** Bytes gathered before they are written: TLS gives them in records of 16 KiB at most, a write each would be slow. */
+/**
+ * Bytes gathered before they are written: sockets give them in chunks of 64 KiB at most, a write each would be slow. Twice
+ * as much is in memory for each source: one batch being written, one being gathered.
+ */
 const BATCH_BYTES = 512 * 1024;
 
-export interface BatchTarget {
-  /** Takes bytes that begin at `offset`; resolves when they are written. One call at a time. */
-  write(offset: number, buffers: readonly Buffer[]): Promise<void>;
-  /** A reader waits for the byte at `offset`: write what there is, do not gather. */
-  urgent(offset: number): boolean;
-}
+/** Takes bytes that begin at `offset`; resolves when they are written. One call at a time. */
+export type WriteBatch = (offset: number, chunks: readonly Buffer[]) => Promise<void>;
 
 /** Gathers consecutive bytes and writes them in batches, each write overlapping with the arrival of the next bytes. */
 export class BatchWriter {
-  readonly #target: BatchTarget;
+  readonly #write: WriteBatch;
   #start: number;
   #batch: Buffer[] = [];
   #batched = 0;
   #writing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(start: number, target: BatchTarget) {
+  constructor(start: number, write: WriteBatch) {
     this.#start = start;
-    this.#target = target;
+    this.#write = write;
   }
 
   /** Undefined while there is room for more, else resolves when there is again. Throws the error of a write. */
@@ -27,12 +26,9 @@ export class BatchWriter {
     this.#throwIfFailed();
     this.#batch.push(chunk);
     this.#batched += chunk.length;
-    if (this.#batched >= BATCH_BYTES) {
-      if (this.#writing !== undefined) return this.#flush().then(() => this.#throwIfFailed());
-      this.#begin();
-    } else {
-      this.#flushIfUrgent();
-    }
+    if (this.#batched < BATCH_BYTES) return undefined;
+    if (this.#writing !== undefined) return this.#flush();
+    this.#begin();
     return undefined;
   }
 
@@ -45,31 +41,24 @@ export class BatchWriter {
 
   async #flush(): Promise<void> {
     await this.#writing;
-    // An urgent reader may have had it written meanwhile.
-    if (this.#batched > 0 && this.#failure === undefined) this.#begin();
-  }
-
-  #flushIfUrgent(): void {
-    if (this.#writing !== undefined || this.#batched === 0 || this.#failure !== undefined) return;
-    if (this.#target.urgent(this.#start)) this.#begin();
+    this.#throwIfFailed();
+    this.#begin();
   }
 
   #begin(): void {
-    const [offset, buffers] = [this.#start, this.#batch];
+    const [offset, chunks] = [this.#start, this.#batch];
     this.#start += this.#batched;
     this.#batch = [];
     this.#batched = 0;
-    this.#writing = this.#write(offset, buffers);
+    this.#writing = this.#write(offset, chunks).then(
+      () => this.#written(undefined),
+      (error: unknown) => this.#written({ error }),
+    );
   }
 
-  async #write(offset: number, buffers: readonly Buffer[]): Promise<void> {
-    try {
-      await this.#target.write(offset, buffers);
-    } catch (error) {
-      this.#failure = { error };
-    }
+  #written(failure: { readonly error: unknown } | undefined): void {
     this.#writing = undefined;
-    this.#flushIfUrgent();
+    this.#failure ??= failure;
   }
 
   #throwIfFailed(): void {

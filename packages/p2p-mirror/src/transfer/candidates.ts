@@ -93,8 +93,11 @@ export class Candidates {
     this.#deps.changed();
   }
 
-  /** The next source to use now, taken out of here until `worked` or `failed`; undefined: none at the moment. */
-  take(): Candidate | undefined {
+  /**
+   * The next source to use now, taken out of here until `worked` or `failed`; undefined: none at the moment. `slow`: those
+   * at work bring next to nothing, so that upstream may join them.
+   */
+  take(slow: boolean): Candidate | undefined {
     const now = this.#deps.clock.now();
     const peer = this.#peers.findIndex((one) => one.notBefore <= now);
     if (peer !== -1) return this.#setToWork(this.#peers, peer);
@@ -102,7 +105,8 @@ export class Candidates {
       this.#working.size > 0 ||
       (!this.#lookupDone && !this.#patienceOver) ||
       this.#peers.some((one) => now - (one.busySince ?? now) < BUSY_PATIENCE_MS);
-    if (waitForOthers) return undefined;
+    const upstreamWorks = [...this.#working].some(({ source }) => source.kind === "upstream");
+    if (slow ? upstreamWorks : waitForOthers) return undefined;
     const upstream = this.#upstreams.findIndex((one) => one.notBefore <= now);
     return upstream === -1 ? undefined : this.#setToWork(this.#upstreams, upstream);
   }

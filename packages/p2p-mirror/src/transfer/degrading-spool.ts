@@ -59,6 +59,15 @@ export class DegradingSpool implements Spool {
     return this.#first.read(offset, until - offset);
   }
 
+  recycle(chunk: Uint8Array): void {
+    this.#first.recycle(chunk);
+  }
+
+  discard(): void {
+    this.#memory?.discard();
+    this.#inMemory.length = 0;
+  }
+
   forget(below: number): void {
     this.#forgotten = Math.max(this.#forgotten, below);
     this.#memory?.forget(below);

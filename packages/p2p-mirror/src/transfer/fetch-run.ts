@@ -1,5 +1,5 @@
 import { consume, IntegrityError, SourceError, type ByteRange, type Clock } from "@p2p-mirror/shared";
-import { BatchWriter, type BatchTarget } from "./batch-writer.ts";
+import { BatchWriter } from "./batch-writer.ts";
 import type { BlobSource } from "./source.ts";
 import { StallWatch } from "./stall-watch.ts";
 
@@ -9,11 +9,15 @@ const LAST_SOURCE_STALL_MS = 30_000;
 /** A peer says its first byte within this while another source exists; the peer client's own limit is longer. */
 const FIRST_BYTE_MS = 2_000;
 
-export interface RunTarget extends BatchTarget {
+export interface RunTarget {
   /** Where the run ends now; another source may have taken the rest over. */
   end(): number;
   /** The source has answered with a body. */
   accepted(): void;
+  /** A chunk is here; it will be written with others. */
+  arrived(offset: number, chunk: Buffer): void;
+  /** Takes chunks that begin at `offset`; resolves when they are written. One call at a time. */
+  write(offset: number, chunks: readonly Buffer[]): Promise<void>;
 }
 
 export interface RunOptions {
@@ -57,14 +61,16 @@ export async function fetchRun(
         throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said.size} bytes`, source.id);
       }
       target.accepted();
-      const writer = new BatchWriter(range.start, target);
+      const writer = new BatchWriter(range.start, (offset, chunks) => target.write(offset, chunks));
       let at = said.start;
       try {
         await consume(body, (chunk) => {
           watch.arrived();
           abort.signal.throwIfAborted();
           // A source without ranges starts at 0: what was asked for comes later.
-          const wanted = chunk.subarray(Math.max(0, range.start - at), Math.max(0, target.end() - at));
+          const skip = Math.min(chunk.length, Math.max(0, range.start - at));
+          const wanted = chunk.subarray(skip, Math.max(skip, target.end() - at));
+          if (wanted.length > 0) target.arrived(at + skip, wanted);
           at += chunk.length;
           const more = (): boolean => {
             watch.waiting();

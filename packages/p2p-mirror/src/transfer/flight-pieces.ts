@@ -4,6 +4,7 @@ import { PieceGeometry, PieceMap } from "./pieces.ts";
 import { PrefixHash } from "./prefix-hash.ts";
 import type { BlobSource } from "./source.ts";
 import type { Spool } from "./spool.ts";
+import { Unwritten } from "./unwritten.ts";
 
 /**
  * Up to this size, what came from peers is given out only when the digest of the whole blob is known to be right: then a
@@ -27,6 +28,7 @@ export class FlightPieces {
 
   readonly #spool: Spool;
   readonly #onHashed: () => void;
+  readonly #unwritten = new Unwritten();
   readonly #hash: PrefixHash;
   readonly #done: PieceMap;
   /** Pieces with at least one byte from a peer. */
@@ -62,7 +64,19 @@ export class FlightPieces {
     return this.#filled.get(piece) ?? this.geometry.start(piece);
   }
 
-  /** Writes bytes of a run and marks what they complete. Returns how many there were. */
+  /** A chunk of a run is here and will be written. True when readers may have it at once. */
+  arrived(offset: number, chunk: Buffer, peer: BlobSource | undefined): boolean {
+    if (peer !== undefined && this.heldBack) return false;
+    this.#unwritten.add(offset, chunk);
+    return true;
+  }
+
+  /** The chunk that begins at `offset`, which readers may have although it is not written yet. */
+  fresh(offset: number): Buffer | undefined {
+    return this.#unwritten.get(offset);
+  }
+
+  /** Writes chunks of a run and marks what they complete. Returns how many bytes there were. */
   async write(
     run: Run,
     offset: number,
@@ -70,7 +84,11 @@ export class FlightPieces {
     peer: BlobSource | undefined,
   ): Promise<number> {
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    await this.#spool.write(offset, buffers);
+    try {
+      await this.#spool.write(offset, buffers);
+    } finally {
+      this.#unwritten.remove(offset, buffers);
+    }
     // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
     this.#hash.offer(offset, buffers);
     this.received += bytes;
@@ -116,10 +134,16 @@ export class FlightPieces {
     return { ...this.#hash.finish(), peers: [...this.#peers] };
   }
 
-  /** Forgets every piece with bytes from peers: they are fetched again. */
-  discardFromPeers(): void {
+  /**
+   * Forgets every piece with bytes from peers: they are fetched again. A window of memory is emptied whole, since it does
+   * not write over. False when that cannot be: what is gone from the window was given out and cannot be hashed again.
+   */
+  discardFromPeers(): boolean {
+    const { windowed, base } = this.#spool;
+    if (windowed && base > 0) return false;
+    this.#spool.discard();
     for (let piece = 0; piece < this.geometry.count; piece += 1) {
-      if (!this.#fromPeers.has(piece)) continue;
+      if (!windowed && !this.#fromPeers.has(piece)) continue;
       this.#fromPeers.clear(piece);
       this.#done.clear(piece);
       this.#filled.delete(piece);
@@ -128,6 +152,7 @@ export class FlightPieces {
     this.#front = 0;
     while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
     this.#catchUp();
+    return true;
   }
 
   #catchUp(): void {

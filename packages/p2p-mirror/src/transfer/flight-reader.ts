@@ -1,8 +1,5 @@
 import type { ByteRange } from "@p2p-mirror/shared";
-import type { Spool } from "./spool.ts";
-
-/** One read of the spool: large enough that the loop costs nothing, small enough that many readers fit in memory. */
-const CHUNK_BYTES = 512 * 1024;
+import { READ_BYTES, type Spool } from "./spool.ts";
 
 /** Held back from every body until the blob's digest is known to be right. */
 const TAIL_BYTES = 64 * 1024;
@@ -10,6 +7,8 @@ const TAIL_BYTES = 64 * 1024;
 /** What a reader sees of its flight. */
 export interface FlightView {
   readonly spool: Spool;
+  /** The chunk that begins at `offset`, when it has arrived but is not written yet, and may be given out. */
+  fresh(offset: number): Buffer | undefined;
   /** The whole blob matches its digest. */
   readonly verified: boolean;
   /** How far the bytes from `offset` on may be given out: `offset` itself when the next byte is not there yet. */
@@ -36,12 +35,20 @@ export async function* readFlight(
 ): AsyncGenerator<Buffer, void, undefined> {
   const tail = Math.max(range.start, range.end - TAIL_BYTES);
   while (cursor.position < range.end) {
-    const limit = Math.min(view.releasable(cursor.position), view.verified ? range.end : tail);
+    const end = view.verified ? range.end : tail;
+    const fresh = cursor.position < end ? view.fresh(cursor.position) : undefined;
+    if (fresh !== undefined) {
+      const chunk = fresh.subarray(0, end - cursor.position);
+      cursor.position += chunk.length;
+      yield chunk;
+      continue;
+    }
+    const limit = Math.min(view.releasable(cursor.position), end);
     if (limit <= cursor.position) {
       await view.changed(signal);
       continue;
     }
-    const chunk = await view.spool.read(cursor.position, Math.min(CHUNK_BYTES, limit - cursor.position));
+    const chunk = await view.spool.read(cursor.position, Math.min(READ_BYTES, limit - cursor.position));
     cursor.position += chunk.length;
     yield chunk;
   }

@@ -10,27 +10,19 @@ import {
   type Logger,
   type Repository,
 } from "@p2p-mirror/shared";
-import type { Peer } from "../routing/router.ts";
-import { Candidates } from "./candidates.ts";
-import { SpoolDegraded } from "./degrading-spool.ts";
-import { fetchRun } from "./fetch-run.ts";
+import { Fetches } from "./fetches.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
-import { BusyError } from "./peer-client.ts";
-import type { Run } from "./picker.ts";
+import { Notifier } from "./notifier.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
 
-/** Sources at work at a time. */
-const MAX_SOURCES = 4;
 /** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
 export const PATIENCE_MS = 45_000;
 /** A flight nobody reads goes on for so long: the reader may come back (containerd resumes by Range). */
 export const LINGER_MS = 30_000;
 /** A flight that ended before anybody read it can still be opened for so long. */
 const OPEN_MS = 5_000;
-/** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
-const FAR_BYTES = 64 * 1024 * 1024;
 export interface FlightOptions {
   readonly digest: Digest;
   /** Bytes, from a manifest or from the first source that said it. */
@@ -46,17 +38,6 @@ export interface FlightDeps {
   readonly logger: Logger;
   /** Bytes as they arrive, by kind of source. */
   readonly received: (kind: BlobSource["kind"], bytes: number) => void;
-}
-
-/** Its source goes on elsewhere in the blob. */
-class Preempted extends Error {
-  override readonly name = "Preempted";
-}
-
-interface Fetching {
-  readonly source: BlobSource;
-  readonly run: Run;
-  readonly abort: AbortController;
 }
 
 /**
@@ -80,20 +61,20 @@ export class Flight implements FlightView {
 
   readonly #deps: FlightDeps;
   readonly #pieces: FlightPieces;
-  readonly #candidates: Candidates;
-  readonly #fetching = new Set<Fetching>();
+  readonly #fetches: Fetches;
   readonly #cursors = new Set<Cursor>();
   readonly #ended = new AbortController();
   readonly #accept = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
-  #change = Promise.withResolvers<void>();
+  /** Sources or their work have changed. */
+  readonly #step = new Notifier();
+  /** Readers may have more, or nothing any more. */
+  readonly #readable = new Notifier();
   #failure: Error | undefined;
   #over = false;
   #released = false;
   #everRead = false;
   #lastProgress: number;
-  /** The piece the newest reader waits for. */
-  #preferred: number;
   #bytesAtLook = 0;
   #cancelLinger: (() => void) | undefined;
 
@@ -104,12 +85,27 @@ export class Flight implements FlightView {
     this.#deps = deps;
     this.#lastProgress = deps.clock.now();
     this.#pieces = new FlightPieces(options.digest, options.size, deps.spool, () => this.#wake());
-    this.#preferred = this.#pieces.geometry.at(options.start ?? 0);
-    this.#candidates = new Candidates(options.digest, {
-      finder: deps.finder,
-      clock: deps.clock,
-      changed: () => this.#wake(),
-    });
+    this.#fetches = new Fetches(
+      { ...options, start: options.start ?? 0 },
+      {
+        ...deps,
+        pieces: this.#pieces,
+        accepted: (kind) => {
+          this.firstSource ??= kind;
+          this.#accept.resolve();
+        },
+        arrived: (offset) => {
+          for (const cursor of this.#cursors) if (cursor.position === offset) return this.#readable.notify();
+        },
+        written: (kind, bytes) => {
+          deps.received(kind, bytes);
+          this.#lastProgress = deps.clock.now();
+          this.#readable.notify();
+          if (this.#pieces.complete) this.#step.notify();
+        },
+        changed: () => this.#wake(),
+      },
+    );
     this.closed = this.#closed.promise;
     this.accepted = this.#accept.promise;
     this.accepted.catch(() => undefined);
@@ -120,7 +116,7 @@ export class Flight implements FlightView {
 
   /** Another repository the blob may be fetched from at upstream. */
   addOrigin(repository: Repository): void {
-    this.#candidates.addUpstream(repository);
+    this.#fetches.addOrigin(repository);
   }
 
   /** False when bytes of the range are gone already (nothing is stored, and the window has moved on). */
@@ -134,7 +130,7 @@ export class Flight implements FlightView {
 
   /** For the status page: bytes that are here, and who delivers. */
   get progress(): { readonly received: number; readonly sources: string[] } {
-    return { received: this.#pieces.received, sources: [...this.#fetching].map(({ source }) => source.id) };
+    return { received: this.#pieces.received, sources: this.#fetches.sources };
   }
 
   /** Bytes of `range`, ending in an error when the flight fails. Leaving early is nobody's fault. */
@@ -143,17 +139,18 @@ export class Flight implements FlightView {
     this.#cursors.add(cursor);
     this.#everRead = true;
     this.#cancelLinger?.();
-    this.#prefer(range.start);
+    this.#fetches.prefer(range.start);
     const body = Readable.from(readFlight(this, range, cursor, signal), {
       objectMode: false,
       highWaterMark: 1,
     });
+    const recycle = (chunk: Uint8Array): void => this.spool.recycle(chunk);
     body.once("close", () => {
       this.#cursors.delete(cursor);
       this.#linger();
       this.#releaseWhenUnused();
     });
-    return body;
+    return Object.assign(body, { recycle });
   }
 
   /** Ends the flight and everything that reads it; resolves when its file is closed. */
@@ -171,6 +168,10 @@ export class Flight implements FlightView {
     this.#wake();
   }
 
+  fresh(offset: number): Buffer | undefined {
+    return this.#pieces.fresh(offset);
+  }
+
   releasable(offset: number): number {
     // Bytes below the slowest reader and the hash are nobody's any more; only a spool in memory cares.
     if (this.#cursors.size > 0)
@@ -182,13 +183,13 @@ export class Flight implements FlightView {
 
   async changed(signal: AbortSignal): Promise<void> {
     this.#throwIfFailed();
-    await raceSignal(this.#change.promise, signal);
+    await raceSignal(this.#readable.change, signal);
     this.#throwIfFailed();
   }
 
   async #run(): Promise<void> {
     try {
-      this.#candidates.look();
+      this.#fetches.candidates.look();
       await this.#drive();
       this.verified = true;
       this.#accept.resolve();
@@ -203,8 +204,7 @@ export class Flight implements FlightView {
     } finally {
       this.#over = true;
       this.#cancelLinger?.();
-      this.#candidates.close();
-      for (const { abort } of this.#fetching) abort.abort();
+      this.#fetches.close();
       this.#wake();
       this.#releaseWhenUnused();
     }
@@ -214,102 +214,15 @@ export class Flight implements FlightView {
   async #drive(): Promise<void> {
     for (;;) {
       this.#ended.signal.throwIfAborted();
-      const change = this.#change.promise;
+      const { change } = this.#step;
       if (this.#pieces.complete) {
         if (await this.#verify()) return;
         continue;
       }
-      this.#assign();
-      if (this.#fetching.size === 0) this.#failWithoutHope();
-      const cancel = this.#deps.clock.after(PATIENCE_MS, () => this.#wake());
+      this.#fetches.assign(() => this.#patienceLeft());
+      if (this.#fetches.active === 0) this.#failWithoutHope();
       await change;
-      cancel();
     }
-  }
-
-  #assign(): void {
-    // A window is filled in order, by one source.
-    const { windowed } = this.spool;
-    while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
-      const candidate = this.#candidates.take();
-      if (candidate === undefined) return;
-      const run = this.#pieces.picker.take(windowed ? 0 : this.#preferred);
-      if (run === undefined) {
-        this.#candidates.putBack(candidate);
-        return;
-      }
-      const abort = new AbortController();
-      const fetching = { source: candidate.source, run, abort };
-      this.#fetching.add(fetching);
-      const before = this.#pieces.received;
-      void this.#fetch(fetching)
-        .then(
-          () => this.#candidates.worked(candidate),
-          (error: unknown) => {
-            if (this.#over) return;
-            const elsewhere = error instanceof Preempted || abort.signal.reason instanceof Preempted;
-            if (elsewhere || error instanceof SpoolDegraded) return this.#candidates.putBack(candidate);
-            const { source } = candidate;
-            this.#deps.logger.debug(
-              { err: error, digest: this.digest, source: source.id },
-              "a source failed",
-            );
-            if (error instanceof IntegrityError) source.refuted();
-            if (error instanceof BusyError) this.#addPeers(error.tryInstead);
-            const { received } = this.#pieces;
-            this.#candidates.failed(candidate, error, {
-              progressed: received > before,
-              begun: received > 0,
-              patienceMs: this.#patienceLeft(),
-            });
-          },
-        )
-        .finally(() => {
-          this.#fetching.delete(fetching);
-          this.#pieces.picker.release(run);
-          this.#wake();
-        });
-    }
-  }
-
-  /** A reader that resumes far ahead of what is being fetched would wait too long: its bytes come first. */
-  #prefer(offset: number): void {
-    if (offset >= this.size || this.spool.windowed) return;
-    const piece = this.#pieces.geometry.at(offset);
-    const run = this.#pieces.picker.farFrom(piece, FAR_BYTES);
-    if (run === undefined) return;
-    this.#preferred = piece;
-    for (const fetching of this.#fetching) if (fetching.run === run) fetching.abort.abort(new Preempted());
-  }
-
-  async #fetch({ source, run, abort }: Fetching): Promise<void> {
-    const peer = source.kind === "peer";
-    await fetchRun(
-      source,
-      { start: this.#pieces.filledTo(run.first), end: this.#pieces.geometry.end(run.end - 1) },
-      this.size,
-      {
-        end: () => this.#pieces.geometry.end(run.end - 1),
-        urgent: (offset) =>
-          !(peer && this.#pieces.heldBack) && [...this.#cursors].some((cursor) => cursor.position === offset),
-        accepted: () => {
-          this.firstSource ??= source.kind;
-          this.#accept.resolve();
-        },
-        write: async (offset, buffers) => {
-          if (this.spool.windowed && !this.#pieces.isFront(offset)) throw new Preempted();
-          const bytes = await this.#pieces.write(run, offset, buffers, peer ? source : undefined);
-          this.#deps.received(source.kind, bytes);
-          this.#lastProgress = this.#deps.clock.now();
-          this.#wake();
-        },
-      },
-      {
-        abort,
-        clock: this.#deps.clock,
-        alternatives: () => this.#candidates.alternativesTo(source.kind),
-      },
-    );
   }
 
   /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */
@@ -325,29 +238,23 @@ export class Flight implements FlightView {
     this.#deps.logger.warn({ err: error }, "a blob does not match its digest");
     for (const peer of peers) {
       peer.refuted();
-      this.#candidates.drop(peer);
+      this.#fetches.candidates.drop(peer);
     }
-    if (peers.length === 0 || !this.#pieces.heldBack) throw error;
-    this.#pieces.discardFromPeers();
+    if (peers.length === 0 || !this.#pieces.heldBack || !this.#pieces.discardFromPeers()) throw error;
     return false;
-  }
-
-  /** Peers a busy one has named. */
-  #addPeers(peers: readonly Peer[]): void {
-    for (const peer of peers) this.#candidates.addPeer(this.#deps.finder.peer(peer, this.digest));
   }
 
   #failWithoutHope(): void {
     const progressed = this.#pieces.received > this.#bytesAtLook;
-    if (this.#candidates.hope && this.#patienceLeft() > 0) return;
+    if (this.#fetches.candidates.hope && this.#patienceLeft() > 0) return;
     if (progressed && this.#patienceLeft() > 0) {
       this.#bytesAtLook = this.#pieces.received;
-      this.#candidates.look();
+      this.#fetches.candidates.look();
       return;
     }
-    throw this.#candidates.refused
-      ? new NotFoundError("BLOB_UNKNOWN", this.digest, { cause: this.#candidates.errors[0] })
-      : new AllSourcesFailedError(this.digest, this.#candidates.errors);
+    throw this.#fetches.candidates.refused
+      ? new NotFoundError("BLOB_UNKNOWN", this.digest, { cause: this.#fetches.candidates.errors[0] })
+      : new AllSourcesFailedError(this.digest, this.#fetches.candidates.errors);
   }
 
   #patienceLeft(): number {
@@ -384,8 +291,7 @@ export class Flight implements FlightView {
   }
 
   #wake(): void {
-    const { resolve } = this.#change;
-    this.#change = Promise.withResolvers<void>();
-    resolve();
+    this.#step.notify();
+    this.#readable.notify();
   }
 }

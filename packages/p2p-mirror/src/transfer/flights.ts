@@ -1,4 +1,11 @@
-import type { Clock, Descriptor, Digest, Logger, Repository } from "@p2p-mirror/shared";
+import {
+  NotFoundError,
+  type Clock,
+  type Descriptor,
+  type Digest,
+  type Logger,
+  type Repository,
+} from "@p2p-mirror/shared";
 import type { BlobCache } from "../store/blob-cache.ts";
 import { DegradingSpool } from "./degrading-spool.ts";
 import { Flight } from "./flight.ts";
@@ -9,6 +16,9 @@ import { FileSpool, MemorySpool, type Spool } from "./spool.ts";
 
 /** How far a source may be ahead of the slowest reader when nothing can be stored. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
+
+/** A manifest may name any size; no layer has this one, and a map of its pieces would block the node. */
+const MAX_BLOB_BYTES = 2 ** 40;
 
 export interface FlightsDeps {
   readonly cache: BlobCache;
@@ -31,6 +41,8 @@ export class Flights {
 
   /** The flight that fetches a blob for `origin`, for a reader from `start` on: the one under way, or a new one. */
   async get(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
+    if (blob.size > MAX_BLOB_BYTES)
+      throw new NotFoundError("BLOB_UNKNOWN", `${blob.digest} of ${blob.size} bytes`);
     for (;;) {
       const known = this.#flights.get(blob.digest);
       // No `await` between the look and the start: two requests of the same moment share one flight.

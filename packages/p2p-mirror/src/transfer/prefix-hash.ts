@@ -1,7 +1,5 @@
 import { algorithmOf, Hasher, type Digest } from "@p2p-mirror/shared";
-import type { Spool } from "./spool.ts";
-
-const READ_BYTES = 1024 * 1024;
+import { READ_BYTES, type Spool } from "./spool.ts";
 
 /**
  * The digest of a blob whose pieces come in any order: hashed from the front as far as the bytes are there without a
@@ -49,6 +47,7 @@ export class PrefixHash {
     while (this.size < end()) {
       const buffer = await this.#spool.read(this.size, Math.min(READ_BYTES, end() - this.size));
       this.#hasher.update(buffer);
+      this.#spool.recycle(buffer);
     }
   }
 }

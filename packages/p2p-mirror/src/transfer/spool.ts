@@ -6,6 +6,10 @@ export interface Spool {
   write(offset: number, buffers: readonly Buffer[]): Promise<void>;
   /** Up to `length` bytes from `offset`, all of which were written before; at least one. */
   read(offset: number, length: number): Promise<Buffer>;
+  /** Takes back a buffer that `read` gave and nobody looks at any more. */
+  recycle(chunk: Uint8Array): void;
+  /** What was written may be wrong and will be written again: whatever would come before the new bytes is dropped. */
+  discard(): void;
   /** Everything below is read and hashed by all: it may go. */
   forget(below: number): void;
   /** First offset that can still be read. */
@@ -16,11 +20,18 @@ export interface Spool {
   release(): Promise<void>;
 }
 
+/** As much as is read at once; such buffers go round instead of becoming garbage. */
+export const READ_BYTES = 512 * 1024;
+const MAX_FREE = 4;
+
 /** A sparse file in the cache's ingest folder; becomes the cached blob by a rename. */
 export class FileSpool implements Spool {
   readonly base = 0;
   readonly windowed = false;
   readonly #ingest: Ingest;
+  /** Buffers that went out; only these, and each once, may be read into again. */
+  readonly #lent = new Set<Uint8Array>();
+  readonly #free: Buffer[] = [];
 
   constructor(ingest: Ingest) {
     this.#ingest = ingest;
@@ -44,10 +55,21 @@ export class FileSpool implements Spool {
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(length);
+    const buffer = (length === READ_BYTES ? this.#free.pop() : undefined) ?? Buffer.allocUnsafeSlow(length);
     const { bytesRead } = await this.#ingest.file.read(buffer, 0, length, offset);
     if (bytesRead === 0) throw new Error(`the spool ends at ${offset}`);
-    return bytesRead === length ? buffer : buffer.subarray(0, bytesRead);
+    if (bytesRead < length) return buffer.subarray(0, bytesRead);
+    if (length === READ_BYTES) this.#lent.add(buffer);
+    return buffer;
+  }
+
+  recycle(chunk: Uint8Array): void {
+    if (this.#lent.delete(chunk) && this.#free.length < MAX_FREE && Buffer.isBuffer(chunk))
+      this.#free.push(chunk);
+  }
+
+  discard(): void {
+    // A file is simply written over.
   }
 
   forget(): void {
@@ -109,6 +131,16 @@ export class MemorySpool implements Spool {
       return Promise.reject(new Error(`the spool has nothing at ${offset}`));
     }
     return Promise.resolve(chunk.subarray(offset - start, offset - start + length));
+  }
+
+  recycle(): void {
+    // Chunks are parts of what is kept.
+  }
+
+  discard(): void {
+    this.#chunks.clear();
+    this.#starts = [];
+    this.#held = 0;
   }
 
   forget(below: number): void {

@@ -41,6 +41,8 @@ await t.test("the disk fails in the middle: the reader does not notice", async (
       await file.write(offset, buffers);
     },
     read: (offset, length) => file.read(offset, length),
+    recycle: (chunk) => file.recycle(chunk),
+    discard: () => undefined,
     forget: () => undefined,
     commit: () => file.commit(),
     release: () => file.release(),
@@ -138,6 +140,8 @@ await t.test("the disk is full while several sources deliver, and then the one i
       await file.write(offset, buffers);
     },
     read: (offset, length) => file.read(offset, length),
+    recycle: (chunk) => file.recycle(chunk),
+    discard: () => undefined,
     forget: () => undefined,
     commit: () => file.commit(),
     release: () => file.release(),

@@ -2,6 +2,7 @@ import { buffer } from "node:stream/consumers";
 import { chunksOf, NotFoundError, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { BusyError } from "../../src/transfer/peer-client.ts";
+import { MemorySpool } from "../../src/transfer/spool.ts";
 import { fileSpool, fly, MIB, turn, whole } from "./flying.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
 
@@ -85,11 +86,25 @@ await t.test("wrong bytes of a peer: refuted, fetched elsewhere, and no reader e
   t.equal(upstream.requests.length, 1);
 });
 
-await t.test("a peer with another size for the digest is refuted at once", async (t) => {
-  const bytes = seededBytes(MIB, SEED + 6);
-  const liar = new ScriptedSource("liar", { bytes, size: MIB + 1 });
-  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
-  const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream, [liar]));
+await t.test(
+  "a peer with another size for the digest is passed over, not banned: the manifest may be what is wrong",
+  async (t) => {
+    const bytes = seededBytes(MIB, SEED + 6);
+    const liar = new ScriptedSource("liar", { bytes, size: MIB + 1 });
+    const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+    const flight = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream, [liar]));
+    t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+    t.equal(liar.refutations, 0);
+  },
+);
+
+await t.test("wrong bytes of a peer when nothing can be stored: the window is filled anew", async (t) => {
+  // Chunks of other boundaries than the first time: a stale one must not come up again.
+  const bytes = seededBytes(4 * MIB + 5, SEED + 17);
+  const wrong = Buffer.from(bytes).map((byte) => byte ^ 0x55);
+  const liar = new ScriptedSource("liar", { bytes: Buffer.from(wrong), cutAfter: () => 3 * MIB });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", chunkBytes: 10_000 });
+  const flight = fly(t, bytes, new MemorySpool(64 * MIB), new ScriptedFinder(upstream, [liar]));
   t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
   t.equal(liar.refutations, 1);
 });

@@ -104,3 +104,11 @@ await t.test("a flight that failed is no flight: the next request begins anew", 
   await next.done;
   t.same(await cache.stat(digestOf(bytes)), { digest: digestOf(bytes), size: bytes.length });
 });
+
+await t.test("a size that no layer has is declined, without a map of its pieces", async (t) => {
+  const upstream = new ScriptedSource("up", { bytes: seededBytes(1, SEED), kind: "upstream" });
+  const flights = await flightsOf(t, await cacheOf(t, 2 ** 30), upstream);
+  const blob = { ...blobOf(seededBytes(1, SEED)), size: Number.MAX_SAFE_INTEGER };
+  await t.rejects(flights.get(blob, ORIGIN, 0), { code: "BLOB_UNKNOWN" });
+  t.equal(upstream.requests.length, 0);
+});

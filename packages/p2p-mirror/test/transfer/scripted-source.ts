@@ -15,6 +15,8 @@ export interface Script {
   /** Called before each chunk. */
   readonly pace?: (offset: number) => Promise<void>;
   readonly ignoreRange?: boolean;
+  /** Of each chunk; default 16 KiB, as TLS gives them. */
+  readonly chunkBytes?: number;
   readonly size?: number;
   /** Known not to answer now. */
   readonly unavailable?: boolean;
@@ -55,7 +57,8 @@ export class ScriptedSource implements BlobSource {
 
   async *#chunks(start: number, end: number, request: number, options: FetchOptions): AsyncGenerator<Buffer> {
     const cut = this.script.cutAfter?.(request) ?? Infinity;
-    for (let at = start; at < end; at += 16_384) {
+    const step = this.script.chunkBytes ?? 16_384;
+    for (let at = start; at < end; at += step) {
       if (at - start >= cut) throw new SourceError("CUT", this.id);
       if (at - start >= (this.script.stallAfter ?? Infinity)) {
         await new Promise<void>((resolve) => {
@@ -65,7 +68,7 @@ export class ScriptedSource implements BlobSource {
         throw new SourceError("STALLED", this.id);
       }
       await this.script.pace?.(at);
-      const chunk = this.script.bytes.subarray(at, Math.min(end, at + 16_384));
+      const chunk = this.script.bytes.subarray(at, Math.min(end, at + step));
       this.delivered += chunk.length;
       yield Buffer.from(chunk);
     }

@@ -1,0 +1,202 @@
+import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import { Candidates, type Candidate } from "./candidates.ts";
+import { SpoolDegraded } from "./degrading-spool.ts";
+import { fetchRun } from "./fetch-run.ts";
+import type { FlightPieces } from "./flight-pieces.ts";
+import { BusyError } from "./peer-client.ts";
+import type { Run } from "./picker.ts";
+import type { BlobSource, SourceFinder } from "./source.ts";
+import type { Spool } from "./spool.ts";
+
+/** Sources at work at a time. */
+const MAX_SOURCES = 4;
+/** When peers bring less than so much in so long, upstream joins them: slow is better than never, but not good. */
+const TICK_MS = 3_000;
+const SLOW_BYTES_PER_TICK = 512 * 1024;
+/** Peers that busy ones name may be as many; inventing more must not keep the flight from upstream. */
+const MAX_NAMED = 16;
+/** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
+const FAR_BYTES = 64 * 1024 * 1024;
+
+export interface FetchesOptions {
+  readonly digest: Digest;
+  readonly size: number;
+  /** Where the first reader begins. */
+  readonly start: number;
+}
+
+export interface FetchesDeps {
+  readonly pieces: FlightPieces;
+  readonly spool: Spool;
+  readonly finder: SourceFinder;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** A source has answered with a body. */
+  readonly accepted: (kind: BlobSource["kind"]) => void;
+  /** A chunk that readers may have begins at `offset`. */
+  readonly arrived: (offset: number) => void;
+  readonly written: (kind: BlobSource["kind"], bytes: number) => void;
+  /** Sources or their work have changed: look what is to be done. */
+  readonly changed: () => void;
+}
+
+/** Its source goes on elsewhere in the blob. */
+class Preempted extends Error {
+  override readonly name = "Preempted";
+}
+
+interface Fetching {
+  readonly source: BlobSource;
+  readonly run: Run;
+  readonly abort: AbortController;
+}
+
+/** The requests of one flight that are under way, and who is asked next for what. */
+export class Fetches {
+  readonly candidates: Candidates;
+  readonly #options: FetchesOptions;
+  readonly #deps: FetchesDeps;
+  readonly #fetching = new Set<Fetching>();
+  #cancelTick: (() => void) | undefined;
+  #closed = false;
+  #slow = false;
+  #named = 0;
+  /** The piece the newest reader waits for. */
+  #preferred: number;
+
+  constructor(options: FetchesOptions, deps: FetchesDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#preferred = deps.pieces.geometry.at(options.start);
+    this.candidates = new Candidates(options.digest, deps);
+    this.#tick();
+  }
+
+  /** Another repository the blob may be fetched from at upstream. */
+  addOrigin(repository: Repository): void {
+    this.candidates.addUpstream(repository);
+  }
+
+  get active(): number {
+    return this.#fetching.size;
+  }
+
+  /** Who is at work. */
+  get sources(): string[] {
+    return [...this.#fetching].map(({ source }) => source.id);
+  }
+
+  /** Puts sources to work as long as there are any, and work for them. */
+  assign(patienceMs: () => number): void {
+    const { pieces, spool } = this.#deps;
+    // A window is filled in order, by one source.
+    const { windowed } = spool;
+    while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
+      const candidate = this.candidates.take(this.#slow);
+      if (candidate === undefined) return;
+      const run = pieces.picker.take(windowed ? 0 : this.#preferred);
+      if (run === undefined) {
+        this.candidates.putBack(candidate);
+        return;
+      }
+      const fetching = { source: candidate.source, run, abort: new AbortController() };
+      this.#fetching.add(fetching);
+      const before = pieces.received;
+      void this.#fetch(fetching)
+        .then(
+          () => this.candidates.worked(candidate),
+          (error: unknown) => {
+            if (!this.#closed)
+              this.#failed(candidate, fetching, error, pieces.received > before, patienceMs());
+          },
+        )
+        .finally(() => {
+          this.#fetching.delete(fetching);
+          pieces.picker.release(run);
+          this.#deps.changed();
+        });
+    }
+  }
+
+  /** A reader that resumes far ahead of what is being fetched would wait too long: its bytes come first. */
+  prefer(offset: number): void {
+    const { pieces, spool } = this.#deps;
+    if (offset >= this.#options.size || spool.windowed) return;
+    const piece = pieces.geometry.at(offset);
+    const run = pieces.picker.farFrom(piece, FAR_BYTES);
+    if (run === undefined) return;
+    this.#preferred = piece;
+    for (const fetching of this.#fetching) if (fetching.run === run) fetching.abort.abort(new Preempted());
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#cancelTick?.();
+    this.candidates.close();
+    for (const { abort } of this.#fetching) abort.abort();
+  }
+
+  /** Looks from time to time whether what comes is worth waiting for. */
+  #tick(): void {
+    const { pieces, clock, changed } = this.#deps;
+    const before = pieces.received;
+    this.#cancelTick = clock.after(TICK_MS, () => {
+      this.#slow = pieces.received - before < SLOW_BYTES_PER_TICK;
+      changed();
+      this.#tick();
+    });
+  }
+
+  async #fetch({ source, run, abort }: Fetching): Promise<void> {
+    const { pieces, spool, clock } = this.#deps;
+    const peer = source.kind === "peer" ? source : undefined;
+    const end = (): number => pieces.geometry.end(run.end - 1);
+    await fetchRun(
+      source,
+      { start: pieces.filledTo(run.first), end: end() },
+      this.#options.size,
+      {
+        end,
+        accepted: () => this.#deps.accepted(source.kind),
+        arrived: (offset, chunk) => {
+          if (pieces.arrived(offset, chunk, peer)) this.#deps.arrived(offset);
+        },
+        write: async (offset, chunks) => {
+          if (spool.windowed && !pieces.isFront(offset)) throw new Preempted();
+          this.#deps.written(source.kind, await pieces.write(run, offset, chunks, peer));
+        },
+      },
+      { abort, clock, alternatives: () => this.candidates.alternativesTo(source.kind) },
+    );
+  }
+
+  #failed(
+    candidate: Candidate,
+    { source, abort }: Fetching,
+    error: unknown,
+    progressed: boolean,
+    patienceMs: number,
+  ): void {
+    const { digest } = this.#options;
+    const elsewhere = error instanceof Preempted || abort.signal.reason instanceof Preempted;
+    if (elsewhere || error instanceof SpoolDegraded) return this.candidates.putBack(candidate);
+    this.#deps.logger.debug({ err: error, digest, source: source.id }, "a source failed");
+    // A size that differs from what a manifest said is no proof against the source: the manifest may be what is wrong.
+    if (error instanceof IntegrityError && error.code === "DIGEST_MISMATCH") source.refuted();
+    if (error instanceof BusyError) this.#addPeers(error.tryInstead);
+    this.candidates.failed(candidate, error, {
+      progressed,
+      begun: this.#deps.pieces.received > 0,
+      patienceMs,
+    });
+  }
+
+  /** Peers a busy one has named. */
+  #addPeers(peers: readonly Peer[]): void {
+    for (const peer of peers.slice(0, MAX_NAMED - this.#named)) {
+      this.#named += 1;
+      this.candidates.addPeer(this.#deps.finder.peer(peer, this.#options.digest));
+    }
+  }
+}

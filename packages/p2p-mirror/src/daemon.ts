@@ -42,7 +42,7 @@ import { createUpstreamMetrics } from "./upstream/metrics.ts";
 import { createUpstream } from "./upstream/registry-client.ts";
 
 /** Readers and uploads get this long to finish when the daemon closes, then they are cut (with FIN). */
-const DRAIN_MS = 8_000;
+const DRAIN_MS = 7_000;
 
 export interface DaemonDeps {
   readonly logger: Logger;

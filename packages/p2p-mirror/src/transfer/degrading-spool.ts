@@ -1,10 +1,5 @@
 import { MemorySpool, type Spool } from "./spool.ts";
 
-/** The first spool failed, and what was to be written with it is lost: bring it again, from now on in order. */
-export class SpoolDegraded extends Error {
-  override readonly name = "SpoolDegraded";
-}
-
 /**
  * Writes to the first spool until that fails (disk full, I/O error), then goes on in a window of memory: readers notice
  * nothing, the blob is just not stored. What was written before stays readable.
@@ -32,21 +27,22 @@ export class DegradingSpool implements Spool {
     return this.#memory !== undefined;
   }
 
-  /** @throws SpoolDegraded when the first spool fails: never waits for room in the very write that found it out */
+  /**
+   * The bytes of the write that fails stay, in memory, whether there is room or not: readers may have them already, so it
+   * is these that must be hashed, and to wait for room here could be to wait for oneself.
+   */
   async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
-    if (this.#memory === undefined) {
-      try {
-        return await this.#first.write(offset, buffers);
-      } catch (error) {
-        this.#memory ??= this.#degrade(error);
-        throw new SpoolDegraded("the spool goes on in memory", { cause: error });
-      }
+    if (this.#memory !== undefined) {
+      this.#note(offset, buffers);
+      return this.#memory.write(offset, buffers);
     }
-    const end = offset + buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    const last = this.#inMemory.at(-1);
-    if (last?.end === offset) last.end = end;
-    else this.#inMemory.push({ start: offset, end });
-    await this.#memory.write(offset, buffers);
+    try {
+      await this.#first.write(offset, buffers);
+    } catch (error) {
+      this.#memory ??= this.#degrade(error);
+      this.#note(offset, buffers);
+      this.#memory.keep(offset, buffers);
+    }
   }
 
   read(offset: number, length: number): Promise<Buffer> {
@@ -80,6 +76,13 @@ export class DegradingSpool implements Spool {
   async release(): Promise<void> {
     await this.#memory?.release();
     await this.#first.release();
+  }
+
+  #note(offset: number, buffers: readonly Buffer[]): void {
+    const end = offset + buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    const last = this.#inMemory.at(-1);
+    if (last?.end === offset) last.end = end;
+    else this.#inMemory.push({ start: offset, end });
   }
 
   #degrade(error: unknown): MemorySpool {

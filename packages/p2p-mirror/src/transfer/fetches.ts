@@ -1,7 +1,6 @@
 import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { Candidates, type Candidate } from "./candidates.ts";
-import { SpoolDegraded } from "./degrading-spool.ts";
 import { fetchRun } from "./fetch-run.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
 import { BusyError } from "./peer-client.ts";
@@ -180,7 +179,7 @@ export class Fetches {
   ): void {
     const { digest } = this.#options;
     const elsewhere = error instanceof Preempted || abort.signal.reason instanceof Preempted;
-    if (elsewhere || error instanceof SpoolDegraded) return this.candidates.putBack(candidate);
+    if (elsewhere) return this.candidates.putBack(candidate);
     this.#deps.logger.debug({ err: error, digest, source: source.id }, "a source failed");
     // A size that differs from what a manifest said is no proof against the source: the manifest may be what is wrong.
     if (error instanceof IntegrityError && error.code === "DIGEST_MISMATCH") source.refuted();

@@ -117,6 +117,15 @@ export class MemorySpool implements Spool {
     }
   }
 
+  /** Writes without waiting for room, so that the window is larger for a while. */
+  keep(offset: number, buffers: readonly Buffer[]): void {
+    let at = offset;
+    for (const buffer of buffers) {
+      this.#insert(at, buffer);
+      at += buffer.length;
+    }
+  }
+
   read(offset: number, length: number): Promise<Buffer> {
     let low = 0;
     let high = this.#starts.length;

@@ -55,6 +55,7 @@ await t.test("the disk fails in the middle: the reader does not notice", async (
   t.match(degraded, { code: "ENOSPC" });
   await flight.done;
   t.notOk(file.state.committed, "half a file is not stored");
+  t.equal(upstream.requests.length, 1, "the bytes of the write that failed are not fetched again");
 });
 
 const away = (): Error => new SourceError("UNREACHABLE", "up", { message: "refused" });

@@ -31,7 +31,14 @@ export interface FileRangeOptions {
    * Hash everything that is read and compare at the end: the last chunk leaves only when the digest is right, otherwise
    * the stream ends in IntegrityError. Only useful when the range is the whole file.
    */
-  readonly verify?: { readonly digest: Digest; onEnd(error: IntegrityError | undefined): void } | undefined;
+  readonly verify?:
+    | {
+        readonly digest: Digest;
+        onEnd(error: IntegrityError | undefined): void;
+        /** The reader left before the end: the hash of everything up to there. */
+        onLeft?(hasher: Hasher): void;
+      }
+    | undefined;
 }
 
 /**
@@ -47,6 +54,7 @@ export class FileRangeStream extends Readable implements RecyclingReadable {
   #position: number;
   #held: Buffer | undefined;
   #reading = false;
+  #judged = false;
   #closeWhenRead: (() => void) | undefined;
 
   constructor(options: FileRangeOptions) {
@@ -109,6 +117,7 @@ export class FileRangeStream extends Readable implements RecyclingReadable {
     const { verify, source } = this.#options;
     if (verify !== undefined && this.#hasher !== undefined) {
       const found = this.#hasher.digest();
+      this.#judged = true;
       if (found !== verify.digest) {
         return this.#fail(new IntegrityError("DIGEST_MISMATCH", verify.digest, found, source));
       }
@@ -125,12 +134,14 @@ export class FileRangeStream extends Readable implements RecyclingReadable {
   }
 
   #fail(error: IntegrityError): void {
+    this.#judged = true;
     this.#options.verify?.onEnd(error);
     this.destroy(error);
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#held = undefined;
+    if (this.#hasher !== undefined && !this.#judged) this.#options.verify?.onLeft?.(this.#hasher);
     const close = (): void => fs.close(this.#options.fd, (closeError) => callback(error ?? closeError));
     // Closing under a running read would let it read from whatever file gets the descriptor next.
     if (this.#reading) this.#closeWhenRead = close;

@@ -7,14 +7,12 @@ import {
   Hasher,
   IntegrityError,
   InvalidInputError,
-  linkSignal,
-  raceSignal,
   type ByteRange,
   type Digest,
-  type LinkedSignal,
 } from "@p2p-mirror/shared";
 import { BufferPool } from "./buffer-pool.ts";
 import { CHUNK_BYTES, FileRangeStream } from "./file-range-stream.ts";
+import { LingeringRuns } from "./lingering-runs.ts";
 
 const open = promisify(fs.open);
 const close = promisify(fs.close);
@@ -39,6 +37,11 @@ export interface VerifiedFilesOptions {
    * would keep their reader waiting. Default 64 MiB.
    */
   readonly verifyFirstBytes?: number | undefined;
+  /**
+   * Milliseconds for which a hash run goes on after the last who waited for it has left, default 60,000: a large file
+   * takes longer than a peer waits for its first byte, and it asks again.
+   */
+  readonly lingerMs?: number | undefined;
   /** Called when a file was found wrong, before its reader learns of it; again for each reader. Must not throw. */
   readonly onCorrupt?: ((file: BlobFile, error: IntegrityError, stats: fs.Stats) => void) | undefined;
   /** Called when a file was hashed and found right. Must not throw. */
@@ -51,18 +54,14 @@ export interface VerifyOptions {
   readonly pace?: ((bytes: number) => Promise<void>) | undefined;
 }
 
-/** A verification under way, and how many wait for it. */
-interface Verification {
-  readonly promise: Promise<boolean>;
-  readonly link: LinkedSignal;
-  waiting: number;
-}
-
 const isMissing = (error: unknown): boolean =>
   error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
 
 /** A tenth of a second at the rate of one core with SHA instructions. */
 const VERIFY_FIRST_BYTES = 64 * 1024 * 1024;
+const LINGER_MS = 60_000;
+/** Hashes that were begun and are kept for whoever goes on with them; some 200 bytes each. */
+const MAX_BEGUN = 64;
 
 /**
  * Reads files that never change and are named by their digest. A file that was not hashed since this process started is
@@ -74,13 +73,18 @@ export class VerifiedFiles {
   readonly #chunkBytes: number;
   readonly #pool: BufferPool;
   readonly #verified: LRUCache<Digest, string>;
-  readonly #running = new Map<string, Verification>();
+  readonly #runs: LingeringRuns;
+  /** By file and stamp: how far the reader of a whole file came that left before its end. */
+  readonly #begun: LRUCache<string, Hasher>;
 
   constructor(options: VerifiedFilesOptions) {
     this.#options = options;
     this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
     this.#pool = new BufferPool(this.#chunkBytes);
     this.#verified = new LRUCache({ max: options.remember ?? 65_536 });
+    const lingerMs = options.lingerMs ?? LINGER_MS;
+    this.#runs = new LingeringRuns(lingerMs);
+    this.#begun = new LRUCache({ max: MAX_BEGUN, ttl: Math.max(1, lingerMs) });
   }
 
   /**
@@ -106,7 +110,7 @@ export class VerifiedFiles {
       const known = this.#isKnown(file.digest, stats);
       const { verifyFirstBytes = VERIFY_FIRST_BYTES } = this.#options;
       const inline = range.start === 0 && range.end === file.size && file.size > verifyFirstBytes;
-      if (!known && !inline) await this.#verifyShared(file, options.signal);
+      if (!known && !inline) await this.#verifyShared(file, stats, options.signal);
       options.signal?.throwIfAborted();
       const stream = new FileRangeStream({
         fd,
@@ -117,7 +121,11 @@ export class VerifiedFiles {
         verify:
           known || !inline
             ? undefined
-            : { digest: file.digest, onEnd: (error) => this.#judge(file, stats, error) },
+            : {
+                digest: file.digest,
+                onEnd: (error) => this.#judge(file, stats, error),
+                onLeft: (hasher) => this.#begun.set(runKey(file, stats), hasher),
+              },
       });
       return options.signal === undefined ? stream : addAbortSignal(options.signal, stream);
     } catch (error) {
@@ -130,12 +138,26 @@ export class VerifiedFiles {
    * Hashes the file whatever is remembered of it. Resolves false when there is no such file.
    * @throws IntegrityError when it is wrong.
    */
-  async verify(file: BlobFile, options: VerifyOptions = {}): Promise<boolean> {
+  verify(file: BlobFile, options: VerifyOptions = {}): Promise<boolean> {
+    return this.#verify(file, options);
+  }
+
+  /** Ends the hash runs that are under way, and waits for their end. */
+  close(): Promise<void> {
+    return this.#runs.close();
+  }
+
+  async #verify(
+    file: BlobFile,
+    options: VerifyOptions,
+    begun?: { readonly key: string; readonly hasher: Hasher | undefined },
+  ): Promise<boolean> {
     const fd = await this.#open(file);
     if (fd === undefined) return false;
     try {
       const stats = await this.#checkSize(fd, file);
-      const error = await this.#hash(fd, file, options);
+      const hasher = begun?.key === runKey(file, stats) ? begun.hasher : undefined;
+      const error = await this.#hash(fd, file, options, hasher);
       this.#judge(file, stats, error);
       if (error !== undefined) throw error;
       return true;
@@ -191,31 +213,26 @@ export class VerifiedFiles {
     }
   }
 
-  /** One hash run for all parts asked of a blob at the same time; it stops when the last of those who wait is gone. */
-  async #verifyShared(file: BlobFile, signal: AbortSignal | undefined): Promise<void> {
-    let running = this.#running.get(file.path);
-    if (running === undefined) {
-      const link = linkSignal([]);
-      running = { promise: this.verify(file, { signal: link.signal }), link, waiting: 0 };
-      // Whoever waits gets the error; when everybody left, nobody does.
-      running.promise.catch(() => undefined);
-      this.#running.set(file.path, running);
-    }
-    running.waiting += 1;
-    try {
-      await raceSignal(running.promise, signal);
-    } finally {
-      running.waiting -= 1;
-      if (running.waiting === 0) {
-        if (this.#running.get(file.path) === running) this.#running.delete(file.path);
-        running.link.abort();
-        running.link.release();
-      }
-    }
+  /** One hash run for all parts asked of a file at the same time; it goes on from where a reader of the whole left. */
+  #verifyShared(file: BlobFile, stats: fs.Stats, signal: AbortSignal | undefined): Promise<void> {
+    const key = runKey(file, stats);
+    return this.#runs.join(
+      key,
+      (running) => {
+        const hasher = this.#begun.get(key);
+        this.#begun.delete(key);
+        return this.#verify(file, { signal: running }, { key, hasher });
+      },
+      signal,
+    );
   }
 
-  async #hash(fd: number, file: BlobFile, options: VerifyOptions): Promise<IntegrityError | undefined> {
-    const hasher = new Hasher(algorithmOf(file.digest));
+  async #hash(
+    fd: number,
+    file: BlobFile,
+    options: VerifyOptions,
+    hasher = new Hasher(algorithmOf(file.digest)),
+  ): Promise<IntegrityError | undefined> {
     const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(this.#chunkBytes, file.size)));
     while (hasher.size < file.size) {
       options.signal?.throwIfAborted();
@@ -235,6 +252,8 @@ export class VerifiedFiles {
 }
 
 const stamp = (stats: fs.Stats): string => `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeMs}`;
+
+const runKey = (file: BlobFile, stats: fs.Stats): string => `${file.path} ${stamp(stats)}`;
 
 const readInto = (
   fd: number,

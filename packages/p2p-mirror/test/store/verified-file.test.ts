@@ -1,3 +1,4 @@
+import fsBase from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { finished } from "node:stream/promises";
@@ -15,6 +16,7 @@ import { until } from "../conformance/until.ts";
 import { temporaryDir } from "./cache-fixture.ts";
 
 const CHUNK = 1024;
+const realRead = fsBase.read;
 
 interface Fixture {
   readonly files: VerifiedFiles;
@@ -26,7 +28,7 @@ interface Fixture {
 }
 
 /** `verifyFirstBytes` 0: a whole blob is hashed inline, as large ones are. */
-async function makeFile(t: Test, size: number, verifyFirstBytes = 0): Promise<Fixture> {
+async function makeFile(t: Test, size: number, verifyFirstBytes = 0, lingerMs?: number): Promise<Fixture> {
   const bytes = seededBytes(t.fullname, size);
   const file = { path: path.join(await temporaryDir(t), "blob"), digest: digestOf(bytes), size };
   await fs.writeFile(file.path, bytes);
@@ -36,6 +38,7 @@ async function makeFile(t: Test, size: number, verifyFirstBytes = 0): Promise<Fi
     source: "test",
     chunkBytes: CHUNK,
     verifyFirstBytes,
+    lingerMs,
     onVerified: ({ digest }) => hashed.push(digest),
     onCorrupt: (_, error) => corrupt.push(error),
   });
@@ -70,33 +73,66 @@ await t.test(
   },
 );
 
-await t.test("a hash run stops when the last who waits for it is gone, and no sooner", async (t) => {
-  const { files, file, bytes, hashed } = await makeFile(t, 4000 * CHUNK);
-  const [one, two] = [new AbortController(), new AbortController()];
-  const range = { start: 5, end: 10 };
-  const before = await openFiles();
-  const first = files.read(file, range, { signal: one.signal });
-  const second = files.read(file, range, { signal: two.signal });
-  one.abort();
-  await t.rejects(first, { name: "AbortError" });
-  t.ok(
-    Buffer.concat((await (await second)?.toArray()) ?? []).equals(bytes.subarray(5, 10)),
-    "the other one got it",
-  );
-  t.equal(hashed.length, 1);
+const PART = { start: 5, end: 10 };
 
-  files.forget(file.digest);
+/** Two who ask for a part and leave before there is a byte. */
+async function twoLeave({ files, file }: Fixture, t: Test): Promise<void> {
   const both = [new AbortController(), new AbortController()];
-  const reads = both.map(({ signal }) => files.read(file, range, { signal }));
+  const reads = both.map(({ signal }) => files.read(file, PART, { signal }));
   for (const controller of both) controller.abort();
   for (const read of reads) await t.rejects(read, { name: "AbortError" });
-  await until(async () => (await openFiles()) === before, "every file is closed");
-  t.equal(hashed.length, 1, "the second run did not come to its end");
-  const stream = await files.read(file, range);
-  t.ok(
-    Buffer.concat((await stream?.toArray()) ?? []).equals(bytes.subarray(5, 10)),
-    "a later one starts anew",
-  );
+}
+
+await t.test("a hash run that nobody waits for any more goes on, for the next who asks", async (t) => {
+  const fixture = await makeFile(t, 4000 * CHUNK);
+  const { files, file, bytes, hashed } = fixture;
+  await twoLeave(fixture, t);
+  await until(() => hashed.length === 1, "the run came to its end by itself");
+  const stream = await files.read(file, PART);
+  t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(bytes.subarray(5, 10)));
+  t.same(hashed, [file.digest], "and was not made again");
+});
+
+await t.test("a hash run stops when its time without anybody is over, or its files are closed", async (t) => {
+  const before = await openFiles();
+  for (const lingerMs of [0, 60_000]) {
+    const fixture = await makeFile(t, 4000 * CHUNK, 0, lingerMs);
+    const { files, file, hashed } = fixture;
+    const one = new AbortController();
+    const first = files.read(file, PART, { signal: one.signal });
+    const second = files.read(file, PART);
+    one.abort();
+    await t.rejects(first, { name: "AbortError" });
+    await (await second)?.toArray();
+    t.equal(hashed.length, 1, "it went on for the other one");
+
+    files.forget(file.digest);
+    await twoLeave(fixture, t);
+    if (lingerMs > 0) await files.close();
+    await until(async () => (await openFiles()) === before, "every file is closed");
+    t.equal(hashed.length, 1, "the second run did not come to its end");
+  }
+});
+
+await t.test("a part asked after the reader of a whole left goes on with its hash", async (t) => {
+  const { files, file, bytes, hashed } = await makeFile(t, 100 * CHUNK);
+  const whole = await files.read(file, { start: 0, end: file.size });
+  let got = 0;
+  for await (const chunk of whole ?? []) {
+    got += Buffer.isBuffer(chunk) ? chunk.length : 0;
+    if (got >= 50 * CHUNK) break;
+  }
+  const reads: unknown[] = [];
+  t.intercept(fsBase, "read", {
+    value: (...args: unknown[]): unknown => {
+      reads.push(args[4]);
+      return Reflect.apply(realRead, fsBase, args);
+    },
+  });
+  const stream = await files.read(file, PART);
+  t.same(hashed, [file.digest]);
+  t.ok(Number(reads[0]) >= 50 * CHUNK, `it begins at ${reads[0]}`);
+  t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(bytes.subarray(5, 10)));
 });
 
 await t.test("of a wrong file the last chunk never comes, wherever the wrong byte is", async (t) => {

@@ -204,6 +204,7 @@ export class DiskCache implements BlobCache {
   async close(): Promise<void> {
     this.#closed = true;
     this.#listeners.clear();
+    await this.#files.close();
     await Promise.allSettled([...this.#ingests].map((ingest) => ingest.release()));
     while (this.#removals.size > 0) await Promise.allSettled(this.#removals);
   }

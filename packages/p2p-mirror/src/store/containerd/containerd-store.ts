@@ -139,6 +139,7 @@ class Store implements ContainerdStore {
   async close(): Promise<void> {
     await this.#follower.close();
     await this.#connection.close();
+    await this.#files.close();
   }
 
   async stat(digest: Digest, options: StoreOptions = {}): Promise<StoredBlob | undefined> {

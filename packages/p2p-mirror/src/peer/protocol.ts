@@ -8,7 +8,8 @@ import type { Peer } from "../routing/router.ts";
  *     GET|HEAD /p2p/v1/blobs/<digest>     Range: bytes=<first>-<last>, optional
  *       200 the whole, 206 the range; Content-Length always, Content-Range with 206, never an encoding
  *       404 not held completely · 416 beyond the end
- *       503 {"tryInstead":[{"id","host","port"}]} no upload slot is free; ask one of these
+ *       503 {"tryInstead":[{"id","host","port"}]} no upload slot or connection is free, or a blob is
+ *           being hashed before a part of it may leave: ask one of these, or again later
  *     GET /p2p/v1/records?key=<key>       the signed records of a tag or repository key
  *       200 JSON of at most 64 KiB · 404 none
  *

@@ -1,8 +1,11 @@
+import type { Readable } from "node:stream";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import {
   formatContentRange,
   IntegrityError,
+  linkSignal,
   NotFoundError,
+  raceSignal,
   readRange,
   type ByteRange,
   type Digest,
@@ -31,10 +34,12 @@ export interface ServeBlobDeps {
   readonly handedOut?: (digest: Digest, peerId: string) => void;
   readonly metrics: PeerMetrics;
   readonly readerStallMs: number;
+  /** See PeerServerOptions. */
+  readonly openMs: number;
 }
 
-/** So short a body (a manifest, a config) is not refused because layers take all slots: it is gone at once. */
-const NO_SLOT_BYTES = 64 * 1024;
+/** So short a body (a manifest, a config, what is fetched in one request) is not refused because layers take all slots. */
+const NO_SLOT_BYTES = 1024 * 1024;
 
 /** Answers without a body worth a slot. */
 export function answer(response: ServerResponse, status: number, body = ""): void {
@@ -63,12 +68,14 @@ export async function serveBlob(call: PeerCall, digest: Digest, deps: ServeBlobD
   const range = part ?? { start: 0, end: blob.size };
   const length = range.end - range.start;
   const slot = length <= NO_SLOT_BYTES ? { release: () => undefined } : deps.slots.take();
-  if (slot === undefined) {
+  const busy = (): ServedOutcome => {
     answer(response, 503, formatBusy(deps.others(digest).filter((peer) => peer.id !== call.peer)));
     return "busy";
-  }
+  };
+  if (slot === undefined) return busy();
   try {
     const outcome = await sendBody(call, blob, range, part, deps);
+    if (outcome === "not-yet") return busy();
     if (outcome === "complete" && length === blob.size) deps.handedOut?.(digest, call.peer);
     return outcome;
   } finally {
@@ -82,11 +89,12 @@ async function sendBody(
   range: ByteRange,
   part: ByteRange | undefined,
   deps: ServeBlobDeps,
-): Promise<ServedOutcome> {
+): Promise<ServedOutcome | "not-yet"> {
   const { response, signal } = call;
   const length = range.end - range.start;
   try {
-    const body = await blob.open(range, { signal });
+    const body = await openWithin(deps.openMs, blob, range, signal);
+    if (body === undefined) return response.closed ? "left" : "not-yet";
     if (response.closed) {
       body.on("error", () => undefined).destroy();
       return "left";
@@ -110,5 +118,32 @@ async function sendBody(
     if (!(error instanceof NotFoundError || error instanceof IntegrityError)) throw error;
     answer(response, 404);
     return "not-found";
+  }
+}
+
+/**
+ * The body, or undefined when its store takes longer: it goes on hashing what it was asked for, and is asked again. A body
+ * that comes after all is destroyed.
+ */
+async function openWithin(
+  ms: number,
+  blob: BlobContent,
+  range: ByteRange,
+  signal: AbortSignal,
+): Promise<Readable | undefined> {
+  const tooLate = new DOMException(`not open within ${ms} ms`, "TimeoutError");
+  const wait = linkSignal([signal], ms, () => tooLate);
+  const opening = blob.open(range, { signal: wait.signal });
+  try {
+    return await raceSignal(opening, wait.signal);
+  } catch (error) {
+    opening.then(
+      (late) => late.on("error", () => undefined).destroy(),
+      () => undefined,
+    );
+    if (wait.signal.reason === tooLate) return undefined;
+    throw error;
+  } finally {
+    wait.release();
   }
 }

@@ -15,6 +15,7 @@ import {
   parsePeerPath,
 } from "./protocol.ts";
 import { answer, serveBlob, type PeerCall } from "./serve-blob.ts";
+import { ServedSockets } from "./served-sockets.ts";
 import { UploadSlots } from "./upload-slots.ts";
 
 /** All times in milliseconds. */
@@ -26,8 +27,16 @@ export interface PeerServerOptions {
   readonly readerStallMs?: number;
   /** How long `close` lets bodies finish before it cuts them; default 10,000. */
   readonly drainMs?: number;
-  /** Connections at once; more are closed right after the accept; default 512. */
+  /**
+   * Connections at once, default 512: for one more an idle one is closed, or its requests are answered "busy". Twice as
+   * many, those in their handshake included, and new ones are closed right after the accept.
+   */
   readonly maxConnections?: number;
+  /**
+   * How long a body may wait for its store (which hashes a large blob before it gives out a part) until the answer is
+   * "busy"; default 1,000. Shorter than a peer waits for the first byte: hashing is nobody's fault.
+   */
+  readonly openMs?: number;
 }
 
 /** What this side needs of the cluster's TLS (trust/peer-tls.ts has it all). */
@@ -57,7 +66,14 @@ export interface PeerServer extends Service {
 /** The peer data plane as a server. */
 export function createPeerServer(options: PeerServerOptions, deps: PeerServerDeps): PeerServer {
   return new HttpsPeerServer(
-    { uploadSlots: 16, readerStallMs: 30_000, drainMs: 10_000, maxConnections: 512, ...options },
+    {
+      uploadSlots: 16,
+      readerStallMs: 30_000,
+      drainMs: 10_000,
+      maxConnections: 512,
+      openMs: 1_000,
+      ...options,
+    },
     deps,
   );
 }
@@ -67,6 +83,7 @@ class HttpsPeerServer implements PeerServer {
   readonly #options: Required<PeerServerOptions>;
   readonly #deps: PeerServerDeps;
   readonly #slots: UploadSlots;
+  readonly #sockets: ServedSockets;
   readonly #server: Server;
   readonly #peers = new WeakMap<object, string>();
   readonly #calls = new Set<Promise<void>>();
@@ -93,11 +110,13 @@ class HttpsPeerServer implements PeerServer {
       // Longer than a client keeps an unused connection: the side that sends requests should be the one that closes.
       keepAliveTimeout: 65_000,
     });
-    this.#server.maxConnections = options.maxConnections;
+    this.#sockets = new ServedSockets(options.maxConnections);
+    this.#server.maxConnections = 2 * options.maxConnections;
     this.#server.on("secureConnection", (socket) => {
       const peer = tls.peerIdOf(socket);
-      if (peer === undefined) this.#reject(socket);
-      else this.#peers.set(socket, peer);
+      if (peer === undefined) return this.#reject(socket);
+      this.#peers.set(socket, peer);
+      this.#sockets.add(socket);
     });
     this.#server.on("tlsClientError", (_, socket) => this.#reject(socket));
     this.#server.on("clientError", (_, socket) => socket.destroy());
@@ -154,7 +173,8 @@ class HttpsPeerServer implements PeerServer {
     if (peer === undefined) return void request.socket.destroy();
     response.sendDate = false;
     response.setHeader(LOAD_HEADER, formatLoad(this.#slots.busy, this.#slots.all));
-    if (this.#draining) response.setHeader("connection", "close");
+    this.#sockets.asked(request.socket);
+    if (this.#draining || this.#sockets.isBeyond(request.socket)) response.setHeader("connection", "close");
     const abort = new AbortController();
     const onClose = (): void => abort.abort();
     response.on("close", onClose).on("error", () => undefined);
@@ -169,6 +189,7 @@ class HttpsPeerServer implements PeerServer {
       else answer(response, 500);
     } finally {
       response.off("close", onClose);
+      this.#sockets.answered(request.socket);
     }
     if (this.#cut && outcome === "left") outcome = "drained";
     metrics.served.inc({ kind: kindOf(request), outcome });
@@ -195,7 +216,7 @@ class HttpsPeerServer implements PeerServer {
     const asked = parsePeerPath(request.url ?? "");
     if (asked.kind === "malformed") return refuse(400);
     if (asked.kind === "unknown") return refuse(404);
-    if (this.#draining) {
+    if (this.#draining || this.#sockets.isBeyond(request.socket)) {
       const others = asked.kind === "blob" ? this.#deps.others(asked.digest) : [];
       answer(response, 503, formatBusy(others.filter((other) => other.id !== call.peer)));
       return "busy";
@@ -205,6 +226,7 @@ class HttpsPeerServer implements PeerServer {
       ...this.#deps,
       slots: this.#slots,
       readerStallMs: this.#options.readerStallMs,
+      openMs: this.#options.openMs,
     });
   }
 

@@ -149,10 +149,21 @@ for (const [name, ruin] of [
     t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(layer));
     t.match(
       cache.catalog.images(),
-      [{ ...HUB, tag: "v1", descriptor: describeBytes(manifest, MEDIA_TYPES.ociManifest) }],
-      "tags come back from index.json",
+      [
+        {
+          ...HUB,
+          tag: "v1",
+          descriptor: describeBytes(manifest, MEDIA_TYPES.ociManifest),
+          resolvedAt: 1_700_000_000_000,
+        },
+      ],
+      "tags come back from index.json, as old as they are",
     );
-    t.equal(cache.catalog.parentOf(digestOf(layer)), digestOf(manifest), "and what manifests name from them");
+    t.same(
+      cache.catalog.parentsOf(digestOf(layer)),
+      [digestOf(manifest)],
+      "and what manifests name from them",
+    );
     await cache.close();
     t.equal(
       (await (await cache.restart()).store.stat(digestOf(layer)))?.size,
@@ -162,6 +173,32 @@ for (const [name, ruin] of [
     t.equal(lines.length, name === "gone" ? 0 : 1);
   });
 }
+
+await t.test("a tag that index.json gives no time or one of the future never wins", async (t) => {
+  for (const [time, expected] of [
+    [undefined, 0],
+    ["yesterday", 0],
+    ["2999-01-01T00:00:00.000Z", undefined],
+  ] as const) {
+    const before = await runCache(t);
+    await storeImage(before, "v1");
+    await before.close();
+    const file = path.join(before.dir, "index.json");
+    const old = (await fs.readFile(file, "utf8")).replace(
+      /,"io\.p2p-mirror\.resolved-at":"[^"]*"/,
+      time === undefined ? "" : `,"io.p2p-mirror.resolved-at":"${time}"`,
+    );
+    t.notMatch(old, "2023-11-14", "the time was there");
+    await fs.writeFile(file, old);
+    await fs.rm(path.join(before.dir, "index.db"));
+    const cache = await before.restart();
+    const resolvedAt = cache.catalog.tag(HUB, "v1")?.resolvedAt ?? NaN;
+    t.ok(
+      expected === undefined ? resolvedAt <= Date.now() : resolvedAt === expected,
+      `${time}: ${resolvedAt}`,
+    );
+  }
+});
 
 async function overwrite(file: string): Promise<void> {
   const bytes = await fs.readFile(file);
@@ -202,7 +239,7 @@ await t.test(
     }
     let at = 0;
     await until(async () => {
-      cache.catalog.describe(digestOf(Buffer.from(`${at % 10} ${at}`)));
+      cache.catalog.describe(digestOf(Buffer.from(`${at % 10} ${at}`)), HUB);
       at += 1;
       return (await cache.metric("index_errors_total")) > 0;
     }, "the damage is met");

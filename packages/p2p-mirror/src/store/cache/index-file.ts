@@ -2,6 +2,9 @@ import type { Logger } from "@p2p-mirror/shared";
 import type { TagEntry } from "../catalog.ts";
 import type { OciLayout } from "./oci-layout.ts";
 
+/** When upstream said so (ISO 8601): a restored tag must not look newer than what other nodes were told since. */
+export const RESOLVED_AT = "io.p2p-mirror.resolved-at";
+
 /** Changes come in bursts (an image is a dozen blobs); one rewrite takes them all. */
 const SETTLE_MS = 500;
 
@@ -71,11 +74,14 @@ function formatIndex(images: readonly TagEntry[]): string {
   return JSON.stringify({
     schemaVersion: 2,
     mediaType: "application/vnd.oci.image.index.v1+json",
-    manifests: images.map(({ registry, repository, tag, descriptor }) => ({
+    manifests: images.map(({ registry, repository, tag, descriptor, resolvedAt }) => ({
       mediaType: descriptor.mediaType,
       digest: descriptor.digest,
       size: descriptor.size,
-      annotations: { "org.opencontainers.image.ref.name": `${registry}/${repository}:${tag}` },
+      annotations: {
+        "org.opencontainers.image.ref.name": `${registry}/${repository}:${tag}`,
+        [RESOLVED_AT]: new Date(resolvedAt).toISOString(),
+      },
     })),
   });
 }

@@ -14,6 +14,7 @@ import {
   type Repository,
 } from "@p2p-mirror/shared";
 import type { BlobIndex } from "./blob-index.ts";
+import { RESOLVED_AT } from "./index-file.ts";
 import type { OciLayout } from "./oci-layout.ts";
 import type { SqliteCatalog } from "./sqlite-catalog.ts";
 
@@ -70,12 +71,14 @@ export async function restoreCatalog(deps: RecoveryDeps): Promise<void> {
   let restored = 0;
   try {
     const { mtimeMs } = await fs.stat(layout.indexPath);
-    for (const { descriptor, name } of readIndex(await fs.readFile(layout.indexPath, "utf8"))) {
+    for (const { descriptor, name, resolvedAt } of readIndex(await fs.readFile(layout.indexPath, "utf8"))) {
       const reference = parseReference(name);
       if (reference.tag === undefined || formatReference({ ...reference, digest: undefined }) !== name)
         continue;
       const { registry, repository, tag } = reference;
-      catalog.rememberTag({ registry, repository, tag, descriptor, resolvedAt: Math.floor(mtimeMs) });
+      // Nothing in a file is newer than the file.
+      const at = Math.min(resolvedAt, Math.floor(mtimeMs));
+      catalog.rememberTag({ registry, repository, tag, descriptor, resolvedAt: at });
       await relearn(deps, descriptor, { registry, repository }, 0);
       restored += 1;
     }
@@ -106,8 +109,8 @@ async function relearn(
   for (const child of manifest.manifests) await relearn(deps, child, origin, depth + 1);
 }
 
-/** Entries of an index.json with a name and a valid descriptor. */
-function* readIndex(text: string): Generator<{ descriptor: Descriptor; name: string }> {
+/** Entries of an index.json with a name and a valid descriptor. Of unknown time: 0, which no other record loses to. */
+function* readIndex(text: string): Generator<{ descriptor: Descriptor; name: string; resolvedAt: number }> {
   const json: unknown = JSON.parse(text);
   const manifests: unknown = isRecord(json) ? json["manifests"] : undefined;
   if (!Array.isArray(manifests)) return;
@@ -118,7 +121,9 @@ function* readIndex(text: string): Generator<{ descriptor: Descriptor; name: str
     const name = isRecord(annotations) ? annotations["org.opencontainers.image.ref.name"] : undefined;
     if (typeof digest !== "string" || !isDigest(digest) || typeof name !== "string") continue;
     if (typeof size !== "number" || typeof mediaType !== "string") continue;
-    yield { descriptor: { digest, size, mediaType }, name };
+    const time = isRecord(annotations) ? annotations[RESOLVED_AT] : undefined;
+    const resolvedAt = typeof time === "string" ? Date.parse(time) : 0;
+    yield { descriptor: { digest, size, mediaType }, name, resolvedAt: resolvedAt > 0 ? resolvedAt : 0 };
   }
 }
 

@@ -40,9 +40,14 @@ async function mirrors(
   return all;
 }
 
-async function status(mirror: Mirror): Promise<{ peers: unknown[] }> {
+interface Status {
+  readonly peers: readonly unknown[];
+  readonly images: readonly { readonly reference: string; readonly size: number }[];
+}
+
+async function status(mirror: Mirror): Promise<Status> {
   const response = await fetch(`${mirror.adminUrl}/status`);
-  return (await response.json()) as { peers: unknown[] };
+  return (await response.json()) as Status;
 }
 
 const from = async (mirror: Mirror, source: string): Promise<number> =>
@@ -69,6 +74,9 @@ await t.test(
     await pullImage(image, { ...ref, url: second.url });
     t.equal(await from(second, "upstream"), 0, "the second asked upstream for no byte of content");
     t.equal(await from(second, "peer"), bytes);
+    await until("all of the image is stored and counted", async () => {
+      return (await status(second)).images.some(({ size }) => size === bytes);
+    });
 
     await registry.kill();
     await pullImage(image, { ...ref, url: third.url });

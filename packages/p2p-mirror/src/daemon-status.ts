@@ -57,15 +57,13 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
       maxBytes: usage.limit,
       freeBytes: disk.bavail * disk.bsize,
     },
-    images: parts.catalog
-      .images()
-      .slice(0, MAX_IMAGES)
-      .map((image) => ({
-        reference: formatReference({ ...image, digest: undefined }),
-        digest: image.descriptor.digest,
-        mediaType: image.descriptor.mediaType,
-        resolvedAt: new Date(image.resolvedAt).toISOString(),
-      })),
+    images: parts.catalog.images(MAX_IMAGES).map((image) => ({
+      reference: formatReference({ ...image, digest: undefined }),
+      digest: image.descriptor.digest,
+      mediaType: image.descriptor.mediaType,
+      size: parts.catalog.heldSize(image.descriptor.digest),
+      resolvedAt: new Date(image.resolvedAt).toISOString(),
+    })),
     upstreams: parts.upstream.status(),
   };
 }

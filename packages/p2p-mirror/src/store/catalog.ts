@@ -13,14 +13,20 @@ export interface TagEntry extends Repository {
  * blobs need no HEAD (DESIGN: one flight per digest).
  */
 export interface Catalog {
-  /** Size and media type of a digest that some manifest named, or that was held here. */
-  describe(digest: Digest): Descriptor | undefined;
+  /**
+   * Size and media type of a digest as its bytes had them when they were here, else as a manifest of `repository` says.
+   * What other repositories say of it does not count: whoever can push anywhere could make it unpullable.
+   */
+  describe(digest: Digest, repository: Repository): Descriptor | undefined;
 
   /** Remembers a verified manifest of `origin`, and the sizes of everything it names. */
   learnManifest(descriptor: Descriptor, manifest: Manifest, origin: Repository): void;
 
-  /** The manifest that named this digest last: whoever holds that one most likely holds this one. */
-  parentOf(digest: Digest): Digest | undefined;
+  /** Manifests that name this digest, the latest first, a few: whoever holds one of them most likely holds this. */
+  parentsOf(digest: Digest): Digest[];
+
+  /** Bytes held of a manifest and of all it names, as far as that is known. */
+  heldSize(digest: Digest): number;
 
   rememberTag(entry: TagEntry): void;
   tag(repository: Repository, tag: string): TagEntry | undefined;
@@ -32,8 +38,8 @@ export interface Catalog {
   rememberPublic(repository: Repository, at: number | undefined): void;
   publicSince(repository: Repository): number | undefined;
 
-  /** Everything with a tag, newest first (the `ls` command). */
-  images(): TagEntry[];
+  /** Everything held that has a tag, newest first (the `ls` command); at most `limit`. */
+  images(limit?: number): TagEntry[];
 
   /** Manifests of the repository whose `subject` is the digest (OCI distribution 1.1, "Listing Referrers"). */
   referrersOf(

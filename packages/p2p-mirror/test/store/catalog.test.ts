@@ -50,12 +50,12 @@ await t.test("a manifest tells the size, type and parent of all it names, over a
   before.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
   for (const restarted of [false, true]) {
     const { catalog } = restarted ? await before.restart() : before;
-    t.same(catalog.describe(descriptor.digest), descriptor);
-    t.same(catalog.describe(layer("two", 200).digest), layer("two", 200));
-    t.same(catalog.describe(digestOf(Buffer.from("{}"))), describeBytes(Buffer.from("{}"), CONFIG));
-    t.equal(catalog.parentOf(layer("one", 100).digest), descriptor.digest);
-    t.equal(catalog.parentOf(descriptor.digest), undefined);
-    t.equal(catalog.describe(layer("unheard of").digest), undefined);
+    t.same(catalog.describe(descriptor.digest, OTHER), descriptor, "its bytes were here");
+    t.same(catalog.describe(layer("two", 200).digest, HUB), layer("two", 200));
+    t.same(catalog.describe(digestOf(Buffer.from("{}")), HUB), describeBytes(Buffer.from("{}"), CONFIG));
+    t.same(catalog.parentsOf(layer("one", 100).digest), [descriptor.digest]);
+    t.same(catalog.parentsOf(descriptor.digest), []);
+    t.equal(catalog.describe(layer("unheard of").digest, HUB), undefined);
   }
 });
 
@@ -70,25 +70,73 @@ await t.test(
     const learn = ({ descriptor, bytes }: typeof liar): void =>
       cache.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
     learn(liar);
-    t.equal(cache.catalog.describe(truth.digest)?.size, 7);
+    t.equal(cache.catalog.describe(truth.digest, HUB)?.size, 7);
     learn(honest);
-    t.same(cache.catalog.describe(truth.digest), truth, "the last one counts");
-    t.equal(cache.catalog.parentOf(truth.digest), honest.descriptor.digest);
+    t.same(cache.catalog.describe(truth.digest, HUB), truth, "the last one counts");
+    t.same(
+      cache.catalog.parentsOf(truth.digest),
+      [honest, liar].map(({ descriptor }) => descriptor.digest),
+    );
     await cache.store.put(truth, bytes, HUB);
     learn(liar);
-    t.same(cache.catalog.describe(truth.digest), truth, "bytes count more than words");
+    t.same(cache.catalog.describe(truth.digest, HUB), truth, "bytes count more than words");
   },
 );
+
+await t.test("what a manifest says of a digest counts for its own repository only", async (t) => {
+  const before = await runCache(t);
+  const bytes = seededBytes("base layer", 700);
+  const truth = describeBytes(bytes, LAYER);
+  const honest = manifestOf([truth]);
+  const foreign = manifestOf([{ ...truth, size: 7, mediaType: "application/x-lie" }]);
+  for (const { descriptor, bytes } of [honest, foreign]) {
+    const origin = descriptor === honest.descriptor ? HUB : OTHER;
+    before.catalog.learnManifest(descriptor, parseManifest(bytes), origin);
+  }
+  for (const restarted of [false, true]) {
+    const cache = restarted ? await before.restart() : before;
+    t.same(cache.catalog.describe(truth.digest, HUB), truth);
+    t.equal(cache.catalog.describe(truth.digest, OTHER)?.size, 7);
+    t.equal(
+      cache.catalog.describe(truth.digest, { ...HUB, repository: "library/third" }),
+      undefined,
+      "who has no word of its own about it finds out",
+    );
+    if (!restarted) continue;
+    await cache.store.put(truth, bytes, HUB);
+    t.same(cache.catalog.describe(truth.digest, OTHER), truth, "what the bytes prove counts for all");
+  }
+});
+
+await t.test("the size of an image is what is held of all that its manifests name", async (t) => {
+  const cache = await runCache(t);
+  const shared = seededBytes("shared", 1_000);
+  const own = seededBytes("own", 10);
+  const one = manifestOf([describeBytes(shared, LAYER), describeBytes(own, LAYER), layer("not held", 100)]);
+  const two = manifestOf([describeBytes(shared, LAYER)]);
+  const index = manifestOf([], { manifests: [one.descriptor, two.descriptor] });
+  for (const { descriptor, bytes } of [one, two, index]) {
+    cache.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
+    await cache.store.put(descriptor, bytes, HUB);
+  }
+  await store(cache, shared);
+  await store(cache, own);
+  t.equal(cache.catalog.heldSize(one.descriptor.digest), one.bytes.length + 1_010);
+  t.equal(cache.catalog.heldSize(two.descriptor.digest), two.bytes.length + 1_000);
+  const manifests = one.bytes.length + two.bytes.length + index.bytes.length;
+  t.equal(cache.catalog.heldSize(index.descriptor.digest), manifests + 1_010, "a layer of both counts once");
+  t.equal(cache.catalog.heldSize(layer("unknown").digest), 0);
+});
 
 await t.test("a blob held without a word about its type is described by its size", async (t) => {
   const cache = await runCache(t);
   const bytes = seededBytes("silent", 300);
   await store(cache, bytes);
-  t.same(cache.catalog.describe(digestOf(bytes)), describeBytes(bytes));
+  t.same(cache.catalog.describe(digestOf(bytes), HUB), describeBytes(bytes));
   const { descriptor, bytes: manifest } = manifestOf([describeBytes(bytes, LAYER)]);
   cache.catalog.learnManifest(descriptor, parseManifest(manifest), HUB);
   t.same(
-    cache.catalog.describe(digestOf(bytes)),
+    cache.catalog.describe(digestOf(bytes), HUB),
     describeBytes(bytes, LAYER),
     "its type comes with a manifest",
   );
@@ -117,6 +165,7 @@ await t.test("tags belong to their repository, move, and are listed in order", a
       ],
       "newest first",
     );
+    t.same(catalog.images(2), catalog.images().slice(0, 2));
   }
 });
 
@@ -174,8 +223,8 @@ await t.test("a manifest of ten thousand children is learned in part, and holds 
   const started = performance.now();
   cache.catalog.learnManifest(descriptor, parseManifest(bytes), HUB);
   t.comment(`learned in ${(performance.now() - started).toFixed(0)} ms`);
-  t.ok(cache.catalog.describe(layer("child 0", 8).digest));
-  t.equal(cache.catalog.describe(layer("child 9999", 8).digest), undefined);
+  t.ok(cache.catalog.describe(layer("child 0", 8).digest, HUB));
+  t.equal(cache.catalog.describe(layer("child 9999", 8).digest, HUB), undefined);
 });
 
 await t.test(
@@ -198,12 +247,14 @@ await t.test(
       catalog.rememberPublic({ registry: HUB.registry, repository: `r${nth}` }, nth);
       if (nth === 0) index.add(descriptor.digest, descriptor.size, HUB, 0);
     }
-    catalog.prune({ descriptors: 10, names: 4 });
+    catalog.prune({ descriptors: 5, named: 10, names: 4 });
     t.same(catalog.tagsOf(HUB), ["t0", "t7", "t8", "t9"], "t0 is held");
     t.equal(catalog.publicSince({ registry: HUB.registry, repository: "r5" }), undefined);
     t.equal(catalog.publicSince({ registry: HUB.registry, repository: "r6" }), 6);
-    const known = manifests.map(({ descriptor }) => catalog.describe(descriptor.digest) !== undefined);
+    const known = manifests.map(({ descriptor }) => catalog.describe(descriptor.digest, HUB) !== undefined);
     t.same(known, [true, false, false, false, false, false, true, true, true, true]);
+    t.equal(catalog.describe(layer("layer 4").digest, HUB), undefined);
+    t.ok(catalog.describe(layer("layer 5").digest, HUB));
   },
 );
 

@@ -1,10 +1,10 @@
 /** Raised with every change of `SCHEMA`; a file of another version is rebuilt from the blobs. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /**
  * Times are milliseconds since the epoch. `links`: the blob's bytes came from this repository. `descriptors`: what
- * manifests say of digests, held or not; `proven` when the bytes themselves had that size. `publics`:
- * repositories that upstream gave to anonymous clients.
+ * bytes proved of digests, held or not. `named`: what a manifest of a repository says of others, which may be a lie: it
+ * counts for that repository only. `publics`: repositories that upstream gave to anonymous clients.
  */
 export const SCHEMA = `
 CREATE TABLE blobs (
@@ -17,10 +17,17 @@ CREATE TABLE links (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE descriptors (
-  digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, proven INTEGER NOT NULL,
-  parent TEXT, seen_at INTEGER NOT NULL
+  digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, seen_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX descriptors_seen ON descriptors (seen_at);
+
+CREATE TABLE named (
+  digest TEXT NOT NULL, registry TEXT NOT NULL, repository TEXT NOT NULL, parent TEXT NOT NULL,
+  size INTEGER NOT NULL, media_type TEXT NOT NULL, seen_at INTEGER NOT NULL,
+  PRIMARY KEY (digest, registry, repository, parent)
+) STRICT;
+CREATE INDEX named_parent ON named (parent);
+CREATE INDEX named_seen ON named (seen_at);
 
 CREATE TABLE tags (
   registry TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL,

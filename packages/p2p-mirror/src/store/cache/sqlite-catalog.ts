@@ -12,21 +12,32 @@ import type { IndexDb, Row } from "./index-db.ts";
 
 /** Children learned of one manifest. Real ones name some hundred at most; a 4 MiB one made for the purpose, 40,000. */
 const MAX_CHILDREN = 4_096;
-/** Rows kept of what manifests named, the least recently seen out first: some 40 MiB of SQLite. */
-const MAX_DESCRIPTORS = 200_000;
+/** Rows kept of what was proven and of what manifests named, the longest unseen out first: some 80 MiB of SQLite. */
+const MAX_DESCRIPTORS = 50_000;
+const MAX_NAMED = 100_000;
 /** Tags, referrers and public repositories kept, each; what is held stays beyond that. */
 const MAX_NAMES = 50_000;
+/** Manifests of one digest whose holders are worth a try: a base layer has hundreds. */
+const MAX_PARENTS = 8;
+/** Of an image, counted for its size. */
+const MAX_PARTS = 4_096;
 
-const LEARN = `INSERT INTO descriptors (digest, size, media_type, proven, parent, seen_at) VALUES (?, ?, ?, ?, ?, ?)
+const PROVE = `INSERT INTO descriptors (digest, size, media_type, seen_at) VALUES (?, ?, ?, ?)
   ON CONFLICT (digest) DO UPDATE SET
-    size = CASE WHEN proven > excluded.proven THEN size ELSE excluded.size END,
-    media_type = CASE
-      WHEN media_type = '${MEDIA_TYPES.octetStream}' THEN excluded.media_type
-      WHEN proven > excluded.proven OR excluded.media_type = '${MEDIA_TYPES.octetStream}' THEN media_type
-      ELSE excluded.media_type END,
-    parent = coalesce(excluded.parent, parent),
-    proven = max(proven, excluded.proven),
+    size = excluded.size,
+    media_type = CASE excluded.media_type WHEN '${MEDIA_TYPES.octetStream}' THEN media_type ELSE excluded.media_type END,
     seen_at = excluded.seen_at`;
+/** A row that is replaced gets a new rowid: the highest is the latest. */
+const NAME = `INSERT OR REPLACE INTO named (digest, registry, repository, parent, size, media_type, seen_at)
+  VALUES (?, ?, ?, ?, ?, ?, ?)`;
+const NAMED_IN = `SELECT size, media_type FROM named WHERE digest = ? AND registry = ? AND repository = ?
+  ORDER BY rowid DESC LIMIT 1`;
+const HELD_SIZE = `WITH RECURSIVE part (digest) AS (
+    VALUES (?) UNION SELECT named.digest FROM part JOIN named ON named.parent = part.digest LIMIT ${MAX_PARTS}
+  ) SELECT sum(blobs.size) AS size FROM part JOIN blobs USING (digest)`;
+
+const NOT_HELD = "(digest NOT IN (SELECT digest FROM blobs))";
+const NEWEST_FIRST = "ORDER BY resolved_at DESC, registry, repository, tag";
 
 export type Referrer = ReturnType<Catalog["referrersOf"]>[number];
 
@@ -46,23 +57,25 @@ export class SqliteCatalog implements Catalog {
     this.#deps = deps;
   }
 
-  describe(digest: Digest): Descriptor | undefined {
-    const held = this.#deps.index.get(digest);
-    const row = this.#deps.db.get("SELECT size, media_type FROM descriptors WHERE digest = ?", digest);
-    if (row === undefined) {
-      return held === undefined ? undefined : { digest, size: held.size, mediaType: MEDIA_TYPES.octetStream };
-    }
+  describe(digest: Digest, { registry, repository }: Repository): Descriptor | undefined {
+    const { db, index } = this.#deps;
+    const proven = db.get("SELECT size, media_type FROM descriptors WHERE digest = ?", digest);
+    const named = db.get(NAMED_IN, digest, registry, repository);
     // A manifest may lie about a size; the file does not.
-    return { digest, size: held?.size ?? Number(row["size"]), mediaType: String(row["media_type"]) };
+    const size = index.get(digest)?.size ?? proven?.["size"] ?? named?.["size"];
+    if (size === undefined) return undefined;
+    const types = [proven, named].map((row) => row?.["media_type"]);
+    const mediaType = types.find((type) => type !== undefined && type !== MEDIA_TYPES.octetStream);
+    return { digest, size: Number(size), mediaType: String(mediaType ?? MEDIA_TYPES.octetStream) };
   }
 
   learnManifest(descriptor: Descriptor, manifest: Manifest, origin: Repository): void {
     const now = this.#deps.now();
     const children = [...manifest.manifests, ...manifest.blobs].slice(0, MAX_CHILDREN);
     this.#deps.db.transaction((run) => {
-      run(LEARN, descriptor.digest, descriptor.size, descriptor.mediaType, 1, null, now);
-      for (const child of children) {
-        run(LEARN, child.digest, child.size, child.mediaType, 0, descriptor.digest, now);
+      run(PROVE, descriptor.digest, descriptor.size, descriptor.mediaType, now);
+      for (const { digest, size, mediaType } of children) {
+        run(NAME, digest, origin.registry, origin.repository, descriptor.digest, size, mediaType, now);
       }
       if (manifest.subject === undefined) return;
       run(
@@ -82,21 +95,19 @@ export class SqliteCatalog implements Catalog {
   }
 
   /** The bytes of a blob were verified: its size is no longer hearsay. */
-  prove(descriptor: Descriptor): void {
-    this.#deps.db.run(
-      LEARN,
-      descriptor.digest,
-      descriptor.size,
-      descriptor.mediaType,
-      1,
-      null,
-      this.#deps.now(),
-    );
+  prove({ digest, size, mediaType }: Descriptor): void {
+    this.#deps.db.run(PROVE, digest, size, mediaType, this.#deps.now());
   }
 
-  parentOf(digest: Digest): Digest | undefined {
-    const parent = this.#deps.db.get("SELECT parent FROM descriptors WHERE digest = ?", digest)?.["parent"];
-    return typeof parent === "string" && isDigest(parent) ? parent : undefined;
+  parentsOf(digest: Digest): Digest[] {
+    return this.#deps.db
+      .all("SELECT parent FROM named WHERE digest = ? ORDER BY rowid DESC LIMIT ?", digest, MAX_PARENTS)
+      .map((row) => String(row["parent"]))
+      .filter(isDigest);
+  }
+
+  heldSize(digest: Digest): number {
+    return Number(this.#deps.db.get(HELD_SIZE, digest)?.["size"] ?? 0);
   }
 
   rememberTag({ registry, repository, tag, descriptor, resolvedAt }: TagEntry): void {
@@ -149,14 +160,18 @@ export class SqliteCatalog implements Catalog {
     return row === undefined ? undefined : Number(row["seen_at"]);
   }
 
-  images(): TagEntry[] {
-    return this.tryImages() ?? [];
+  images(limit?: number): TagEntry[] {
+    if (limit === undefined) return this.tryImages() ?? [];
+    return this.#deps.db
+      .all(`SELECT * FROM tags WHERE NOT ${NOT_HELD} ${NEWEST_FIRST} LIMIT ?`, limit)
+      .map(readTag)
+      .filter((entry) => entry !== undefined);
   }
 
   /** Undefined when the database cannot say, which is not the same as none. */
   tryImages(): TagEntry[] | undefined {
     return this.#deps.db
-      .tryAll("SELECT * FROM tags ORDER BY resolved_at DESC, registry, repository, tag")
+      .tryAll(`SELECT * FROM tags ${NEWEST_FIRST}`)
       ?.map(readTag)
       .filter((entry) => entry !== undefined)
       .filter((entry) => this.#deps.index.has(entry.descriptor.digest));
@@ -175,8 +190,9 @@ export class SqliteCatalog implements Catalog {
   }
 
   /** Drops what is beyond the bounds, least recently seen first; what is held stays. */
-  prune({ descriptors = MAX_DESCRIPTORS, names = MAX_NAMES } = {}): void {
+  prune({ descriptors = MAX_DESCRIPTORS, named = MAX_NAMED, names = MAX_NAMES } = {}): void {
     this.#prune("descriptors", "seen_at", descriptors, NOT_HELD);
+    this.#prune("named", "seen_at", named, "TRUE");
     this.#prune("tags", "resolved_at", names, NOT_HELD);
     this.#prune("referrers", "seen_at", names, NOT_HELD);
     this.#prune("publics", "seen_at", names, "TRUE");
@@ -189,8 +205,6 @@ export class SqliteCatalog implements Catalog {
     this.#deps.db.run(`DELETE FROM ${table} WHERE ${where} AND ${age} <= (${newestToGo})`, count - max - 1);
   }
 }
-
-const NOT_HELD = "digest NOT IN (SELECT digest FROM blobs)";
 
 /** OCI image spec, manifest.md: without `artifactType`, the type of an image manifest is that of its config. */
 function artifactTypeOf(manifest: Manifest): string | undefined {

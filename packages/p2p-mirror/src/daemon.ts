@@ -31,6 +31,7 @@ import { createTransferMetrics } from "./transfer/metrics.ts";
 import { allowAll, PublicAccess } from "./transfer/mirror-access.ts";
 import { MirrorContent } from "./transfer/mirror-content.ts";
 import { MirrorSources } from "./transfer/mirror-sources.ts";
+import { PublishedRecords } from "./transfer/published-records.ts";
 import { republishRecords } from "./transfer/republish.ts";
 import { SmallObjects } from "./transfer/small-objects.ts";
 import { Tags } from "./transfer/tags.ts";
@@ -231,7 +232,8 @@ class MirrorDaemon implements Daemon {
         );
       },
     });
-    const parts = { upstream, router, peerClient, catalog, records, clock: systemClock, logger };
+    const published = new PublishedRecords({ router, clock: systemClock, logger });
+    const parts = { upstream, router, peerClient, catalog, records, published, clock: systemClock, logger };
     const flights = new Flights({
       cache: store,
       finder: sources,
@@ -244,8 +246,7 @@ class MirrorDaemon implements Daemon {
     const tags = new Tags({ ...parts, metrics: transferMetrics });
     await run(
       asService("transfer", async () => {
-        await flights.close();
-        await Promise.all([small.settled(), tags.settled()]);
+        await Promise.all([flights.close(), small.close(), tags.close()]);
       }),
     );
     const registry = createRegistryEndpoint(
@@ -264,7 +265,7 @@ class MirrorDaemon implements Daemon {
       close: async () => void (await Promise.all([registry.close(), peerServer.close()])),
     });
     await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
-    await republishRecords(catalog, router, signal);
+    await republishRecords(parts, signal);
 
     this.#status = {
       config,

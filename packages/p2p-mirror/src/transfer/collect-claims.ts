@@ -36,8 +36,8 @@ export async function collectClaims(
       deps.logger.debug({ err: error, key, peer: peer.id }, "a peer gave no record");
     }
   };
+  const peers = deps.router.find(key, { signal: deadline.signal })[Symbol.asyncIterator]();
   try {
-    const peers = deps.router.find(key, { signal: deadline.signal })[Symbol.asyncIterator]();
     while (asking.length < MAX_PEERS) {
       const next = await raceSignal(peers.next(), deadline.signal);
       if (next.done === true) break;
@@ -48,6 +48,9 @@ export async function collectClaims(
     if (!deadline.signal.aborted) deps.logger.debug({ err: error, key }, "the lookup of a record failed");
   } finally {
     clearTimeout(grace);
+    // Ends a lookup and questions nobody waits for any more.
+    deadline.abort();
+    void peers.return?.().catch(() => undefined);
   }
   return claims;
 }

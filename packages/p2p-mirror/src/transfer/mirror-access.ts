@@ -1,25 +1,32 @@
 import { LRUCache } from "lru-cache";
 import { NotFoundError, SourceError, type Clock, type Repository } from "@p2p-mirror/shared";
-import type { Router } from "../routing/router.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { Access, AccessDecision, AccessRequest } from "./access.ts";
 import { collectClaims, type CollectDeps } from "./collect-claims.ts";
 import { PATIENCE_MS } from "./flight.ts";
 import { patiently } from "./patience.ts";
+import type { PublishedRecords } from "./published-records.ts";
 import { repositoryKey } from "./records.ts";
 
-/** A repository's public verdict is published again after this. */
-const PUBLISH_EVERY_MS = 10 * 60_000;
+/**
+ * While upstream is down, a verdict of it counts for so long: a repository that was made private is not served for ever
+ * to nodes that cannot ask.
+ */
+const PUBLIC_MS = 7 * 24 * 60 * 60_000;
 /** How long what the cluster said while upstream is down is used without asking again. */
 const FOUND_MS = 60_000;
 const NOT_FOUND_MS = 5_000;
 
 export const allowAll: Access = { decide: () => Promise.resolve("allow") };
 
+/** Whether a verdict of that time (milliseconds since the epoch) still counts. */
+export const isFresh = (since: number | undefined, now: number): boolean =>
+  since !== undefined && now - since < PUBLIC_MS;
+
 export interface PublicAccessDeps extends CollectDeps {
   readonly upstream: Upstream;
-  readonly router: Router;
+  readonly published: PublishedRecords;
   readonly catalog: Catalog;
   readonly clock: Clock;
 }
@@ -27,11 +34,10 @@ export interface PublicAccessDeps extends CollectDeps {
 /**
  * Policy `public`: a repository is served when upstream gives it to anybody. Any other is declined, so that containerd
  * asks upstream itself with the Pod's credentials. While upstream cannot say, what this node or, by a signed record, a
- * node of the cluster was told before counts.
+ * node of the cluster was told in the last seven days counts.
  */
 export class PublicAccess implements Access {
   readonly #deps: PublicAccessDeps;
-  readonly #published = new LRUCache<string, true>({ max: 2_000, ttl: PUBLISH_EVERY_MS });
   readonly #duringOutage: LRUCache<string, boolean>;
 
   constructor(deps: PublicAccessDeps) {
@@ -53,36 +59,28 @@ export class PublicAccess implements Access {
   }
 
   async #ask(request: AccessRequest, signal: AbortSignal): Promise<AccessDecision> {
-    const { upstream, catalog, clock } = this.#deps;
+    const { upstream, catalog, clock, published } = this.#deps;
     if (!(await upstream.isPublic(request, { signal, probe: request.wants }))) {
       catalog.rememberPublic(request, undefined);
+      published.takeBack(repositoryKey(request));
       return "decline";
     }
-    if (this.#publish(request)) catalog.rememberPublic(request, clock.now());
+    if (published.publish(repositoryKey(request))) catalog.rememberPublic(request, clock.now());
     return "allow";
   }
 
   /** As upstream said before it went away, to this node or to another. */
   async #wasPublic(repository: Repository, signal: AbortSignal): Promise<boolean> {
-    if (this.#deps.catalog.publicSince(repository) !== undefined) return true;
+    const now = this.#deps.clock.now();
+    if (isFresh(this.#deps.catalog.publicSince(repository), now)) return true;
     const key = repositoryKey(repository);
     const known = this.#duringOutage.get(key);
     if (known !== undefined) return known;
     const claims = await collectClaims(key, this.#deps, signal);
-    const found = claims.some((claim) => claim.kind === "repository" && repositoryKey(claim) === key);
+    const found = claims.some(
+      (claim) => claim.kind === "repository" && repositoryKey(claim) === key && isFresh(claim.time, now),
+    );
     if (!signal.aborted) this.#duringOutage.set(key, found, { ttl: found ? FOUND_MS : NOT_FOUND_MS });
     return found;
-  }
-
-  /** True when it was not published lately. */
-  #publish(repository: Repository): boolean {
-    const key = repositoryKey(repository);
-    if (this.#published.has(key)) return false;
-    this.#published.set(key, true);
-    this.#deps.router.advertise([key]).catch((error: unknown) => {
-      this.#published.delete(key);
-      this.#deps.logger.debug({ err: error, key }, "a repository record could not be published");
-    });
-    return true;
   }
 }

@@ -1,19 +1,22 @@
-import type { Router, RoutingKey } from "../routing/router.ts";
+import type { Clock } from "@p2p-mirror/shared";
+import type { RoutingKey } from "../routing/router.ts";
 import type { Catalog } from "../store/catalog.ts";
+import { isFresh } from "./mirror-access.ts";
+import { MAX_RECORDS, type PublishedRecords } from "./published-records.ts";
 import { repositoryKey, tagKey } from "./records.ts";
-
-/** Enough for what a node runs; an edge node with years of tags must not spend its start on them. */
-const MAX_TAGS = 2_000;
 
 /**
  * Says again which tags and repositories this node has records of: after a restart its records are withdrawn, and the
- * others need them when upstream is gone. Newest first.
+ * others need them when upstream is gone. Newest first; an edge node with years of tags must not spend its start on them.
  */
-export async function republishRecords(catalog: Catalog, router: Router, signal: AbortSignal): Promise<void> {
+export async function republishRecords(
+  { catalog, published, clock }: { catalog: Catalog; published: PublishedRecords; clock: Pick<Clock, "now"> },
+  signal: AbortSignal,
+): Promise<void> {
   const keys = new Set<RoutingKey>();
-  for (const image of catalog.images().slice(0, MAX_TAGS)) {
+  for (const image of catalog.images(MAX_RECORDS)) {
     keys.add(tagKey(image, image.tag));
-    if (catalog.publicSince(image) !== undefined) keys.add(repositoryKey(image));
+    if (isFresh(catalog.publicSince(image), clock.now())) keys.add(repositoryKey(image));
   }
-  if (keys.size > 0) await router.advertise([...keys], { signal });
+  await published.publishAll([...keys], signal);
 }

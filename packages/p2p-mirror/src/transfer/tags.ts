@@ -15,6 +15,7 @@ import type { ContentOptions, ResolvedTag } from "./content.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { PeerClient } from "./peer-client.ts";
 import { patiently } from "./patience.ts";
+import type { PublishedRecords } from "./published-records.ts";
 import { tagKey, type Claim, type RecordSigner } from "./records.ts";
 import { collectClaims } from "./collect-claims.ts";
 import { ownClaim } from "./local-content.ts";
@@ -22,8 +23,6 @@ import { ownClaim } from "./local-content.ts";
 /** How long an answer of upstream is given again without asking: a pull asks HEAD and, by some clients, GET by tag. */
 const FRESH_MS = 5_000;
 const DEADLINE_MS = 45_000;
-/** A tag that was published is published again only after this, unless it moved. */
-const PUBLISH_EVERY_MS = 10 * 60_000;
 
 export interface TagsDeps {
   readonly upstream: Upstream;
@@ -31,6 +30,7 @@ export interface TagsDeps {
   readonly peerClient: PeerClient;
   readonly catalog: Catalog;
   readonly records: RecordSigner;
+  readonly published: PublishedRecords;
   readonly clock: Clock;
   readonly metrics: TransferMetrics;
   readonly logger: Logger;
@@ -43,8 +43,8 @@ export interface TagsDeps {
 export class Tags {
   readonly #deps: TagsDeps;
   readonly #fresh: LRUCache<string, ResolvedTag>;
-  readonly #published = new LRUCache<string, string>({ max: 5_000, ttl: PUBLISH_EVERY_MS });
   readonly #resolving = new SingleFlight<ResolvedTag>();
+  readonly #closing = new AbortController();
 
   constructor(deps: TagsDeps) {
     this.#deps = deps;
@@ -58,13 +58,15 @@ export class Tags {
     return this.#resolving.run(key, () => this.#resolve(repository, tag), options.signal);
   }
 
-  settled(): Promise<void> {
-    return this.#resolving.settled();
+  /** Ends what is being asked, and waits for it. */
+  async close(): Promise<void> {
+    this.#closing.abort(new DOMException("the mirror is closing", "AbortError"));
+    await this.#resolving.settled();
   }
 
   async #resolve(repository: Repository, tag: string): Promise<ResolvedTag> {
     const { clock, metrics, logger } = this.#deps;
-    using deadline = linkSignal([], DEADLINE_MS);
+    using deadline = linkSignal([this.#closing.signal], DEADLINE_MS);
     const until = clock.now() + DEADLINE_MS;
     const { signal } = deadline;
     try {
@@ -77,11 +79,19 @@ export class Tags {
       }
       const record = await this.#newestRecord(repository, tag, signal);
       if (record === undefined) {
-        return patiently(() => this.#ask(repository, tag, signal), until, clock, signal, error);
+        // Awaited here: the deadline is released with this function.
+        return await patiently(() => this.#ask(repository, tag, signal), until, clock, signal, error);
       }
       metrics.staleServes.inc();
       logger.warn(
-        { ...repository, tag, digest: record.descriptor.digest, since: record.time, err: error },
+        {
+          ...repository,
+          tag,
+          digest: record.descriptor.digest,
+          // Of any age: old is better than nothing. Without a known time (a lost index) there is none to say.
+          ageSeconds: record.time === 0 ? undefined : Math.round((clock.now() - record.time) / 1_000),
+          err: error,
+        },
         "upstream cannot be asked, a tag is answered from a record of the cluster",
       );
       return { descriptor: record.descriptor, stale: true };
@@ -89,12 +99,12 @@ export class Tags {
   }
 
   async #ask(repository: Repository, tag: string, signal: AbortSignal): Promise<ResolvedTag> {
-    const { upstream, catalog, clock } = this.#deps;
+    const { upstream, catalog, clock, published } = this.#deps;
     const descriptor = await upstream.resolve(repository, tag, { signal });
     const resolved = { descriptor, stale: false };
     catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: clock.now() });
     this.#fresh.set(tagKey(repository, tag), resolved);
-    this.#publish(repository, tag, descriptor.digest);
+    published.publish(tagKey(repository, tag), descriptor.digest);
     return resolved;
   }
 
@@ -111,15 +121,5 @@ export class Tags {
       if (newest === undefined || claim.time > newest.time) newest = claim;
     }
     return newest;
-  }
-
-  #publish(repository: Repository, tag: string, digest: string): void {
-    const key = tagKey(repository, tag);
-    if (this.#published.get(key) === digest) return;
-    this.#published.set(key, digest);
-    this.#deps.router.advertise([key]).catch((error: unknown) => {
-      this.#published.delete(key);
-      this.#deps.logger.debug({ err: error, key }, "a tag record could not be published");
-    });
   }
 }

@@ -1,8 +1,11 @@
+import { LRUCache } from "lru-cache";
 import {
   InvalidInputError,
+  isManifestType,
   MAX_MANIFEST_BYTES,
   NotFoundError,
   parseManifest,
+  type Descriptor,
   type Digest,
   type Logger,
   type Manifest,
@@ -15,6 +18,10 @@ import type { ContentOptions, ManifestContent } from "./content.ts";
 import type { SmallObject, SmallObjects } from "./small-objects.ts";
 import { readWhole } from "./whole.ts";
 
+/** A manifest is learned once, and again after this so that what it names is not forgotten as long unseen. */
+const LEARN_EVERY_MS = 60 * 60_000;
+const MAX_LEARNED = 2_000;
+
 export interface ManifestsDeps {
   readonly stores: readonly ContentStore[];
   readonly catalog: Catalog;
@@ -26,6 +33,7 @@ export interface ManifestsDeps {
 /** Manifests by digest: from a store of this node, else from a peer, else from upstream. */
 export class Manifests {
   readonly #deps: ManifestsDeps;
+  readonly #learnedBefore = new LRUCache<string, Descriptor>({ max: MAX_LEARNED, ttl: LEARN_EVERY_MS });
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
@@ -37,9 +45,9 @@ export class Manifests {
     const { small, upstream } = this.#deps;
     const object = await small.get(
       {
+        kind: "manifest",
         digest,
         origin: repository,
-        notFound: "MANIFEST_UNKNOWN",
         upstream: async (asking) => {
           const { bytes, descriptor } = await upstream.manifest(repository, digest, { signal: asking });
           return { bytes: Buffer.from(bytes), mediaType: descriptor.mediaType };
@@ -58,7 +66,10 @@ export class Manifests {
       const body = await store.read(digest, { start: 0, end: blob.size }, { signal });
       if (body === undefined) continue;
       try {
-        return { bytes: await readWhole(body, digest, blob.size, store.name), source: store.name };
+        return {
+          bytes: await readWhole(body, digest, { size: blob.size, source: store.name }),
+          source: store.name,
+        };
       } catch (error) {
         if (signal.aborted) throw error;
         this.#deps.logger.warn({ err: error, digest, store: store.name }, "a stored manifest cannot be read");
@@ -73,6 +84,9 @@ export class Manifests {
     digest: Digest,
     { bytes, source, mediaType }: SmallObject,
   ): ManifestContent {
+    const key = `${repository.registry}/${repository.repository}@${digest}`;
+    const before = this.#learnedBefore.get(key);
+    if (before !== undefined) return { descriptor: before, bytes, source };
     let manifest: Manifest;
     try {
       manifest = parseManifest(bytes);
@@ -81,13 +95,15 @@ export class Manifests {
       throw new NotFoundError("MANIFEST_UNKNOWN", digest, { cause: error });
     }
     const { catalog } = this.#deps;
-    const known = catalog.describe(digest)?.mediaType;
+    const named = catalog.describe(digest, repository)?.mediaType;
+    const known = named !== undefined && isManifestType(named) ? named : undefined;
     const descriptor = {
       digest,
       size: bytes.length,
       mediaType: manifest.declaredType ?? mediaType ?? known ?? manifest.mediaType,
     };
     catalog.learnManifest(descriptor, manifest, repository);
+    this.#learnedBefore.set(key, descriptor);
     return { descriptor, bytes, source };
   }
 }

@@ -33,19 +33,23 @@ export class MirrorSources implements SourceFinder {
 
   /** Peers that most likely hold an object, without those that were refuted, each once. */
   async *holders(digest: Digest, signal: AbortSignal): AsyncGenerator<Peer, void, undefined> {
-    const seen = new Set<string>([this.#deps.router.self.id]);
+    const seen = new Set<string>();
     const fresh = (peer: Peer): boolean => {
-      if (seen.has(peer.id) || this.#refuted.has(peer.id)) return false;
+      if (seen.has(peer.id) || !this.mayAsk(peer)) return false;
       seen.add(peer.id);
       return true;
     };
-    const parent = this.#deps.catalog.parentOf(digest);
-    for (const peer of (parent === undefined ? undefined : this.#holders.get(parent)) ?? []) {
-      if (fresh(peer)) yield peer;
+    for (const parent of this.#deps.catalog.parentsOf(digest)) {
+      for (const peer of this.#holders.get(parent) ?? []) if (fresh(peer)) yield peer;
     }
     for await (const peer of this.#deps.router.find(digest, { signal })) {
       if (fresh(peer)) yield peer;
     }
+  }
+
+  /** False for this node itself, and for who was refuted lately. */
+  mayAsk(peer: Peer): boolean {
+    return peer.id !== this.#deps.router.self.id && !this.#refuted.has(peer.id);
   }
 
   async *peers(digest: Digest, signal: AbortSignal): AsyncGenerator<BlobSource, void, undefined> {

@@ -27,7 +27,8 @@ export async function patiently<T>(
   }
 }
 
-async function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+/** Waits by the clock. Throws when `signal` aborts. */
+export async function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
   const over = Promise.withResolvers<void>();
   const cancel = clock.after(ms, over.resolve);
   try {

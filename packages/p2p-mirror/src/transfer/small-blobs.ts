@@ -2,30 +2,30 @@ import { Readable } from "node:stream";
 import type { Descriptor, Repository } from "@p2p-mirror/shared";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { BlobContent, ContentOptions } from "./content.ts";
-import type { SmallObjects } from "./small-objects.ts";
+import { SMALL_BYTES, type SmallObjects } from "./small-objects.ts";
 import { readWhole } from "./whole.ts";
 
-/** A blob that is small enough for one request and memory; nothing of it is given out before it is verified. */
+/**
+ * A blob that is small enough for one request and memory, as a manifest says; nothing of it is given out before it is
+ * verified. @throws TooLargeError when upstream, or without its word a peer, says that it is not small.
+ */
 export async function smallBlob(
-  blob: Descriptor,
+  { digest, mediaType }: Pick<Descriptor, "digest" | "mediaType">,
   origin: Repository,
   { small, upstream }: { readonly small: SmallObjects; readonly upstream: Upstream },
   options: ContentOptions,
 ): Promise<BlobContent> {
-  const { digest, size } = blob;
   const { bytes, source } = await small.get(
     {
+      kind: "blob",
       digest,
       origin,
-      size,
-      notFound: "BLOB_UNKNOWN",
       upstream: async (signal) => {
-        const { body, size: said } = await upstream.blob(origin, digest, undefined, { signal });
-        return {
-          bytes: await readWhole(body, digest, said ?? size, `${origin.registry}/${origin.repository}`),
-        };
+        const { body, size } = await upstream.blob(origin, digest, undefined, { signal });
+        const name = `${origin.registry}/${origin.repository}`;
+        return { bytes: await readWhole(body, digest, { size, limit: SMALL_BYTES, source: name }) };
       },
-      describe: () => blob,
+      describe: (object) => ({ digest, size: object.bytes.length, mediaType }),
     },
     options.signal,
   );

@@ -48,8 +48,7 @@ export async function collectClaims(
     if (!deadline.signal.aborted) deps.logger.debug({ err: error, key }, "the lookup of a record failed");
   } finally {
     clearTimeout(grace);
-    // Ends a lookup and questions nobody waits for any more.
-    deadline.abort();
+    // Ends the lookup where it did not end by itself.
     void peers.return?.().catch(() => undefined);
   }
   return claims;

@@ -70,6 +70,9 @@ function hangingLookups(first: readonly Peer[]) {
   return { state, router };
 }
 
+const paperPeers = (count: number): Peer[] =>
+  Array.from({ length: count }, (_, nth) => ({ id: `peer ${nth}`, host: "127.0.0.1", port: 9 }));
+
 /** Peers that say the size of everything at once. */
 const knowingSizes = (real: PeerClient): PeerClient => ({
   blob: (...call) => real.blob(...call),
@@ -77,24 +80,43 @@ const knowingSizes = (real: PeerClient): PeerClient => ({
   record: (...call) => real.record(...call),
 });
 
+const knowingNoRecords = (real: PeerClient): PeerClient => ({
+  ...knowingSizes(real),
+  record: () => Promise.reject(new NotFoundError("BLOB_UNKNOWN", "a record")),
+});
+
 await t.test("lookups that hang are ended, and leave no listener on the client's signal", async (t) => {
-  const peers = ["one", "two"].map((id) => ({ id, host: "127.0.0.1", port: 9 }));
-  const { state, router } = hangingLookups(peers);
-  const node = await oneNode(t, { router, client: knowingSizes });
-  await node.registry.kill();
-  const reader = new AbortController();
-  for (let nth = 0; nth < 20; nth += 1) {
-    await node.content.blobSize(APP, descriptorOf(Buffer.from(`${nth}`)).digest, { signal: reader.signal });
+  // With one peer each lookup is given up while it hangs; with two, after they have said the same.
+  for (const count of [1, 2]) {
+    const { state, router } = hangingLookups(paperPeers(count));
+    const node = await oneNode(t, { router, client: knowingSizes });
+    await node.registry.kill();
+    const reader = new AbortController();
+    await Promise.all(
+      Array.from({ length: 20 }, (_, nth) => {
+        const { digest: one } = descriptorOf(Buffer.from(`${nth}`));
+        return node.content.blobSize(APP, one, { signal: reader.signal });
+      }),
+    );
+    t.equal(state.begun, 20);
+    await until(() => state.open === 0, "none is still looking", 1_000);
+    t.equal(getEventListeners(reader.signal, "abort").length, 0);
   }
-  t.equal(state.begun, 20);
-  t.equal(state.open, 0, "none is still looking");
-  t.equal(getEventListeners(reader.signal, "abort").length, 0);
+});
+
+await t.test("a lookup for records ends when enough peers were asked", async (t) => {
+  const { state, router } = hangingLookups(paperPeers(20));
+  const node = await oneNode(t, { router, client: knowingNoRecords });
+  await node.registry.kill();
+  const asked = { ...APP, wants: { blob: digest }, authorization: undefined };
+  t.equal(await node.access.decide(asked, { signal }), "decline");
+  t.same(state, { begun: 1, open: 0 });
 });
 
 await t.test(
   "a question for records that nobody waits for any more is ended, its lookup with it",
   async (t) => {
-    const { state, router } = hangingLookups([{ id: "one", host: "127.0.0.1", port: 9 }]);
+    const { state, router } = hangingLookups(paperPeers(1));
     let asking = 0;
     const client = (real: PeerClient): PeerClient => ({
       blob: (...call) => real.blob(...call),

@@ -88,15 +88,46 @@ await t.test(
   },
 );
 
-await t.test("a port that is taken is one line and exit code 1", async (t) => {
-  const { port } = await silentServer(t);
-  const args = loneMirror(t.testdir()).map((arg) =>
-    arg === "--registry-listen=:0" ? `--registry-listen=:${port}` : arg,
-  );
-  const child = startChild(t, args);
-  t.equal(await child.ended, 1);
-  t.match(child.stderr(), /^p2p-mirror: [^\n]*EADDRINUSE[^\n]*\n$/);
-});
+await t.test(
+  "an address nothing can listen at is one line with the field and the fix, exit code 2",
+  async (t) => {
+    const { port } = await silentServer(t);
+    const wrong: [string, string][] = [
+      [`127.0.0.1:${port}`, "another program listens there"],
+      ["192.0.2.1:0", "the address is not one of this machine"],
+    ];
+    for (const field of ["registry-listen", "peer-listen", "admin-listen"]) {
+      for (const [address, fix] of wrong) {
+        const args = loneMirror(t.testdir()).map((arg) =>
+          arg === `--${field}=:0` ? `--${field}=${address}` : arg,
+        );
+        const child = startChild(t, [...args, "--insecure-open-mesh", "--log-level=error"]);
+        t.equal(await child.ended, 2, `${field} ${address}`);
+        const text = child.stderr();
+        t.ok(text.startsWith(`p2p-mirror: ${field}: "${address}" is not valid: ${fix}`), text);
+        t.match(text, /^[^\n]*\n$/);
+      }
+    }
+  },
+);
+
+await t.test(
+  "a data directory that cannot be used is told before anything starts, exit code 2",
+  async (t) => {
+    const dir = t.testdir({ file: "" });
+    const wrong: [string, RegExp][] = [
+      [join(dir, "file"), /a file is there/],
+      [join(dir, "file", "data"), /part of the path is a file/],
+      ["/proc/p2p-mirror", /nothing can be written there/],
+    ];
+    for (const [path, fix] of wrong) {
+      const child = startChild(t, loneMirror(path));
+      t.equal(await child.ended, 2, path);
+      t.match(child.stderr(), /^p2p-mirror: data-dir: [^\n]*\n$/);
+      t.match(child.stderr(), fix);
+    }
+  },
+);
 
 await t.test("commands other than serve load none of the daemon's libraries", async (t) => {
   const hooks = `import { registerHooks } from "node:module";

@@ -22,6 +22,7 @@ import { createRoutingMetrics } from "./routing/metrics.ts";
 import { createCache } from "./store/cache/create-cache.ts";
 import { createContainerdMetrics } from "./store/containerd/metrics.ts";
 import { createContainerdStore } from "./store/containerd/containerd-store.ts";
+import { prepareDataDir } from "./store/data-dir.ts";
 import { createStoreMetrics } from "./store/metrics.ts";
 import { Flights } from "./transfer/flights.ts";
 import { HandedOut } from "./transfer/handed-out.ts";
@@ -130,6 +131,7 @@ class MirrorDaemon implements Daemon {
     const metrics = new Registry();
     const run = <T extends Service>(service: T): Promise<T> => this.#lifecycle.start(service, signal);
 
+    await prepareDataDir(config.dataDir);
     const secrets = await readClusterSecrets(config.clusterSecretFiles);
     const identity = await loadIdentity(config.dataDir);
     const tls = createPeerTls(identity, secrets);

@@ -4,6 +4,7 @@ export * from "./descriptor.ts";
 export * from "./digest.ts";
 export * from "./errors.ts";
 export * from "./lifecycle.ts";
+export * from "./listening.ts";
 export * from "./log.ts";
 export * from "./range.ts";
 export * from "./recycling.ts";

@@ -1,5 +1,5 @@
 import { networkInterfaces } from "node:os";
-import { createLogger, type Logger } from "@p2p-mirror/shared";
+import { createLogger, raceSignal, type Logger } from "@p2p-mirror/shared";
 import { loadMirrorConfig, type ConfigRequest } from "../config/load.ts";
 import type { MirrorConfig } from "../config/mirror-config.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
@@ -46,7 +46,8 @@ export async function serve(request: ConfigRequest, terminal: Terminal, deps: Se
   const createDaemon = await deps.loadDaemon();
   const daemon = createDaemon(config, { logger, version: deps.version });
   try {
-    await daemon.start(terminal.signal);
+    // A start that hangs (a dead disk, a name server that says nothing) must not keep the program from its end.
+    await raceSignal(daemon.start(terminal.signal), terminal.signal);
     logger.info({ registry: daemon.registryUrl, admin: daemon.adminUrl }, "ready");
     await aborted(terminal.signal);
     logger.info("closing; a second signal forces the end");

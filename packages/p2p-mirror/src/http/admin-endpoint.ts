@@ -1,7 +1,7 @@
 import { fastify, type FastifyInstance } from "fastify";
 import type { Registry } from "prom-client";
 import type { Logger, Service } from "@p2p-mirror/shared";
-import { addressOf, urlOf, type ListenAddress } from "./listen.ts";
+import { addressOf, listenAt, urlOf, type ListenAddress } from "./listen.ts";
 
 export interface AdminEndpointOptions {
   /** Default 127.0.0.1:24223: metrics and status are for this node only, unless somebody decides otherwise. */
@@ -43,9 +43,10 @@ export class AdminEndpoint implements Service {
     return urlOf(this.address);
   }
 
+  /** @throws ConfigError when nothing can listen at the address. */
   async start(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await this.#app.listen({ ...this.#listen });
+    await listenAt(this.#app, "admin-listen", this.#listen);
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,6 @@
 import { isIPv6, type Server } from "node:net";
+import { listenError } from "@p2p-mirror/shared";
+import type { FastifyInstance } from "fastify";
 
 export interface ListenAddress {
   readonly host: string;
@@ -17,3 +19,12 @@ export function addressOf(server: Server): ListenAddress {
 /** `http://host:port` */
 export const urlOf = ({ host, port }: ListenAddress): string =>
   `http://${isIPv6(host) ? `[${host}]` : host}:${port}`;
+
+/** @throws ConfigError that names the setting when nothing can listen there. */
+export async function listenAt(app: FastifyInstance, field: string, listen: ListenAddress): Promise<void> {
+  try {
+    await app.listen({ ...listen });
+  } catch (error) {
+    throw listenError(error, field, listen);
+  }
+}

@@ -5,7 +5,7 @@ import type { Answer } from "./answer.ts";
 import { Connections, type Connection } from "./connections.ts";
 import { MAX_TARGET_LENGTH } from "./distribution-path.ts";
 import { Draining, Exchange } from "./exchange.ts";
-import { addressOf, urlOf, type ListenAddress } from "./listen.ts";
+import { addressOf, listenAt, urlOf, type ListenAddress } from "./listen.ts";
 import { OciError } from "./oci-errors.ts";
 import { refuseWhatIsNoPull, RegistryHandler, type RegistryHandlerDeps } from "./registry-handler.ts";
 import {
@@ -83,9 +83,10 @@ export class RegistryEndpoint implements Service {
     return urlOf(this.address);
   }
 
+  /** @throws ConfigError when nothing can listen at the address. */
   async start(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await this.#app.listen({ ...this.#options.listen });
+    await listenAt(this.#app, "registry-listen", this.#options.listen);
   }
 
   /** Stops accepting, lets readers finish for the drain time, then ends them with FIN. */

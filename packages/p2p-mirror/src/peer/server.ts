@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
-import { linkSignal, type Digest, type Logger, type Service } from "@p2p-mirror/shared";
+import { linkSignal, listenError, type Digest, type Logger, type Service } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { LocalContent } from "../transfer/content.ts";
 import type { PeerMetrics, ServedOutcome } from "./metrics.ts";
@@ -133,12 +133,14 @@ class HttpsPeerServer implements PeerServer {
     return address;
   }
 
+  /** @throws ConfigError when nothing can listen at the address. */
   async start(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const { host, port } = this.#options.listen;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject).listen({ host, port }, () => {
-        this.#server.off("error", reject);
+      const fail = (error: unknown): void => reject(listenError(error, "peer-listen", { host, port }));
+      this.#server.once("error", fail).listen({ host, port }, () => {
+        this.#server.off("error", fail);
         // An accept that fails (no file descriptor left) must not end the process.
         this.#server.on("error", (error) => this.#deps.logger.warn({ err: error }, "peer data plane"));
         resolve();

@@ -173,6 +173,30 @@ await t.test("a signal while starting is no failure", async (t) => {
   t.same(log.slice(1), ["start", "close"]);
 });
 
+await t.test("a start that hangs ends with the first signal", async (t) => {
+  const log: string[] = [];
+  const controller = new AbortController();
+  const hang = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<void>();
+  const running = run(["serve", "--log-level", "warn"], {
+    signal: controller.signal,
+    loadDaemon: async () => {
+      const create = await recordedDaemon(log)();
+      return (config, deps) => ({
+        ...create(config, deps),
+        start: () => {
+          started.resolve();
+          return hang.promise;
+        },
+      });
+    },
+  });
+  await started.promise;
+  controller.abort(new DOMException("received SIGTERM", "AbortError"));
+  t.equal((await running).exitCode, 0);
+  t.same(log.slice(1), ["close"]);
+});
+
 await t.test("a fault of the program itself keeps its stack", async (t) => {
   const { exitCode, stderr } = await run(["serve"], {
     loadDaemon: recordedDaemon([], { start: new TypeError("oops") }),

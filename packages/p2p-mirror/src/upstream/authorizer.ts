@@ -4,7 +4,7 @@ import { parseChallenges, type Challenge } from "./challenge.ts";
 import type { CredentialStore } from "./credentials.ts";
 import type { Credentials } from "./docker-config.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
-import type { Endpoint } from "./registry-config.ts";
+import { isSafeForLogins, type Endpoint } from "./registry-config.ts";
 import { basicHeader, fetchToken, type Token, type TokenChallenge } from "./tokens.ts";
 import type { Transport } from "./transport.ts";
 
@@ -96,7 +96,7 @@ export class Authorizer {
     signal: AbortSignal | undefined,
   ): Promise<Authorization | undefined> {
     if (scheme.kind === "basic") {
-      const credentials = await this.#credentials(endpoint, repository);
+      const credentials = await this.#credentials(endpoint, repository, new URL(endpoint.origin));
       const header = credentials === undefined ? undefined : basicHeader(credentials);
       return header === undefined ? undefined : { header, anonymous: false };
     }
@@ -109,7 +109,7 @@ export class Authorizer {
         flight,
         async () => {
           try {
-            const credentials = await this.#credentials(endpoint, repository);
+            const credentials = await this.#credentials(endpoint, repository, challenge.realm);
             const fetched = await fetchToken(endpoint, challenge, credentials, this.#deps);
             return { ...fetched, anonymous: credentials === undefined };
           } catch (error) {
@@ -125,8 +125,14 @@ export class Authorizer {
     return { header: `Bearer ${token.value}`, anonymous: token.anonymous };
   }
 
-  #credentials(endpoint: Endpoint, repository: Repository): Promise<Credentials | undefined> {
-    return endpoint.anonymous ? Promise.resolve(undefined) : this.#deps.credentials.for(repository);
+  /** @param to where they are about to be sent */
+  async #credentials(
+    endpoint: Endpoint,
+    { repository }: Repository,
+    to: URL,
+  ): Promise<Credentials | undefined> {
+    if (endpoint.anonymous || !isSafeForLogins(to)) return undefined;
+    return this.#deps.credentials.for({ registry: endpoint.loginAs, repository });
   }
 }
 

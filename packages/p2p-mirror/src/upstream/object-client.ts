@@ -116,7 +116,7 @@ export class ObjectClient {
       const what = `${endpoint.registry}/${request.repository.repository}/${request.rest}`;
       const failure = await failureOf({ ...request, what }, answer, fromRegistry, retryAfterMs);
       if (failure instanceof SourceError && failure.code === "DENIED") {
-        this.#deps.credentials.refused(endpoint.registry);
+        this.#deps.credentials.refused(endpoint.loginAs);
       }
       throw failure;
     }

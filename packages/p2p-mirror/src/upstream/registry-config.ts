@@ -29,6 +29,11 @@ export interface Endpoint {
   readonly secure: boolean;
   /** The query parameter that tells a proxy which registry is meant, as containerd sends it; undefined: none. */
   readonly namespace: string | undefined;
+  /**
+   * Whose login it may get: the registry's own only where it is reached at its own host; another host only what the docker
+   * config has for that host, or whoever sets a mirror in a registry's place would hand its password on.
+   */
+  readonly loginAs: string;
   /** Asked without anything that could be a credential. */
   readonly anonymous: boolean;
   readonly config: RegistryConfig;
@@ -37,6 +42,12 @@ export interface Endpoint {
 const HUB_HOST = "registry-1.docker.io";
 
 const defaultHost = (registry: string): string => (registry === DOCKER_HUB ? HUB_HOST : registry);
+
+/** Whether a URL is the registry's own host, whichever way the port is written. */
+function isOwnHost(registry: string, url: URL): boolean {
+  const own = `${url.protocol}//${defaultHost(registry)}`;
+  return URL.canParse(own) && new URL(own).host === url.host;
+}
 
 /**
  * Path rules as containerd has them for `server` and `[host]` (core/remotes/docker/config).
@@ -54,7 +65,8 @@ export function endpointOf(registry: string, config: RegistryConfig = {}): Endpo
     path,
     secure: url.protocol === "https:",
     // A host that is not the registry's own must be told whose content is meant; one that is no proxy ignores it.
-    namespace: url.host === defaultHost(registry) ? undefined : registry,
+    namespace: isOwnHost(registry, url) ? undefined : registry,
+    loginAs: isOwnHost(registry, url) ? registry : url.host,
     anonymous: false,
     config,
   };
@@ -72,6 +84,13 @@ export function anonymousOf(endpoint: Endpoint): Endpoint {
 /** Whether requests carry something by which the registry could know this node, before any login. */
 export const isKnownByConfig = ({ headers, clientCert }: RegistryConfig): boolean =>
   clientCert !== undefined || (headers !== undefined && Object.keys(headers).length > 0);
+
+const isLoopbackName = (name: string): boolean =>
+  name === "localhost" || name === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(name);
+
+/** Whether a login may be sent there: never in clear text over a network. */
+export const isSafeForLogins = ({ protocol, hostname }: URL): boolean =>
+  protocol === "https:" || isLoopbackName(hostname);
 
 /** `rest` begins with `manifests/`, `blobs/`, …; repository names and references need no escaping, queries do. */
 export function objectUrl(

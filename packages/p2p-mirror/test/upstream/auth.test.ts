@@ -2,6 +2,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import t from "tap";
+import { lookup, parseDockerConfig } from "../../src/upstream/docker-config.ts";
+import { endpointOf, isSafeForLogins } from "../../src/upstream/registry-config.ts";
 import { clientOf, NAME, setup } from "./rig.ts";
 
 const USERS = { robot: "s3cret:with:colons" };
@@ -168,12 +170,12 @@ void t.test("a token server that gives nonsense is an error of the source, not a
 void t.test("a docker config that changes is read again; one that breaks means no login", async (t) => {
   const dir = t.testdir({ "config.json": "{}" });
   const file = join(dir, "config.json");
-  const { upstream, image, repository } = await setup(t, {
+  const { upstream, image, repository, registry } = await setup(t, {
     registry: { auth: { kind: "basic", users: USERS } },
     upstream: { dockerConfigFile: file },
   });
   await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" });
-  await writeFile(file, configOf({ auth: AUTH }));
+  await writeFile(file, configOf({ auth: AUTH }, new URL(registry.url).host));
   t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
   await writeFile(file, "{ not json at all");
   await t.rejects(upstream.resolve(repository, "v1"), { code: "DENIED" });
@@ -197,7 +199,6 @@ void t.test(
 );
 
 void t.test("logins are found by the names docker and Kubernetes write", async (t) => {
-  const { registry, image } = await setup(t, { registry: { auth: { kind: "basic", users: USERS } } });
   const cases = [
     ["https://index.docker.io/v1/", "docker.io", true],
     ["docker.io", "docker.io", true],
@@ -208,11 +209,49 @@ void t.test("logins are found by the names docker and Kubernetes write", async (
     ["other.test", "registry.test", false],
     ["REGISTRY.test", "registry.test", true],
   ] as const;
-  for (const [key, name, works] of cases) {
-    const file = join(t.testdir({ "config.json": configOf({ auth: AUTH }, key) }), "config.json");
-    const { upstream } = clientOf(t, { [name]: { url: registry.url } }, { dockerConfigFile: file });
-    const resolved = upstream.resolve({ registry: name, repository: "team/app" }, "v1");
-    if (works) t.equal((await resolved).digest, image.digest, key);
-    else await t.rejects(resolved, { code: "DENIED" }, key);
+  for (const [key, registry, works] of cases) {
+    const { auths } = parseDockerConfig(configOf({ auth: AUTH }, key));
+    const found = lookup(auths, { registry, repository: "team/app" });
+    t.equal(found?.kind, works ? "basic" : undefined, key);
+  }
+});
+
+void t.test("a registry's login never goes to the host that is put in its place", async (t) => {
+  for (const kind of ["basic", "token"] as const) {
+    const { registry, image } = await setup(t, { registry: { auth: { kind, users: USERS } } });
+    const { host } = new URL(registry.url);
+    for (const [key, works] of [
+      [NAME, false],
+      [host, true],
+      [`${host}/team`, true],
+    ] as const) {
+      const file = join(t.testdir({ "config.json": configOf({ auth: AUTH }, key) }), "config.json");
+      const { upstream } = clientOf(t, { [NAME]: { url: registry.url } }, { dockerConfigFile: file });
+      registry.forget();
+      const resolved = upstream.resolve({ registry: NAME, repository: "team/app" }, "v1");
+      if (works || kind === "token") t.equal((await resolved).digest, image.digest, `${kind}: ${key}`);
+      else await t.rejects(resolved, { code: "DENIED" }, `${kind}: ${key}`);
+      const sent = registry.requests.some(({ authorization }) => authorization?.startsWith("Basic"));
+      t.equal(sent, works, `${kind}: whether a login was sent to the host`);
+    }
+  }
+});
+
+void t.test("a login is the registry's own at its own host only, and never goes in clear text", async (t) => {
+  t.equal(endpointOf("docker.io").loginAs, "docker.io");
+  t.equal(endpointOf("docker.io", { url: "https://registry-1.docker.io" }).loginAs, "docker.io");
+  t.equal(endpointOf("docker.io", { url: "https://mirror.test/hub" }).loginAs, "mirror.test");
+  t.equal(endpointOf("ghcr.io:443", { url: "https://ghcr.io" }).loginAs, "ghcr.io:443");
+  t.equal(endpointOf("ghcr.io", { url: "https://ghcr.io:8443" }).loginAs, "ghcr.io:8443");
+  for (const [url, safe] of [
+    ["https://registry.test/token", true],
+    ["http://127.0.0.1:5000", true],
+    ["http://localhost:5000", true],
+    ["http://[::1]:5000", true],
+    ["http://registry.test", false],
+    ["http://10.0.0.1:5000", false],
+    ["http://127.0.0.1.evil.test", false],
+  ] as const) {
+    t.equal(isSafeForLogins(new URL(url)), safe, url);
   }
 });

@@ -1,3 +1,4 @@
+import { readFile, writeFile } from "node:fs/promises";
 import { silentLogger, type Repository } from "@p2p-mirror/shared";
 import { Registry } from "prom-client";
 import type { Test } from "tap";
@@ -52,6 +53,8 @@ export async function setup(t: Test, options: SetupOptions = {}): Promise<Setup>
     ...(options.platforms === undefined ? {} : { platforms: options.platforms }),
   });
   registry.push(image);
+  const logins = options.upstream?.dockerConfigFile;
+  if (logins !== undefined) await nameTheHost(logins, new URL(registry.url).host);
   const { upstream, prom } = clientOf(
     t,
     { [NAME]: { url: registry.url, ...options.config } },
@@ -65,6 +68,12 @@ export async function setup(t: Test, options: SetupOptions = {}): Promise<Setup>
     prom,
     metric: (name, labels) => valueOf(prom, name, labels),
   };
+}
+
+/** Logins count for the host that is really asked; where that is, is known only now. */
+async function nameTheHost(file: string, host: string): Promise<void> {
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text !== undefined) await writeFile(file, text.replaceAll(/registry\.test|127\.0\.0\.1:\d+/g, host));
 }
 
 /** A client by itself, for tests with a registry of another kind. */

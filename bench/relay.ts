@@ -5,8 +5,8 @@ import { blobsOf, makeImage } from "../test/rig/images.ts";
 import type { Mirror } from "../test/rig/mirror.ts";
 import { atLeast, median, rounded, type BenchResult } from "./lib/bench.ts";
 import { startPlainServer } from "./lib/plain-server.ts";
-import { drain, type Drained } from "./lib/programs.ts";
-import { advertised, blobUrl, connected, MIB, Scene } from "./lib/scene.ts";
+import { drain, residentMemory, type Drained } from "./lib/programs.ts";
+import { advertised, blobUrl, connected, MIB, REGISTRY, Scene } from "./lib/scene.ts";
 
 export const name = "relay";
 export const description =
@@ -33,10 +33,14 @@ export async function run([size = "512", runs = "5"]: readonly string[]): Promis
   await writeFile(tlsFile, JSON.stringify({ rejectUnauthorized: false }));
   const asker = await scene.mirror("asker", { bootstrap: [holder.p2pAddress] });
   await connected(asker);
+  // As every client does first; sizes come from it.
+  const manifest = `${asker.url}/v2/${REPOSITORY}/manifests/${image.descriptor.digest}?ns=${REGISTRY}`;
+  if (!(await fetch(manifest)).ok) throw new Error("the manifest cannot be had");
 
   const rows: Record<string, number>[] = [];
   const ratios: number[] = [];
   for (const [n, { descriptor }] of blobs.entries()) {
+    await residentMemory(2 * Number(size) * MIB);
     const direct = await drain(plain.url, tlsFile);
     const relayed = await coldPull(asker, descriptor.digest);
     // The first one also warms both servers up: a daemon runs for months.

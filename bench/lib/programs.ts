@@ -1,3 +1,5 @@
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -20,4 +22,18 @@ export async function drain(url: string, tlsFile?: string): Promise<Drained> {
   const drained = JSON.parse(stdout) as Drained;
   if (drained.status !== 200) throw new Error(`${url} answered ${drained.status}`);
   return drained;
+}
+
+/**
+ * Makes so much memory resident, and free again: a file is written and removed. A virtual machine gives memory that it
+ * does not use back to its host, and each page of a new file then costs a fault there, ten times the copy itself. On a
+ * node the page cache is full and its pages go round.
+ */
+export async function residentMemory(bytes: number): Promise<void> {
+  const dir = await mkdtemp(join(tmpdir(), "bench-memory-"));
+  const chunk = Buffer.alloc(8 * 1024 * 1024, 1);
+  const file = await open(join(dir, "file"), "w");
+  for (let written = 0; written < bytes; written += chunk.length) await file.write(chunk);
+  await file.close();
+  await rm(dir, { recursive: true });
 }

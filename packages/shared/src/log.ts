@@ -25,23 +25,57 @@ export function createLogger(level: LogLevel, destination: { write(line: string)
   );
 }
 
-/** How many reasons behind an error are told. */
+/** How many reasons behind an error are told, and how many errors that are one together. */
 const MAX_CAUSES = 5;
+const MAX_ERRORS = 8;
+const MAX_MESSAGE = 500;
+
+/** A login or a signature in a URL that a library quotes. */
+const URL_SECRETS = /(https?:\/\/)(?:[^\s/@"']*@)?([^\s?#"']*)(?:[?#][^\s"']*)?/gi;
+
+const messageOf = (error: Error): string =>
+  error.message.replaceAll(URL_SECRETS, "$1$2").slice(0, MAX_MESSAGE);
+
+/** The messages behind an error, outermost first; where several failed at once (all addresses of a name), each of them. */
+function causesOf(error: Error): string[] {
+  const causes: string[] = [];
+  let next: unknown = error.cause;
+  while (next instanceof Error && causes.length < MAX_CAUSES) {
+    const inner: unknown[] = next instanceof AggregateError ? next.errors : [];
+    for (const one of [next, ...inner]) {
+      if (one instanceof Error && one.message !== "" && causes.length < MAX_CAUSES)
+        causes.push(messageOf(one));
+    }
+    next = next.cause;
+  }
+  return causes;
+}
+
+function summaryOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error).slice(0, MAX_MESSAGE);
+  const inner: unknown[] = error instanceof AggregateError ? error.errors.slice(0, MAX_ERRORS) : [];
+  const behind = [...causesOf(error), ...inner.map((one) => (one instanceof Error ? messageOf(one) : ""))];
+  const reasons = behind.filter((text) => text !== "");
+  return reasons.length === 0 ? messageOf(error) : `${messageOf(error)} (${reasons.join("; ")})`;
+}
 
 /**
- * An error in a log line. One with a code was foreseen: it is its type, code and message, and the messages behind it. Any
- * other is a fault of ours and keeps its stack.
+ * An error in a log line. One with a code was foreseen: it is its type, code and message, the messages behind it, and for
+ * several in one a line each. Any other is a fault of ours and keeps its stack.
  */
 export function describeError(error: unknown): unknown {
   if (!(error instanceof Error) || !("code" in error)) {
     return error instanceof Error ? stdSerializers.err(error) : error;
   }
-  const causes: string[] = [];
-  for (let cause = error.cause; cause instanceof Error && causes.length < MAX_CAUSES; cause = cause.cause) {
-    causes.push(cause.message);
-  }
-  const { name, code, message } = error;
-  return { type: name, code, message, ...(causes.length > 0 && { causes }) };
+  const causes = causesOf(error);
+  const errors = error instanceof AggregateError ? error.errors.slice(0, MAX_ERRORS).map(summaryOf) : [];
+  return {
+    type: error.name,
+    code: error.code,
+    message: messageOf(error),
+    ...(errors.length > 0 && { errors }),
+    ...(causes.length > 0 && { causes }),
+  };
 }
 
 /** For tests and tools: says nothing. */

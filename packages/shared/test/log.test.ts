@@ -1,5 +1,11 @@
 import t from "tap";
-import { createLogger, SourceError, silentLogger, type LogLevel } from "@p2p-mirror/shared";
+import {
+  AllSourcesFailedError,
+  createLogger,
+  SourceError,
+  silentLogger,
+  type LogLevel,
+} from "@p2p-mirror/shared";
 
 /** A logger and what it wrote, line by line. */
 function recorded(level: LogLevel) {
@@ -55,6 +61,33 @@ await t.test("an error that was foreseen is its code and its reasons, without a 
     causes: ["connect ECONNREFUSED", "inner"],
   });
 });
+
+await t.test(
+  "of an error that is several, each is told with its reasons, and none of a URL's secrets",
+  async (t) => {
+    const { logger, lines } = recorded("info");
+    const refused = Object.assign(new AggregateError([new Error("connect ECONNREFUSED ::1:1")]), {
+      code: "ECONNREFUSED",
+    });
+    const inner = [
+      new SourceError("UNREACHABLE", "peer", { cause: refused }),
+      new SourceError("STATUS", "registry", {
+        message: 'cannot get "https://me:hunter2@cdn.test/x?X-Amz-Signature=feed"',
+      }),
+      "a text",
+      ...Array.from({ length: 100 }, () => new Error("more")),
+    ];
+    logger.info({ err: new AllSourcesFailedError("sha256:ab", inner) }, "declined");
+    const { err } = JSON.parse(lines[0] ?? "");
+    t.match(err, { code: "ALL_SOURCES_FAILED", message: "no source delivered sha256:ab" });
+    t.same(err.errors.slice(0, 3), [
+      "peer: unreachable (connect ECONNREFUSED ::1:1)",
+      'registry: cannot get "https://cdn.test/x"',
+      "a text",
+    ]);
+    t.equal(err.errors.length, 8, "bounded");
+  },
+);
 
 await t.test("any other error keeps its stack", async (t) => {
   const { logger, lines } = recorded("info");

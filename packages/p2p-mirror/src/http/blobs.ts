@@ -51,6 +51,7 @@ export async function serveBlob(request: BlobRequest, deps: BlobDeps): Promise<A
   const { headers, method } = exchange.request;
   if (method === "GET" && startOf(headers.range) > 0 && deps.cutMemory.has(digest)) {
     deps.metrics.cutResumes.inc();
+    exchange.reason = "cut_memory";
     throw new NotFoundError("BLOB_UNKNOWN", `${digest}, cut short just now,`);
   }
   if (method === "HEAD" || notModified(headers["if-none-match"], digest)) return answerHead(request, deps);

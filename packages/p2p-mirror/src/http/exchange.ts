@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { SourceError, type Logger } from "@p2p-mirror/shared";
 import type { SourceKind } from "../transfer/content.ts";
 import type { Pending } from "./connections.ts";
+import type { DeclineReason } from "./decline-reason.ts";
 import type { DistributionPath } from "./distribution-path.ts";
 import type { CutReason, HttpMetrics } from "./metrics.ts";
 
@@ -34,6 +35,8 @@ export class Exchange implements Pending {
   readonly over: Promise<void>;
   path: DistributionPath | undefined;
   source: SourceKind | undefined;
+  /** Why it was declined. */
+  reason: DeclineReason = "none";
   /** Counts the content's bytes that were handed to the client. */
   body: { readonly sent: number } | undefined;
 
@@ -139,6 +142,7 @@ export class Exchange implements Pending {
       method: method === "GET" || method === "HEAD" ? method : "other",
       status,
       source: this.source ?? "none",
+      reason: this.reason,
     });
     this.#metrics.duration.observe({ kind }, this.#seconds());
     if (this.source !== undefined) this.#metrics.sentBytes.inc({ source: this.source }, this.bytes);
@@ -153,6 +157,7 @@ export class Exchange implements Pending {
         source: this.source ?? "none",
         bytes: this.bytes,
         ms: this.milliseconds(),
+        ...(this.reason === "none" ? {} : { reason: this.reason }),
         ...(this.#stale ? { stale: true } : {}),
         ...(this.#cut === undefined ? {} : { cut: this.#cut }),
         ...(aborted ? { aborted } : {}),

@@ -5,7 +5,8 @@ export type CutReason = "source" | "stall" | "drain";
 
 /**
  * Metrics of the registry endpoint. Labels are closed sets: `kind` base, tag, manifest, blob, tags, referrers, invalid;
- * `method` GET, HEAD, other; `source` cache, containerd, peer, upstream, none.
+ * `method` GET, HEAD, other; `source` cache, containerd, peer, upstream, none;
+ * `reason` why it was declined (DeclineReason), none.
  */
 export function createHttpMetrics(registry: Registry) {
   const registers = [registry];
@@ -13,7 +14,7 @@ export function createHttpMetrics(registry: Registry) {
     requests: new Counter({
       name: "p2p_mirror_http_requests_total",
       help: "Requests answered by the registry endpoint",
-      labelNames: ["kind", "method", "status", "source"],
+      labelNames: ["kind", "method", "status", "source", "reason"],
       registers,
     }),
     sentBytes: new Counter({

@@ -5,6 +5,7 @@ import type { Content } from "../transfer/content.ts";
 import type { Answer } from "./answer.ts";
 import { serveBlob, type BlobRequest } from "./blobs.ts";
 import { CutMemory } from "./cut-memory.ts";
+import { DeclineLog, declineReasonOf } from "./decline-reason.ts";
 import { MAX_TARGET_LENGTH, parseDistributionPath, type DistributionPath } from "./distribution-path.ts";
 import { Draining, subjectOf, type Exchange } from "./exchange.ts";
 import { answerList } from "./lists.ts";
@@ -31,11 +32,13 @@ export class RegistryHandler {
   readonly #options: RegistryHandlerOptions;
   readonly #deps: RegistryHandlerDeps;
   readonly #cutMemory: CutMemory;
+  readonly #declines: DeclineLog;
 
   constructor(options: RegistryHandlerOptions, deps: RegistryHandlerDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#cutMemory = new CutMemory(options.cutMemoryMs);
+    this.#declines = new DeclineLog(deps.logger);
   }
 
   /** Undefined when the answer was streamed. Throws only while nothing of an answer was sent. */
@@ -60,6 +63,8 @@ export class RegistryHandler {
   /** What a failure before the headers is to the client. Only an error nobody foresaw is logged as one. */
   failure(exchange: Exchange, error: unknown): Answer {
     const kind = exchange.path?.kind;
+    if (exchange.reason === "none") exchange.reason = declineReasonOf(error);
+    this.#declines.declined(exchange, error);
     const foreseen =
       error instanceof Draining
         ? new OciError(404, unknownCode(kind), "this mirror is closing")
@@ -86,6 +91,7 @@ export class RegistryHandler {
     const request = { registry, repository, authorization, wants: wantedOf(path) };
     const decision = await raceSignal(this.#deps.access.decide(request, { signal }), signal);
     if (decision === "allow") return;
+    exchange.reason = "not_public";
     throw new NotFoundError(unknownCode(kind), `${registry}/${repository}, as far as this client may see,`);
   }
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { AllSourcesFailedError, NotFoundError, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { request } from "undici";
 import { startEndpoint, until } from "./support/endpoint.ts";
@@ -78,5 +79,52 @@ await t.test(
     t.match(log.at(30)[0], { msg: "blob served", digest, size: 5000, source: "peer", ms: Number });
     t.equal(new Set(log.at(20).map((line) => line["requestId"])).size, 3);
     t.notMatch(log.raw.join(""), /very-secret/);
+  },
+);
+
+await t.test(
+  "why something was declined is a label, in the request's line, and once a line at info",
+  async (t) => {
+    const { content, access, url, metric, log } = await startEndpoint(t);
+    const digest = content.addBlob(randomBytes(100));
+    const path = `${url}/v2/team/app/blobs/${digest}?ns=ghcr.io`;
+    const failures: [string, Error][] = [
+      ["not_found", new NotFoundError("BLOB_UNKNOWN", digest)],
+      ["no_first_byte", new SourceError("NO_FIRST_BYTE", "a peer")],
+      [
+        "sources_failed",
+        new AllSourcesFailedError(digest, [
+          new SourceError("UNREACHABLE", "peer-1", { cause: new Error("connect ECONNREFUSED") }),
+          new SourceError("STATUS", "upstream", { message: "see https://cdn.test/x?X-Amz-Signature=feed" }),
+        ]),
+      ],
+    ];
+    for (const [reason, error] of failures) {
+      content.before = () => Promise.reject(error);
+      for (let nth = 0; nth < 3; nth += 1) t.equal(await fetchAll(path), 404, reason);
+    }
+    content.before = () => Promise.resolve();
+    access.answer = () => "decline";
+    t.equal(await fetchAll(path), 404);
+    access.answer = () => "allow";
+    t.equal(await fetchAll(path), 200);
+    t.equal(await fetchAll(`${url}/v2/team/app/blobs/sha256:nonsense?ns=ghcr.io`), 400);
+    const all = (reason: string): Promise<number> => metric("p2p_mirror_http_requests_total", { reason });
+    await until("all are counted", async () => (await metric("p2p_mirror_http_requests_total")) === 12);
+    for (const [reason] of failures) t.equal(await all(reason), 3, reason);
+    for (const reason of ["not_public", "none", "invalid"]) t.equal(await all(reason), 1, reason);
+    const said = log.at(30).filter(({ msg }) => msg === "declined: the client asks its next host");
+    t.same(
+      said.map(({ reason }) => reason),
+      ["not_found", "no_first_byte", "sources_failed", "not_public"],
+      "one line for each reason, not for each request",
+    );
+    t.match(said[2], {
+      registry: "ghcr.io",
+      repository: "team/app",
+      digest,
+      err: { errors: ["peer-1: unreachable (connect ECONNREFUSED)", "upstream: see https://cdn.test/x"] },
+    });
+    t.equal(log.at(20).filter(({ reason }) => reason === "sources_failed").length, 3);
   },
 );

@@ -38,6 +38,10 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Not a warning: it is the default, and nothing is wrong. */
+const PUBLIC_IS_BY_NAME =
+  "access is public: the name of a repository is checked, not that a digest belongs to it; whoever knows the digest of a private blob held here or by a peer can read it";
+
 /** Runs the daemon until the first signal, then closes it. */
 export async function serve(request: ConfigRequest, terminal: Terminal, deps: ServeDeps): Promise<ExitCode> {
   const { config, warnings } = await loadMirrorConfig(request, { allAddresses: allAddresses() });
@@ -47,8 +51,11 @@ export async function serve(request: ConfigRequest, terminal: Terminal, deps: Se
   const daemon = createDaemon(config, { logger, version: deps.version });
   try {
     // A start that hangs (a dead disk, a name server that says nothing) must not keep the program from its end.
-    await raceSignal(daemon.start(terminal.signal), terminal.signal);
+    const starting = daemon.start(terminal.signal);
+    starting.catch(() => undefined);
+    await raceSignal(starting, terminal.signal);
     logger.info({ registry: daemon.registryUrl, admin: daemon.adminUrl }, "ready");
+    if (config.access === "public") logger.info(PUBLIC_IS_BY_NAME);
     await aborted(terminal.signal);
     logger.info("closing; a second signal forces the end");
   } catch (error) {

@@ -179,7 +179,7 @@ export const MIRROR_SCHEMA = {
       default: "public",
       "x-placeholder": "POLICY",
       description:
-        "Which images are given out. `public`: what upstream gives to anybody; for others containerd is sent to upstream, with its credentials. `open`: everything this mirror holds or can pull, to whoever asks on this node.",
+        "Which images are given out. `public`: what upstream gives to anybody; for others containerd is sent to upstream, with its credentials. What is checked is the name of the repository, not that a digest belongs to it: whoever knows the digest of a private image's blob that this node or a peer holds gets it under the name of any public repository. `open`: everything this mirror holds or can pull, to whoever asks on this node.",
     },
     upstream: {
       type: "array",
@@ -200,7 +200,7 @@ export const MIRROR_SCHEMA = {
       format: "path",
       "x-placeholder": "FILE",
       description:
-        "A docker config.json with this node's credentials for registries (auths, credHelpers, credsStore).",
+        "A docker config.json with this node's credentials for registries (auths, credHelpers, credsStore). A login goes to the registry it is for; to a host that is put in its place only when it is listed under that host. It is never sent over plain http beyond loopback.",
     },
     http_proxy: {
       type: "string",

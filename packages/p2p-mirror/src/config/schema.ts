@@ -114,7 +114,7 @@ export const MIRROR_SCHEMA = {
       type: "string",
       format: "address",
       "x-placeholder": "IP",
-      "x-default": "the listen address, or the address of the interface with the default route",
+      "x-default": "the listen address; when that is all of them, this host's address on its default route",
       description: "The address of this node that other mirrors are told to connect to.",
     },
     data_dir: {

@@ -41,6 +41,8 @@ export class Acquaintance {
   #again: NodeJS.Timeout | undefined;
   #complete = false;
   #wanted = false;
+  /** Connections that may still be made in this walk: counted at its begin, not for each node that is named. */
+  #mayConnect = 0;
   #againMs = MIN_AGAIN_MS;
 
   constructor(deps: AcquaintanceDeps) {
@@ -106,7 +108,11 @@ export class Acquaintance {
 
   async #walkOnce(): Promise<void> {
     // Heard of, and not reached then.
+    let connected = 0;
+    for (const member of this.#deps.members) if (member.connected) connected += 1;
+    this.#mayConnect = MAX_OWN_CONNECTIONS - connected;
     for (const member of this.#deps.members) {
+      if (this.#mayConnect <= 0) break;
       const address = this.#deps.members.libp2pAddress(member.id);
       if (!member.connected && address !== undefined) await this.#connect(member.peerId, address);
     }
@@ -152,13 +158,13 @@ export class Acquaintance {
   }
 
   async #connect(peerId: PeerId, address: HostPort): Promise<void> {
-    let connected = 0;
-    for (const member of this.#deps.members) if (member.connected) connected += 1;
-    if (connected >= MAX_OWN_CONNECTIONS) return;
+    if (this.#mayConnect <= 0) return;
+    this.#mayConnect -= 1;
     const deadline = linkSignal([this.#closing.signal], ASK_TIMEOUT_MS);
     try {
       await this.#deps.connect(peerId, address, deadline.signal);
     } catch (error) {
+      this.#mayConnect += 1;
       this.#deps.logger.debug(
         { err: error, peer: peerId.toString() },
         "a node that was named does not answer",

@@ -1,7 +1,8 @@
+import { createSocket } from "node:dgram";
 import { isIP } from "node:net";
 import { networkInterfaces, type NetworkInterfaceInfo } from "node:os";
 import { multiaddr, type Multiaddr } from "@multiformats/multiaddr";
-import { ConfigError } from "@p2p-mirror/shared";
+import { ConfigError, type Logger } from "@p2p-mirror/shared";
 
 export interface HostPort {
   readonly host: string;
@@ -62,26 +63,81 @@ const isWildcard = (host: string): boolean => host === "0.0.0.0" || host === "::
 const LOCAL_INTERFACE =
   /^(?:docker|br-|veth|cni|cali|flannel|cilium|lxc|lxd|virbr|vnet|kube-ipvs|nodelocaldns|tunl|dummy)/;
 
+const usable = ({ internal, address }: NetworkInterfaceInfo): boolean =>
+  !internal && !address.startsWith("fe80:") && !address.startsWith("169.254.");
+
+/** This host's addresses that may mean something to others: not internal, link-local or of container bridges. */
+export function candidateAddresses(
+  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
+): NetworkInterfaceInfo[] {
+  return Object.entries(interfaces)
+    .filter(([name]) => !LOCAL_INTERFACE.test(name))
+    .flatMap(([, addresses]) => addresses ?? [])
+    .filter(usable);
+}
+
 /**
- * The address other nodes are told: the given one; else the one that is listened on; else, when that is all of them,
- * the first of this host that is not internal, IPv4 before IPv6, without link-local ones and those of container bridges.
+ * The address other nodes are told: the given one; else the one that is listened on; else, when that is all of them, the
+ * one this host has on its default route (`routed`); without such a route the first of the candidates, IPv4 before IPv6.
  * Loopback when there is none.
  */
 export function advertiseAddress(
   listenHost: string,
   given?: string,
   interfaces: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
+  routed?: string,
 ): string {
   if (given !== undefined) return given;
   if (!isWildcard(listenHost)) return listenHost;
-  const candidates = Object.entries(interfaces)
-    .filter(([name]) => !LOCAL_INTERFACE.test(name))
-    .flatMap(([, addresses]) => addresses ?? [])
-    .filter(
-      (one) => !one.internal && !one.address.startsWith("fe80:") && !one.address.startsWith("169.254."),
-    );
+  const isRouted = (one: NetworkInterfaceInfo): boolean => one.address === routed && usable(one);
+  if (
+    routed !== undefined &&
+    Object.values(interfaces)
+      .flat()
+      .some((one) => one !== undefined && isRouted(one))
+  )
+    return routed;
+  const candidates = candidateAddresses(interfaces);
   const found =
     candidates.find((one) => one.family === "IPv4") ??
     (listenHost === "::" ? candidates.find((one) => one.family === "IPv6") : undefined);
   return found?.address ?? "127.0.0.1";
+}
+
+/** Addresses nobody has (RFC 5737, RFC 3849): the way to them is the default route. */
+const DOCUMENTATION = { udp4: "192.0.2.1", udp6: "2001:db8::1" } as const;
+
+/** The source address of the default route. Nothing is sent: a UDP socket only learns its own address by connecting. */
+export function routedAddress(kind: "udp4" | "udp6" = "udp4"): Promise<string | undefined> {
+  const socket = createSocket(kind);
+  return new Promise((resolve) => {
+    const end = (address: string | undefined): void => {
+      resolve(address);
+      socket.close();
+    };
+    socket.once("error", () => end(undefined));
+    // The port is that of "discard".
+    socket.connect(9, DOCUMENTATION[kind], () => end(socket.address().address));
+  });
+}
+
+/** What other nodes are told, where nobody has said it: logged once, since a host with several may mean another. */
+export async function findAdvertiseAddress(
+  listenHost: string,
+  given: string | undefined,
+  logger: Logger,
+): Promise<string> {
+  if (given !== undefined || !isWildcard(listenHost)) return advertiseAddress(listenHost, given);
+  const routed =
+    (await routedAddress("udp4")) ?? (listenHost === "::" ? await routedAddress("udp6") : undefined);
+  const interfaces = networkInterfaces();
+  const address = advertiseAddress(listenHost, undefined, interfaces, routed);
+  const alternatives = candidateAddresses(interfaces)
+    .map((one) => one.address)
+    .filter((other) => other !== address);
+  logger.info(
+    { address, alternatives },
+    "other nodes are told this address; --advertise-address chooses another",
+  );
+  return address;
 }

@@ -5,7 +5,7 @@ import type { Logger, Service } from "@p2p-mirror/shared";
 import type { ClusterSecrets } from "../trust/cluster-secret.ts";
 import type { Identity } from "../trust/identity.ts";
 import {
-  advertiseAddress,
+  findAdvertiseAddress,
   libp2pAddressOf,
   parseHostPort,
   tcpMultiaddr,
@@ -37,7 +37,7 @@ import type { Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
 export interface RouterOptions {
   /** Where libp2p listens; port 0: any free one. */
   readonly listen: HostPort;
-  /** What other nodes are told; default: found (see `advertiseAddress`). */
+  /** What other nodes are told; default: found (see `findAdvertiseAddress`). */
   readonly advertiseAddress?: string | undefined;
   /** Port of this node's peer data plane, at the same address. */
   readonly peerPort: number;
@@ -72,7 +72,7 @@ const REMEMBER_INTERVAL_MS = 60_000;
 /** Kademlia over libp2p, among the nodes that share a cluster secret. A node alone works, and goes on looking for others. */
 export async function createRouter(options: RouterOptions, deps: RouterDeps): Promise<KadRouter> {
   const bootstrap = options.bootstrap.map((text) => parseHostPort(text, "bootstrap"));
-  const host = advertiseAddress(options.listen.host, options.advertiseAddress);
+  const host = await findAdvertiseAddress(options.listen.host, options.advertiseAddress, deps.logger);
   const validityMs = options.recordValidityMs ?? DEFAULT_VALIDITY_MS;
   const store = new ProviderStore({ validityMs }, deps.now ?? (() => performance.now()));
   const members = new Members();
@@ -180,7 +180,7 @@ class LibP2pRouter implements KadRouter {
       store: deps.store,
       members: deps.members,
       replication: options.replication,
-      knowsAll: () => this.#acquaintance.complete,
+      knowsAll: () => this.#acquaintance.complete && !this.#members.turnedAway,
       ask: async (member, key, signal) => this.#findAt(member, key, signal),
       check: (member) => void this.#liveness.check(member),
       findProviders: (cid, signal) => deps.node.services.dht.findProviders(cid, { signal }),

@@ -31,6 +31,13 @@ export class Members {
   readonly #members = new Map<string, Member>();
   readonly #addresses = new Map<string, Addresses>();
 
+  #turnedAway = false;
+
+  /** There are more nodes than are remembered here. */
+  get turnedAway(): boolean {
+    return this.#turnedAway;
+  }
+
   get size(): number {
     return this.#members.size;
   }
@@ -52,7 +59,11 @@ export class Members {
   /** Another node is connected to this one. False when that is nothing new. */
   heardOf(peerId: PeerId, libp2p: HostPort): boolean {
     const id = peerId.toString();
-    if (this.#members.has(id) || this.#members.size >= MAX_MEMBERS) return false;
+    if (this.#members.has(id)) return false;
+    if (this.#members.size >= MAX_MEMBERS) {
+      this.#turnedAway = true;
+      return false;
+    }
     this.#memberOf(peerId);
     if (!this.#addresses.has(id)) this.#addresses.set(id, { dataPlane: undefined, libp2p });
     return true;
@@ -76,7 +87,8 @@ export class Members {
 
   /** A node that is gone; its addresses go too. */
   remove(id: string): void {
-    this.#members.delete(id);
+    // There is room again; whoever was turned away is heard of again by the next walk.
+    if (this.#members.delete(id)) this.#turnedAway = false;
     this.#addresses.delete(id);
   }
 

@@ -1,11 +1,15 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
+import { networkInterfaces } from "node:os";
+import { peerIdFromMultihash } from "@libp2p/peer-id";
 import { multiaddr } from "@multiformats/multiaddr";
+import { create as createDigest } from "multiformats/hashes/digest";
 import t from "tap";
 import {
   advertiseAddress,
   dataPlaneOf,
   libp2pAddressOf,
   parseHostPort,
+  routedAddress,
 } from "../../src/routing/addresses.ts";
 import { keyHashOf } from "../../src/routing/key.ts";
 import { Members } from "../../src/routing/members.ts";
@@ -122,6 +126,14 @@ await t.test("the address others are told", (t) => {
   t.equal(advertiseAddress("127.0.0.1", undefined, interfaces), "127.0.0.1");
   t.equal(advertiseAddress("192.168.1.9", undefined, interfaces), "192.168.1.9");
   t.equal(advertiseAddress("0.0.0.0", undefined, { lo: interfaces.lo }), "127.0.0.1", "nothing but loopback");
+  const several = { ...interfaces, wlan0: [address("10.9.8.7")] };
+  t.equal(
+    advertiseAddress("0.0.0.0", undefined, several, "10.9.8.7"),
+    "10.9.8.7",
+    "the default route counts",
+  );
+  t.equal(advertiseAddress("0.0.0.0", undefined, several, "10.0.0.99"), "192.168.1.5", "if it is an own one");
+  t.equal(advertiseAddress("0.0.0.0", undefined, several, "127.0.0.1"), "192.168.1.5", "and no loopback");
   t.end();
 });
 
@@ -164,4 +176,24 @@ await t.test("the closest members are those a full sort by distance gives", asyn
     );
   }
   t.equal(members.closest(0, 100).length, 40, "all, when there are fewer");
+});
+
+await t.test("the default route's source address is one of this host, or there is none", async (t) => {
+  const routed = await routedAddress();
+  const own = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address));
+  t.ok(routed === undefined || own.includes(routed), `${routed}`);
+});
+
+await t.test("members that find no room are not forgotten as if there were none", async (t) => {
+  const members = new Members();
+  const ids = [];
+  for (let nth = 0; nth < 5_001; nth += 1) {
+    ids.push(peerIdFromMultihash(createDigest(0x12, createHash("sha256").update(`node ${nth}`).digest())));
+  }
+  for (const id of ids.slice(0, 5_000)) members.heardOf(id, { host: "10.0.0.1", port: 1 });
+  t.equal(members.turnedAway, false);
+  for (const id of ids.slice(5_000)) t.equal(members.heardOf(id, { host: "10.0.0.1", port: 1 }), false);
+  t.equal(members.turnedAway, true);
+  members.remove(String(ids[0]));
+  t.equal(members.turnedAway, false);
 });

@@ -174,27 +174,21 @@ async function corruptIsNotServed(t: Test, lab: Lab): Promise<void> {
     const watched = await lab.store({ contentDir });
     const { store } = watched;
 
-    const body = await store.read(whole.digest, { start: 0, end: whole.bytes.length });
-    let got = 0;
-    await t.rejects(
-      async () => {
-        for await (const chunk of body ?? []) got += Buffer.isBuffer(chunk) ? chunk.length : 0;
-      },
-      IntegrityError,
-      `${way}: the whole ends in an error`,
-    );
-    t.ok(got < whole.bytes.length, `${way}: ${got} of ${whole.bytes.length} bytes left, the tail did not`);
+    // A file of that size is hashed before there is a stream; over gRPC the stream ends in an error, its tail held back.
+    const wrong = (blob: { digest: Digest; bytes: Buffer }, what: string): Promise<unknown> => {
+      const read = readAll(store, blob.digest, { start: 0, end: blob.bytes.length });
+      return way === "file"
+        ? read.then((bytes) => t.equal(bytes, undefined, `${way}: ${what}`))
+        : t.rejects(read, IntegrityError, `${way}: ${what}`);
+    };
+    await wrong(whole, "the whole");
     t.equal(await store.read(part.digest, { start: 1_000_000, end: 1_000_001 }), undefined, `${way}: a part`);
     await t.rejects(
       readAll(store, short.digest, { start: 0, end: short.bytes.length }),
       IntegrityError,
       `${way}: truncated`,
     );
-    await t.rejects(
-      readAll(store, small.digest, { start: 0, end: small.bytes.length }),
-      IntegrityError,
-      `${way}: small`,
-    );
+    await wrong(small, "small");
     for (const { digest } of [whole, part, short, small]) {
       t.equal(await store.stat(digest), undefined, `${way}: passed over from then on`);
       t.equal(await store.read(digest, { start: 0, end: 1 }), undefined);

@@ -221,6 +221,7 @@ for (const { what, lie, counted, banned } of CASES) {
     const before = await mirror.metrics();
     const began = performance.now();
     const { bytes } = await pull(wanted);
+    t.ok(performance.now() - began < 20_000, "nobody waited for it longer than for a silent peer");
     t.comment(
       `${what}: pull of ${bytes} bytes in ${seconds(began)}, the liar was asked ${liar.asked.length} times`,
     );

@@ -161,7 +161,7 @@ export class SmallObjects {
     const { size, body } = await this.#deps.peerClient.blob(peer, digest, undefined, {
       signal: patience.signal,
     });
-    return readWhole(body, digest, { size, limit, source: peer.id });
+    return await readWhole(body, digest, { size, limit, source: peer.id });
   }
 
   /** `wanted` may grow meanwhile. */

@@ -3,6 +3,7 @@ import type { Readable } from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
 import {
   formatContentRange,
+  isRecycling,
   MEDIA_TYPES,
   NotFoundError,
   raceSignal,
@@ -158,9 +159,6 @@ async function sendBody(
  */
 const recyclerOf = (source: Readable): ((chunk: Uint8Array) => void) | undefined =>
   isRecycling(source) ? (chunk) => source.recycle(chunk) : undefined;
-
-const isRecycling = (source: Readable): source is Readable & { recycle(chunk: Uint8Array): void } =>
-  "recycle" in source && typeof source.recycle === "function";
 
 /** The client has the end of the blob, and so all of it, here or with what an earlier request gave. */
 function served({ exchange, repository, digest }: BlobRequest, deps: BlobDeps, blob: BlobContent): void {

@@ -39,13 +39,9 @@ export interface PeerClient {
   record(peer: Peer, key: string, options?: PeerOptions): Promise<string>;
 }
 
-/** `BUSY` with the nodes the peer named instead. */
-export interface BusyHint {
-  readonly tryInstead: readonly Peer[];
-}
-
 /** The peer has no free upload slot (or this node no free connection to it): nobody's fault. */
-export class BusyError extends SourceError implements BusyHint {
+export class BusyError extends SourceError {
+  /** The nodes it named instead. */
   readonly tryInstead: readonly Peer[];
 
   constructor(source: string, tryInstead: readonly Peer[] = [], message = "no free upload slot") {

@@ -24,6 +24,9 @@ export interface Containerd extends AsyncDisposable {
   readonly certsDir: string;
   readonly pid: number;
   log(): string;
+  /** How ctr is run in its namespace k8s.io, for who starts it himself; it needs containerd's network and `env`. */
+  ctrArgv(args: readonly string[]): string[];
+  readonly env: NodeJS.ProcessEnv;
   /** Runs ctr in containerd's namespace k8s.io (or another) and in its network; throws if it fails. */
   ctr(args: readonly string[], options?: CtrOptions): Promise<ExecResult>;
   /** `ctr image pull` by certsDir, with unpack. */
@@ -72,14 +75,11 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
     }
     return started;
   };
-  const ctrArgv = (args: readonly string[], namespace = "k8s.io"): string[] => [
+  const plainArgv = (args: readonly string[], namespace = "k8s.io"): string[] =>
+    [component.bin("ctr"), "--address", socket, "--namespace", namespace].concat(args);
+  const ctrArgv = (args: readonly string[], namespace?: string): string[] => [
     ...(netns === undefined ? [] : ["ip", "netns", "exec", netns]),
-    component.bin("ctr"),
-    "--address",
-    socket,
-    "--namespace",
-    namespace,
-    ...args,
+    ...plainArgv(args, namespace),
   ];
 
   let running: RigProcess;
@@ -100,6 +100,8 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
       return running.pid;
     },
     log: () => running.log(),
+    ctrArgv: (args) => plainArgv(args),
+    env,
     ctr: (args, { namespace, signal } = {}) => exec(ctrArgv(args, namespace), { env, signal }),
     // In 1.x the client resolves and fetches, so that ctr itself has to know the hosts.
     pull: (reference, args = []) => self.ctr(["image", "pull", "--hosts-dir", certsDir, ...args, reference]),

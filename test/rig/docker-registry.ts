@@ -16,6 +16,8 @@ export interface DockerRegistryOptions {
   readonly dataDir?: string;
   /** Demands Basic authentication against this htpasswd file (bcrypt lines). */
   readonly htpasswd?: string;
+  /** URL of another registry: this one is then its pull-through cache. */
+  readonly remote?: string;
 }
 
 /** The reference registry as a real upstream. */
@@ -25,6 +27,8 @@ export interface DockerRegistry extends AsyncDisposable {
   readonly host: string;
   readonly dataDir: string;
   readonly running: boolean;
+  /** -1 while it does not run. */
+  readonly pid: number;
   log(): string;
   /** Orderly end; `start` brings it back with the same data on the same port. */
   stop(): Promise<void>;
@@ -47,6 +51,7 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
     log: { level: "info", formatter: "text", accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: dataDir }, delete: { enabled: true } },
     http: { addr: host, secret: "test" },
+    ...(options.remote === undefined ? {} : { proxy: { remoteurl: options.remote } }),
     ...(options.htpasswd === undefined
       ? {}
       : { auth: { htpasswd: { realm: "test", path: options.htpasswd } } }),
@@ -92,6 +97,9 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
     dataDir,
     get running() {
       return running?.running === true;
+    },
+    get pid() {
+      return running?.running === true ? running.pid : -1;
     },
     log: () => running?.log() ?? "",
     async stop() {

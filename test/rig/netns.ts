@@ -4,6 +4,7 @@ import path from "node:path";
 import { MissingError, RigError } from "./errors.ts";
 import { exec, type ExecOptions, type ExecResult, tryExec } from "./exec.ts";
 import { isAlive, type Lock, tryLock } from "./lock.ts";
+import { shapeDevice } from "./netns-shaping.ts";
 
 /** Rates as tc takes them ("200mbit"); undefined: unlimited. */
 export interface LinkRates {
@@ -11,6 +12,8 @@ export interface LinkRates {
   readonly egress?: string | undefined;
   /** From the network to the node. */
   readonly ingress?: string | undefined;
+  /** What comes from one address has this rate, within `ingress`: a thin path to one host, a fast one to all others. */
+  readonly ingressFrom?: { readonly address: string; readonly rate: string } | undefined;
 }
 
 export interface Counters {
@@ -161,24 +164,12 @@ async function addNode(
       return parseCounters(stdout);
     },
     shape: async (wanted) => {
-      await limit(netns, INTERFACE, wanted.egress);
-      await limit(lan, port, wanted.ingress);
+      await shapeDevice(netns, INTERFACE, { rate: wanted.egress });
+      await shapeDevice(lan, port, { rate: wanted.ingress, from: wanted.ingressFrom });
     },
   };
   await node.shape(rates);
   return node;
-}
-
-/** A token bucket on what leaves an interface. */
-async function limit(netns: string, device: string, rate: string | undefined): Promise<void> {
-  const tc = ["tc", "-n", netns, "qdisc"];
-  if (rate === undefined) {
-    // Fails where there is none, which is as good.
-    await tryExec([...tc, "delete", "dev", device, "root"]);
-    return;
-  }
-  const shaper = ["tbf", "rate", rate, "burst", "256kb", "latency", "100ms"];
-  await exec([...tc, "replace", "dev", device, "root", ...shaper]);
 }
 
 async function addNamespace(name: string): Promise<void> {

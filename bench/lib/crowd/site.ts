@@ -1,0 +1,126 @@
+import type { Component } from "../../../test/rig/components.ts";
+import { startDockerRegistry, type DockerRegistry } from "../../../test/rig/docker-registry.ts";
+import { blobsOf, makeImage, manifestsOf, pushImage, type Descriptor } from "../../../test/rig/images.ts";
+import { createNetwork, type LinkRates, type Network, type NetworkNode } from "../../../test/rig/netns.ts";
+import { payloadRate, type Links } from "./bound.ts";
+import type { CrowdOptions } from "./options.ts";
+
+export const REGISTRY = "reg.example.test";
+const MIB = 1024 * 1024;
+/** Of a slow node. */
+export const SLOWER = 20;
+
+/** What was pushed, without its bytes: an image of a gibibyte need not stay in memory. */
+export interface PushedImage {
+  /** As containerd pulls it. */
+  readonly reference: string;
+  /** Manifest, config and layers. */
+  readonly objects: readonly Descriptor[];
+  /** Of all objects. */
+  readonly bytes: number;
+}
+
+/** The place of one bench: namespaces, shaped links, an upstream with its images. Systems come and go on it. */
+export interface Site extends AsyncDisposable {
+  readonly network: Network;
+  readonly upstream: DockerRegistry;
+  /** Where upstream, a cache, and the nodes live. */
+  readonly upstreamPlace: NetworkNode;
+  readonly cachePlace: NetworkNode;
+  readonly nodePlaces: readonly NetworkNode[];
+  readonly image: PushedImage;
+  /** Pulled before the clock runs, where the options want that. */
+  readonly warmUp: PushedImage | undefined;
+  /** Of the nodes that are not slow. */
+  readonly links: Links;
+  /** Index of the node that is. */
+  readonly slow: number | undefined;
+  /** Sets all rates; `false` removes them, for what is prepared before the clock runs. */
+  shape(on: boolean): Promise<void>;
+}
+
+export async function openSite(options: CrowdOptions, registry: Component): Promise<Site> {
+  await using opening = new AsyncDisposableStack();
+  const network = opening.use(await createNetwork({ nodes: options.nodes + 2 }));
+  const [upstreamPlace, cachePlace, ...nodePlaces] = network.nodes;
+  if (upstreamPlace === undefined || cachePlace === undefined) throw new TypeError("there are two servers");
+  const { netns, address } = upstreamPlace;
+  const upstream = opening.use(await startDockerRegistry({ component: registry, netns, address }));
+
+  const image = await push(upstream, "crowd", options.seed, options.size, options.layers);
+  const warmUp =
+    options.warmUp === 0
+      ? undefined
+      : await push(upstream, "warm-up", `${options.seed} warm-up`, options.warmUp, options.layers);
+
+  const slow = options.slowNode ? options.nodes - 1 : undefined;
+  const rates = ratesOf(options, address, slow);
+  const shape = async (on: boolean): Promise<void> => {
+    const set = (place: NetworkNode, wanted: LinkRates): Promise<void> => place.shape(on ? wanted : {});
+    await set(upstreamPlace, rates.upstream);
+    await set(cachePlace, rates.cache);
+    for (const [index, place] of nodePlaces.entries()) await set(place, rates.node(index));
+  };
+  await shape(true);
+  const running = opening.move();
+  return {
+    network,
+    upstream,
+    upstreamPlace,
+    cachePlace,
+    nodePlaces,
+    image,
+    warmUp,
+    links: {
+      upstream: payloadRate(options.upstreamRate),
+      egress: payloadRate(options.nodeRate),
+      ingress: payloadRate(options.nodeRate),
+      wan: options.wanPerNode === undefined ? undefined : payloadRate(options.wanPerNode),
+    },
+    slow,
+    shape,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+interface Rates {
+  readonly upstream: LinkRates;
+  readonly cache: LinkRates;
+  readonly node: (index: number) => LinkRates;
+}
+
+const mbit = (megabits: number): string => `${Math.round(megabits * 1000)}kbit`;
+
+function ratesOf(options: CrowdOptions, upstreamAddress: string, slow: number | undefined): Rates {
+  const both = (megabits: number): LinkRates => ({
+    egress: mbit(megabits),
+    ingress: mbit(megabits),
+    ...(options.wanPerNode !== undefined && {
+      ingressFrom: { address: upstreamAddress, rate: mbit(Math.min(megabits, options.wanPerNode)) },
+    }),
+  });
+  return {
+    upstream: { egress: mbit(options.upstreamRate) },
+    cache: both(options.cacheRate ?? options.nodeRate),
+    node: (index) => both(index === slow ? options.nodeRate / SLOWER : options.nodeRate),
+  };
+}
+
+async function push(
+  upstream: DockerRegistry,
+  name: string,
+  seed: string,
+  mib: number,
+  layers: number,
+): Promise<PushedImage> {
+  const repository = `bench/${name}`;
+  const size = Math.floor((mib * MIB) / layers);
+  const content = makeImage({ seed, layers: Array.from({ length: layers }, () => size) });
+  await pushImage(content, { registry: upstream.url, repository, tags: ["v1"] });
+  const objects = [...manifestsOf(content), ...blobsOf(content)].map(({ descriptor }) => descriptor);
+  return {
+    reference: `${REGISTRY}/${repository}:v1`,
+    objects,
+    bytes: objects.reduce((sum, one) => sum + one.size, 0),
+  };
+}

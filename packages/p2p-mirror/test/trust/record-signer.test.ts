@@ -33,7 +33,8 @@ await t.test("what a node signed, others read", (t) => {
 await t.test("one changed character and it is no record", (t) => {
   const record = signer.sign(claim);
   t.equal(reader.verify(record.replace("v1", "v2")), undefined);
-  t.equal(reader.verify(record.replace(/"signature":"./, '"signature":"_')), undefined);
+  const changed = record.replace(/(?<="signature":")./, (first) => (first === "_" ? "A" : "_"));
+  t.equal(reader.verify(changed), undefined);
   t.equal(reader.verify(record.replace(one.id, two.id)), undefined, "another signer's name");
   t.equal(reader.verify(record.replace(one.id, "QmNoKeyInside")), undefined, "no peer ID");
   t.end();

@@ -4,18 +4,33 @@ import { probeNetworks } from "../test/rig/netns.ts";
 import type { BenchResult } from "./lib/bench.ts";
 import { runCrowd, type CrowdDeps } from "./lib/crowd/crowd.ts";
 import { parseCrowdOptions, type CrowdOptions } from "./lib/crowd/options.ts";
-import { figuresOf, rowOf, type Figures } from "./lib/crowd/report.ts";
+import { figuresOf, MAX_LOAD, rowOf, type Figures } from "./lib/crowd/report.ts";
 import type { SystemName } from "./lib/crowd/shapes.ts";
 import { openSite } from "./lib/crowd/site.ts";
-import { targetsOf } from "./lib/crowd/targets.ts";
+import { targetsOf, type Measured } from "./lib/crowd/targets.ts";
 import { build, residentMemory } from "./lib/programs.ts";
 
 export const name = "flash-crowd";
 export const description =
   "N real containerds on shaped links pull a new image at once: direct, through a cache, by the mirror (--help; root)";
 
+const WHAT: Readonly<Record<keyof Measured, string>> = {
+  direct: "direct",
+  cache: "docker-registry cache",
+  mirror: "mirror",
+  lone: "mirror, one node alone",
+  plain: "mirror, from one peer",
+};
+/** One node, with no other in the cluster. */
+const LONE = { nodes: 1, seeded: false, stagger: 0 } as const;
+/** One node that fetches from one that holds the image. */
+const PLAIN = { nodes: 2, seeded: true, stagger: 0 } as const;
+/** More would drive out what others have in memory. */
+const MAX_RESIDENT = 8 * 1024 ** 3;
+
 export interface CrowdBenchResult extends BenchResult {
-  /** All there is to know of every run, for the line of JSON. */
+  /** All there is to know of every run, and what it was made with, for the line of JSON. */
+  readonly runs: Measured;
   readonly details: object;
 }
 
@@ -34,36 +49,50 @@ export async function flashCrowd(
     `${options.nodes} nodes, containerd ${containerd.version}, ${options.size} MiB in ${options.layers} layers, ` +
       `seed "${options.seed}", upstream ${options.upstreamRate} Mbit/s, nodes ${options.nodeRate} Mbit/s`,
   );
-  const measured = { direct: [], cache: [], mirror: [], lone: [] } satisfies Record<string, Figures[]>;
-  const kinds: Record<keyof typeof measured, Figures[]> = measured;
+  const measured: Record<keyof Measured, Figures[]> = {
+    direct: [],
+    cache: [],
+    mirror: [],
+    lone: [],
+    plain: [],
+  };
   const rows: Record<string, string | number>[] = [];
-  const deps: CrowdDeps = { site, registry, containerd, signal };
-  const measure = async (run: number, system: SystemName, kind: keyof typeof measured, nodes: number) => {
+  const deps: CrowdDeps = { site, registry, containerd, signal, say };
+  const measure = async (
+    run: number,
+    kind: keyof Measured,
+    system: SystemName,
+    special: Partial<CrowdOptions>,
+  ) => {
+    const now = { ...options, ...special };
     // Each node writes what it pulls, and its mirror does so again.
-    await residentMemory(2 * nodes * site.image.bytes);
-    const now = { ...options, nodes };
+    await residentMemory(Math.min(2 * now.nodes * site.image.bytes, MAX_RESIDENT));
     const figures = figuresOf(await runCrowd(system, now, deps), now, site);
-    const row = rowOf(figures, run, site);
-    kinds[kind].push(figures);
+    measured[kind].push(figures);
+    const row = { run, what: WHAT[kind], ...rowOf(figures) };
     rows.push(row);
     say(
       Object.entries(row)
         .map(([what, value]) => `${what} ${value}`)
         .join(", "),
     );
+    if (!figures.counts)
+      say(`more than ${MAX_LOAD} % of the cores were busy: they were the limit, not the links`);
     for (const { index, wrong } of figures.result.pullers) {
       for (const one of wrong) say(`node ${index + 1}: ${one}`);
     }
   };
   for (let run = 1; run <= options.runs; run += 1) {
     for (const system of options.systems) {
-      if (system === "mirror" && options.wanPerNode !== undefined) await measure(run, system, "lone", 1);
-      await measure(run, system, system, options.nodes);
+      if (system === "mirror" && options.wanPerNode !== undefined) await measure(run, "lone", system, LONE);
+      if (system === "mirror" && options.cost) await measure(run, "plain", system, PLAIN);
+      await measure(run, system, system, {});
     }
   }
   return {
     rows,
     targets: targetsOf(measured, options),
+    runs: measured,
     details: {
       options,
       containerd: containerd.version,
@@ -71,7 +100,6 @@ export async function flashCrowd(
       congestionControl: site.upstreamPlace.congestionControl,
       imageBytes: site.image.bytes,
       payloadRates: site.links,
-      runs: Object.values(kinds).flat(),
     },
   };
 }

@@ -22,6 +22,8 @@ export interface CrowdOptions {
   readonly chunked: boolean;
   readonly via: "fetch" | "cri";
   readonly systems: readonly SystemName[];
+  /** Also measure a plain fetch from one peer, to compare the CPU it costs. */
+  readonly cost: boolean;
   readonly runs: number;
   readonly seed: string;
   readonly warmUp: number;
@@ -67,7 +69,11 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions {
       "spread the beginnings over so long, or over one copy's time: pull",
       stagger,
     )
-    .addOption(new Option("--containerd <VERSION>", "").choices(["2.x", "2.1", "1.7", "1.6"]).default("2.x"))
+    .addOption(
+      new Option("--containerd <VERSION>", "on every node")
+        .choices(["2.x", "2.1", "1.7", "1.6"])
+        .default("2.x"),
+    )
     .option("--chunked", "2.x fetches layers in parallel ranges (implies --via cri, which does)", false)
     .addOption(
       new Option("--via <HOW>", "ctr content fetch, which does not unpack; or a pull by CRI, which does")
@@ -75,12 +81,20 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions {
         .default("fetch"),
     )
     .option("--systems <NAMES>", `some of ${SYSTEMS.join(",")}`, systems, [...SYSTEMS])
+    .option("--cost", "compare the mirrors' CPU with that of a plain fetch from one peer", false)
     .option("--runs <N>", "of each; targets are set against medians", integer(1, 100), 1)
     .option("--seed <TEXT>", "of the image's bytes (default: a new one)")
     .option("--warm-up <MIB>", "of another image that all nodes pull before; 0: none", integer(0, 1024), 8)
     .option("--sources", "run the mirror's sources, not its build", false)
     .option("--logs <DIR>", "keep the mirrors' logs and metrics there")
     .option("--mirror-flag <FLAG>", "one more flag for every mirror (repeatable)", collect, []);
+  const shapes = Object.entries(SHAPES).map(([name, { what, options }]) => {
+    return `  ${name.padEnd(10)} ${what} ${JSON.stringify(options)}`;
+  });
+  command.addHelpText(
+    "after",
+    `\nShapes, and what they set:\n${shapes.join("\n")}\nDefaults ${JSON.stringify(COMMON)}`,
+  );
   command.parse(args, { from: "user" });
   const given = command.opts<
     Partial<CrowdOptions> & Pick<CrowdOptions, "shape" | "containerd" | "chunked">

@@ -1,5 +1,5 @@
 import { median, rounded } from "../bench.ts";
-import { crowdBound } from "./bound.ts";
+import { crowdBound, directBound } from "./bound.ts";
 import type { CrowdResult, NodeResult } from "./crowd.ts";
 import type { CrowdOptions } from "./options.ts";
 import type { Site } from "./site.ts";
@@ -19,10 +19,16 @@ export interface Figures {
   readonly slow: number | undefined;
   /** Seconds below which `last` cannot be. */
   readonly bound: number;
+  /** The same where all ask upstream and nobody else; none where nodes differ or do not begin together. */
+  readonly directBound: number | undefined;
   /** Bytes out of upstream / bytes of the image. */
   readonly copies: number;
+  /** Bytes that the busiest of the pulling nodes sent / bytes of the image. */
+  readonly mostSent: number;
   /** Nodes that have every byte as it should be. */
   readonly right: number;
+  /** Daemons' CPU seconds for each GiB that nodes received. */
+  readonly cpuPerGib: number;
   readonly counts: boolean;
 }
 
@@ -35,19 +41,22 @@ export function figuresOf(result: CrowdResult, options: CrowdOptions, site: Site
     median: median(seconds),
     slow: result.pullers.find(isSlow)?.seconds,
     bound: crowdBound(site.image.bytes, seconds.length, site.links, options.seeded ? 1 : 0),
+    directBound:
+      options.slowNode || options.stagger !== 0
+        ? undefined
+        : directBound(site.image.bytes, seconds.length, site.links),
     copies: result.upstreamBytes / site.image.bytes,
+    mostSent: Math.max(...result.pullers.map(({ sentBytes }) => sentBytes)) / site.image.bytes,
     right: result.pullers.filter(({ wrong }) => wrong.length === 0).length,
+    cpuPerGib: result.daemonCpuSeconds / ((site.image.bytes * result.pullers.length) / GIB),
     counts: result.load.mean <= MAX_LOAD,
   };
 }
 
-export function rowOf(figures: Figures, run: number, site: Site): Record<string, string | number> {
+export function rowOf(figures: Figures): Record<string, string | number> {
   const { result, last, median, slow, bound, copies, right } = figures;
-  const delivered = (site.image.bytes * result.pullers.length) / GIB;
   const { load } = result;
   return {
-    run,
-    system: result.system,
     nodes: result.nodes,
     "last s": rounded(last, 4),
     "median s": rounded(median, 4),
@@ -55,8 +64,9 @@ export function rowOf(figures: Figures, run: number, site: Site): Record<string,
     "bound s": rounded(bound, 4),
     "last / bound": rounded(last / bound),
     "upstream / image": rounded(copies),
+    "most sent / image": rounded(figures.mostSent, 2),
     "CPU % mean (peak)": `${load.mean.toFixed(0)} (${load.peak.toFixed(0)})${figures.counts ? "" : " LIMIT"}`,
-    "daemons CPU s (per GiB)": `${result.daemonCpuSeconds.toFixed(1)} (${(result.daemonCpuSeconds / delivered).toFixed(1)})`,
+    "daemons CPU s (per GiB)": `${result.daemonCpuSeconds.toFixed(1)} (${figures.cpuPerGib.toFixed(1)})`,
     "peak RSS MiB": Math.round(result.daemonPeakBytes / MIB),
     verified: `${right}/${result.pullers.length}`,
   };

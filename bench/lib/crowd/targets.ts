@@ -2,12 +2,16 @@ import { atMost, atLeast, median, type Target } from "../bench.ts";
 import type { CrowdOptions } from "./options.ts";
 import { MAX_LOAD, type Figures } from "./report.ts";
 
-/** What was measured of one system, a run each. `lone`: one node with nobody else, where the shape compares with it. */
+/**
+ * What was measured, a run each. Of the mirror besides: `lone`, one node with nobody else, and `plain`, one node that
+ * fetches from one that holds the image, where these are what the crowd is compared with.
+ */
 export interface Measured {
   readonly direct: readonly Figures[];
   readonly cache: readonly Figures[];
   readonly mirror: readonly Figures[];
   readonly lone: readonly Figures[];
+  readonly plain: readonly Figures[];
 }
 
 const MIB = 1024 * 1024;
@@ -16,8 +20,8 @@ const MAX_RESIDENT_MIB = 200;
 
 /** What the mirror must reach in this shape: medians of the runs, but everything in every run where it is about bytes. */
 export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
-  const { mirror } = measured;
-  const all = [...measured.direct, ...measured.cache, ...mirror, ...measured.lone];
+  const { mirror, plain } = measured;
+  const all = Object.values<readonly Figures[]>({ ...measured }).flat();
   const of = (pick: (one: Figures) => number): number => median(mirror.map(pick));
   const targets: Target[] = [
     atLeast(
@@ -26,6 +30,7 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
       1,
     ),
   ];
+  targets.push(...rigOf(measured.direct));
   if (mirror.length === 0) return targets;
   targets.push(
     atMost("peak RSS of a mirror", of(({ result }) => result.daemonPeakBytes) / MIB, MAX_RESIDENT_MIB, "MiB"),
@@ -35,6 +40,10 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
       options.seeded ? 0.3 : 1.05,
     ),
   );
+  if (plain.length > 0) {
+    const cost = of(({ cpuPerGib }) => cpuPerGib) / median(plain.map(({ cpuPerGib }) => cpuPerGib));
+    targets.push(atMost("CPU of the mirrors per GiB / that of a plain fetch from a peer", cost, 1.3));
+  }
   if (options.shape === "fast") return targets;
   // What cores limited says nothing of the links.
   targets.push(
@@ -46,6 +55,20 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
     ),
   );
   return [...targets, ...timesOf(measured, options, of)];
+}
+
+/**
+ * Whether the links are what they are said to be: without anything between, a crowd takes what its bytes take through
+ * upstream's link, and little more. Buckets that are full at the start make it a little less.
+ */
+function rigOf(direct: readonly Figures[]): Target[] {
+  const ratios = direct.flatMap(({ last, directBound, counts }) =>
+    counts && directBound !== undefined ? [last / directBound] : [],
+  );
+  if (ratios.length === 0) return [];
+  const ratio = median(ratios);
+  const what = "the rig: last node by direct / what its copies take";
+  return [atLeast(what, ratio, 0.97), atMost(what, ratio, 1.1)];
 }
 
 function timesOf(

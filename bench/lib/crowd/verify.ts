@@ -2,18 +2,17 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import type { Containerd } from "../../../test/rig/containerd.ts";
 import { isCode } from "../../../test/rig/lock.ts";
 import type { PushedImage } from "./site.ts";
 
-/** Hashes every object anew in containerd's content store; gives what is missing or wrong there, in words. */
-export async function differences(containerd: Containerd, image: PushedImage): Promise<string[]> {
+/** Hashes every object anew in a content store of containerd; gives what is missing or wrong there, in words. */
+export async function differences(contentDir: string, image: PushedImage): Promise<string[]> {
   const wrong: string[] = [];
   for (const { digest } of image.objects) {
     const hash = createHash("sha256");
     try {
       await pipeline(
-        createReadStream(join(containerd.contentDir, "blobs", digest.replace(":", "/")), {
+        createReadStream(join(contentDir, "blobs", digest.replace(":", "/")), {
           highWaterMark: 1024 * 1024,
         }),
         hash,

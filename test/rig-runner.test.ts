@@ -70,6 +70,40 @@ await t.test("the command does not outlive a runner that is killed", async (t) =
   await until("the command is gone", () => !isAlive(pid));
 });
 
+await t.test("a file that crashes, hangs, or tests nothing is a failure; the others run on", async (t) => {
+  const folder = t.testdir({
+    "good.mjs": 'import t from "tap"; t.pass("fine"); await t.test("not here", { skip: "no reason" });',
+    "wrong.mjs": 'import t from "tap"; t.fail("one"); t.fail("two");',
+    "crashes.mjs": 'import t from "tap"; t.pass(); process.kill(process.pid, "SIGKILL");',
+    "leaves.mjs": 'import t from "tap"; t.pass(); t.end(); process.exitCode = 5;',
+    "hangs.mjs":
+      'import t from "tap"; setInterval(() => {}, 1e6); await t.test("waits", () => new Promise(() => {}));',
+    "deaf.mjs": "while (true);",
+    "empty.mjs": "",
+  });
+  const files = (await readdir(folder)).map((name) => path.join(folder, name));
+  const code = `
+    import { runFiles } from ${JSON.stringify(path.join(RIG, "run-files.mjs"))};
+    const how = { node: process.execPath, nodeFlags: [], root: ${JSON.stringify(CHECKOUT)}, jobs: 3, timeoutMs: 2000 };
+    const sum = await runFiles({ ...how, files: ${JSON.stringify(files)} });
+    console.log("sum " + JSON.stringify(sum));`;
+  const { stdout } = await tryExec([process.execPath, ...snippet(code)], { cwd: CHECKOUT });
+  const sum: unknown = JSON.parse(/^sum (.*)$/m.exec(stdout)?.[1] ?? "null");
+  t.same(
+    sum,
+    {
+      passed: 3,
+      failed: 2 + 1 + 1 + 1 + 1 + 1,
+      skipped: [{ name: `${path.join(folder, "good.mjs")} > not here`, reason: "no reason" }],
+      code: 1,
+    },
+    "each counts",
+  );
+  t.match(stdout, /^ok \S+good\.mjs # \d+ ms$/m);
+  t.match(stdout, /^not ok \S+crashes\.mjs # \d+ ms, exit code 137$/m);
+  t.match(stdout, /timeout!/, "what hangs is asked for its last words");
+});
+
 /** A test in a process that believes not to be root. */
 const NEEDY = `
   import t from "tap";

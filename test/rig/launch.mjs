@@ -7,16 +7,20 @@ import { createInterface } from "node:readline";
 
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGWINCH"];
 
+/** For the last words of what took too long. */
+const LAST_WORDS_MS = 3000;
+
 /** One Ctrl-C reaches this process up to three times: from the terminal, from npm, from a wrapper such as timeout. */
 const SAME_SIGNAL_MS = 400;
 
 /**
  * The child gets a session of its own, so that it sees each signal exactly once, from here: to the daemons a second one
  * means "now, by force". With `onLine` its standard output comes here line by line instead of to the terminal.
- * With `graceMs`, what is not gone that long after the first signal is killed (test files may swallow signals).
+ * With `graceMs`, what is not gone that long after the first signal is killed. After `timeoutMs` SIGALRM asks the child
+ * for its end (a tap test then says what it still waits for), and SIGKILL makes it.
  * @returns {Promise<number>} the exit code, 128 + n after signal n
  */
-export async function launch(command, args, { root, env = {}, onLine, graceMs }) {
+export async function launch(command, args, { root, env = {}, onLine, graceMs, timeoutMs }) {
   const [program, before] = withParentDeath(command);
   const child = spawn(program, [...before, ...args], {
     cwd: root,
@@ -27,6 +31,14 @@ export async function launch(command, args, { root, env = {}, onLine, graceMs })
   const lines = onLine === undefined ? undefined : createInterface({ input: child.stdout });
   lines?.on("line", onLine);
   let force;
+  const late =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(() => {
+          // To the child alone: what it started is to be seen in its last words.
+          child.kill("SIGALRM");
+          force ??= setTimeout(() => toGroup(child.pid, "SIGKILL"), LAST_WORDS_MS);
+        }, timeoutMs);
   const last = new Map();
   const handlers = FORWARDED.map((signal) => {
     const handler = () => {
@@ -51,6 +63,7 @@ export async function launch(command, args, { root, env = {}, onLine, graceMs })
       );
     });
   } finally {
+    clearTimeout(late);
     clearTimeout(force);
     for (const [signal, handler] of handlers) process.off(signal, handler);
   }

@@ -80,7 +80,7 @@ async function twoLeave({ files, file }: Fixture, t: Test): Promise<void> {
   const both = [new AbortController(), new AbortController()];
   const reads = both.map(({ signal }) => files.read(file, PART, { signal }));
   for (const controller of both) controller.abort();
-  for (const read of reads) await t.rejects(read, { name: "AbortError" });
+  await Promise.all(reads.map((read) => t.rejects(read, { name: "AbortError" })));
 }
 
 await t.test("a hash run that nobody waits for any more goes on, for the next who asks", async (t) => {

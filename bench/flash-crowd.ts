@@ -30,8 +30,9 @@ const MAX_RESIDENT = 8 * 1024 ** 3;
 
 export interface CrowdBenchResult extends BenchResult {
   /** All there is to know of every run, and what it was made with, for the line of JSON. */
+  readonly options: CrowdOptions;
   readonly runs: Measured;
-  readonly details: object;
+  readonly site: object;
 }
 
 /** As the bench, for who ends it by a signal and prints progress elsewhere. */
@@ -67,7 +68,7 @@ export async function flashCrowd(
     const now = { ...options, ...special };
     // Each node writes what it pulls, and its mirror does so again.
     await residentMemory(Math.min(2 * now.nodes * site.image.bytes, MAX_RESIDENT));
-    const figures = figuresOf(await runCrowd(system, now, deps), now, site);
+    const figures = figuresOf(run, await runCrowd(system, now, deps), now, site);
     measured[kind].push(figures);
     const row = { run, what: WHAT[kind], ...rowOf(figures) };
     rows.push(row);
@@ -78,9 +79,6 @@ export async function flashCrowd(
     );
     if (!figures.counts)
       say(`more than ${MAX_LOAD} % of the cores were busy: they were the limit, not the links`);
-    for (const { index, wrong } of figures.result.pullers) {
-      for (const one of wrong) say(`node ${index + 1}: ${one}`);
-    }
   };
   for (let run = 1; run <= options.runs; run += 1) {
     for (const system of options.systems) {
@@ -92,9 +90,9 @@ export async function flashCrowd(
   return {
     rows,
     targets: targetsOf(measured, options),
+    options,
     runs: measured,
-    details: {
-      options,
+    site: {
       containerd: containerd.version,
       registry: registry.version,
       congestionControl: site.upstreamPlace.congestionControl,
@@ -104,9 +102,22 @@ export async function flashCrowd(
   };
 }
 
+/** Crowds of several sizes, one after the other: their targets say which. */
+function merged(results: readonly CrowdBenchResult[]): BenchResult & { readonly crowds: object } {
+  const named = ({ options, targets }: CrowdBenchResult): BenchResult["targets"] =>
+    results.length === 1
+      ? targets
+      : targets.map((target) => ({ ...target, what: `N = ${options.nodes}: ${target.what}` }));
+  return {
+    rows: results.flatMap(({ rows }) => rows),
+    targets: results.flatMap(named),
+    crowds: results.map(({ rows: _rows, targets: _targets, ...rest }) => rest),
+  };
+}
+
 /** Options: `--help`. */
 export async function run(args: readonly string[]): Promise<BenchResult> {
-  const options = parseCrowdOptions(args);
+  const crowds = parseCrowdOptions(args);
   const stop = new AbortController();
   let by: NodeJS.Signals = "SIGINT";
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -118,7 +129,11 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
-    return await flashCrowd(options, { signal: stop.signal, say: (text) => console.error(text) });
+    const results: CrowdBenchResult[] = [];
+    for (const options of crowds) {
+      results.push(await flashCrowd(options, { signal: stop.signal, say: (text) => console.error(text) }));
+    }
+    return merged(results);
   } catch (error) {
     if (!stop.signal.aborted) throw error;
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);

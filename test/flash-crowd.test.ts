@@ -5,7 +5,7 @@ import path from "node:path";
 import t from "tap";
 import { flashCrowd } from "../bench/flash-crowd.ts";
 import { crowdBound, directBound, payloadRate } from "../bench/lib/crowd/bound.ts";
-import { parseCrowdOptions } from "../bench/lib/crowd/options.ts";
+import { parseCrowdOptions, type CrowdOptions } from "../bench/lib/crowd/options.ts";
 import { differences } from "../bench/lib/crowd/verify.ts";
 import { exec } from "./rig/exec.ts";
 import { blobOf } from "./rig/images.ts";
@@ -36,8 +36,14 @@ await t.test("the bound is set by whatever link is the narrowest", async (t) => 
   t.equal(Math.round(payloadRate(100)), 11_955_086, "of 100 Mbit/s, frame headers take 4.4 %");
 });
 
+const parse = (args: readonly string[]): CrowdOptions => {
+  const [options] = parseCrowdOptions(args);
+  if (options === undefined) throw new TypeError("there is one crowd at least");
+  return options;
+};
+
 await t.test("shapes set what was not given", async (t) => {
-  t.match(parseCrowdOptions([]), {
+  t.match(parse([]), {
     shape: "central",
     nodes: 8,
     size: 256,
@@ -45,14 +51,18 @@ await t.test("shapes set what was not given", async (t) => {
     via: "fetch",
     stagger: 0,
   });
-  t.match(parseCrowdOptions(["--shape", "small", "--nodes", "5"]), { nodes: 5, size: 16, layers: 6 });
-  t.match(parseCrowdOptions(["--shape", "thin", "--wan-per-node", "5"]), {
+  t.match(parse(["--shape", "small", "--nodes", "5"]), { nodes: 5, size: 16, layers: 6 });
+  t.match(parse(["--shape", "thin", "--wan-per-node", "5"]), {
     upstreamRate: 1000,
     wanPerNode: 5,
   });
-  t.match(parseCrowdOptions(["--shape", "staggered"]), { stagger: "pull" });
-  t.equal(parseCrowdOptions(["--chunked"]).via, "cri", "ctr itself never fetches in chunks");
-  t.strictSame(parseCrowdOptions(["--systems", "mirror,direct"]).systems, ["direct", "mirror"]);
+  t.match(parse(["--shape", "staggered"]), { stagger: "pull" });
+  t.equal(parse(["--chunked"]).via, "cri", "ctr itself never fetches in chunks");
+  t.strictSame(parse(["--systems", "mirror,direct"]).systems, ["direct", "mirror"]);
+  t.strictSame(
+    parseCrowdOptions(["--shape", "fast", "--nodes", "4,8"]).map(({ nodes }) => nodes),
+    [4, 8],
+  );
 });
 
 await t.test("content that is missing, or has another byte, is seen", async (t) => {
@@ -81,7 +91,7 @@ const OPTIONS = ["--nodes", "2", "--size", "4", "--layers", "2", "--warm-up", "0
 await t.test("two nodes, once by each system: every byte is verified, and nothing is left", async (t) => {
   const components = await need(t, { netns: true, components: ["containerd-2.x", "docker-registry"] });
   if (components === undefined) return;
-  const { rows, targets, runs } = await flashCrowd(parseCrowdOptions(OPTIONS), {
+  const { rows, targets, runs } = await flashCrowd(parse(OPTIONS), {
     signal: new AbortController().signal,
     say: (text) => t.comment(text),
   });
@@ -110,7 +120,7 @@ await t.test("ended in the middle, it leaves nothing either", async (t) => {
   const components = await need(t, { netns: true, components: ["containerd-2.x", "docker-registry"] });
   if (components === undefined) return;
   const stop = new AbortController();
-  const options = parseCrowdOptions([...OPTIONS, "--systems", "direct", "--upstream-rate", "1"]);
+  const options = parse([...OPTIONS, "--systems", "direct", "--upstream-rate", "1"]);
   const say = (text: string): void => {
     if (/nodes pull/.test(text)) stop.abort();
   };

@@ -1,20 +1,16 @@
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import type { Component } from "../../../test/rig/components.ts";
-import { startContainerd, type Containerd } from "../../../test/rig/containerd.ts";
+import { startContainerd } from "../../../test/rig/containerd.ts";
 import { RigError } from "../../../test/rig/errors.ts";
 import type { NetworkNode } from "../../../test/rig/netns.ts";
-import { tempFolder } from "../../../test/rig/temp.ts";
-import { cpuSeconds } from "../cpu.ts";
-import { armCri, armFetch, type ArmedPull } from "./armed-pull.ts";
-import { crowdBound, payloadRate } from "./bound.ts";
-import { LoadMeter, peakResident, type MachineLoad } from "./machine.ts";
+import { cpuOf, peakOf, untilIdle } from "./daemons.ts";
+import { LoadMeter, type MachineLoad } from "./machine.ts";
 import type { CrowdOptions } from "./options.ts";
 import type { SystemName } from "./shapes.ts";
-import { SLOWER, type PushedImage, type Site } from "./site.ts";
+import { pullAtOnce, type Pulled } from "./pull-at-once.ts";
+import type { PushedImage, Site } from "./site.ts";
 import { startAll } from "./start-all.ts";
-import { startSystem, type System } from "./systems.ts";
+import { startSystem } from "./systems.ts";
 import { differences } from "./verify.ts";
 
 export interface CrowdDeps {
@@ -74,7 +70,7 @@ export async function runCrowd(
   const system = stage.use(await startSystem(name, { site, registry, containerds, options }));
   signal.throwIfAborted();
   const all = containerds.map((_, index) => index);
-  const pull = (image: PushedImage, nodes: readonly number[]): Promise<Pulled> =>
+  const pull = (image: PushedImage, nodes: readonly number[]): Promise<readonly Pulled[]> =>
     pullAtOnce(image, nodes, { site, containerds, options, signal, say });
 
   if (site.warmUp !== undefined) refuseFailures(await pull(site.warmUp, all));
@@ -84,10 +80,10 @@ export async function runCrowd(
     await system.seeded(site.image.objects.length);
     await site.shape(true);
   }
-  await idle(system, signal);
+  await untilIdle(system, signal);
 
   const pullers = options.seeded ? all.slice(1) : all;
-  const before = await daemonCpu(system);
+  const before = await cpuOf(system);
   using meter = await LoadMeter.start();
   const sentBefore = await sent(places);
   const counted = (await site.upstreamPlace.counters()).txBytes;
@@ -95,8 +91,8 @@ export async function runCrowd(
   const upstreamBytes = (await site.upstreamPlace.counters()).txBytes - counted;
   const load = await meter.stop();
   const sentAfter = await sent(places);
-  const daemonCpuSeconds = (await daemonCpu(system)) - before;
-  const daemonPeakBytes = Math.max(0, ...(await Promise.all(system.daemons.map(peakResident))));
+  const daemonCpuSeconds = (await cpuOf(system)) - before;
+  const daemonPeakBytes = await peakOf(system);
   if (options.logs !== undefined) await system.keepLogs(join(options.logs, name));
   signal.throwIfAborted();
 
@@ -106,6 +102,7 @@ export async function runCrowd(
     if (containerd === undefined) throw new TypeError("every puller has a containerd");
     const wrong =
       one.failure === undefined ? await differences(containerd.contentDir, site.image) : [one.failure];
+    if (wrong.length > 0) say(`node ${one.index + 1}: ${wrong.join("; ")}\n${system.logOf(one.index)}`);
     const { index, began, seconds } = one;
     const sentBytes = (sentAfter[index] ?? Number.NaN) - (sentBefore[index] ?? Number.NaN);
     results.push({ index, began, seconds, sentBytes, wrong });
@@ -121,107 +118,10 @@ export async function runCrowd(
   };
 }
 
-interface PulledNode {
-  readonly index: number;
-  readonly began: number;
-  readonly seconds: number;
-  readonly failure: string | undefined;
-}
-type Pulled = readonly PulledNode[];
-
-interface PullDeps {
-  readonly site: Site;
-  readonly containerds: readonly Containerd[];
-  readonly options: CrowdOptions;
-  readonly signal: AbortSignal;
-  readonly say: (text: string) => void;
-}
-
-/** Behind a barrier, and with `stagger` one after the other from there on. Resolves when every pull has ended. */
-async function pullAtOnce(image: PushedImage, nodes: readonly number[], deps: PullDeps): Promise<Pulled> {
-  const { site, containerds, options, signal, say } = deps;
-  await using stage = new AsyncDisposableStack();
-  const folder = await tempFolder("crowd");
-  stage.defer(() => rm(folder, { recursive: true, force: true }));
-  const timeoutMs = patienceMs(image, options, site);
-  const armed: { readonly index: number; readonly pull: ArmedPull }[] = [];
-  for (const index of nodes) {
-    const containerd = containerds[index];
-    const place = site.nodePlaces[index];
-    if (containerd === undefined || place === undefined) throw new TypeError(`there is no node ${index}`);
-    const target = { containerd, place, reference: image.reference, timeoutMs };
-    const pull = await (options.via === "cri"
-      ? armCri(target)
-      : armFetch(target, folder, `node-${index + 1}`));
-    armed.push({ index, pull: stage.use(pull) });
-  }
-  const stop = (): void => {
-    for (const { pull } of armed) void pull[Symbol.asyncDispose]();
-  };
-  signal.addEventListener("abort", stop);
-  stage.defer(async () => signal.removeEventListener("abort", stop));
-  signal.throwIfAborted();
-  const spread = image === site.image ? staggerMs(options, site) : 0;
-  const start = performance.now();
-  const pulling = Promise.all(
-    armed.map(async ({ index, pull }, nth): Promise<PulledNode> => {
-      if (spread > 0) await pause((nth * spread) / armed.length, undefined, { signal });
-      const began = performance.now();
-      pull.release();
-      const failure = await pull.done.then(
-        () => undefined,
-        (error: unknown) => String(error),
-      );
-      const end = performance.now();
-      return { index, began: (began - start) / 1000, seconds: (end - began) / 1000, failure };
-    }),
-  );
-  say(`${nodes.length} of ${containerds.length} nodes pull ${image.reference}`);
-  const pulled = await pulling;
-  signal.throwIfAborted();
-  return pulled;
-}
-
-/** What the last node's beginning waits for, of which the first one's is the start. */
-function staggerMs({ stagger }: CrowdOptions, { image, links }: Site): number {
-  return 1000 * (stagger === "pull" ? crowdBound(image.bytes, 1, links) : stagger);
-}
-
-/** Longer than the worst of the systems takes, when every copy goes through the thinnest of the links. */
-function patienceMs(image: PushedImage, options: CrowdOptions, { links }: Site): number {
-  const { upstreamRate, nodeRate, cacheRate = nodeRate, wanPerNode = nodeRate, nodes, slowNode } = options;
-  const thinnest = payloadRate(Math.min(upstreamRate, nodeRate, cacheRate, wanPerNode));
-  const alone = slowNode ? (SLOWER * image.bytes) / links.ingress : 0;
-  return 1000 * (60 + alone + (1.5 * (nodes + 1) * image.bytes) / thinnest);
-}
-
-const IDLE_LOOKS = 20;
-const IDLE_MS = 500;
-
-/**
- * Until the daemons have done what they do after their start, for ten seconds at most: nodes run for months, and here
- * all of them share the cores.
- */
-async function idle(system: System, signal: AbortSignal): Promise<void> {
-  let last = await daemonCpu(system);
-  for (let look = 0; look < IDLE_LOOKS; look += 1) {
-    await pause(IDLE_MS, undefined, { signal });
-    const now = await daemonCpu(system);
-    // Ticks are 10 ms: an idle daemon may have had two.
-    if (now - last <= 0.02 * system.daemons.length) return;
-    last = now;
-  }
-}
-
-async function daemonCpu(system: System): Promise<number> {
-  const each = await Promise.all(system.daemons.map(cpuSeconds));
-  return each.reduce((sum, one) => sum + one, 0);
-}
-
 const sent = (places: readonly NetworkNode[]): Promise<number[]> =>
   Promise.all(places.map(async (place) => (await place.counters()).txBytes));
 
-function refuseFailures(pulled: Pulled): void {
+function refuseFailures(pulled: readonly Pulled[]): void {
   for (const { index, failure } of pulled) {
     if (failure !== undefined) throw new RigError("PULL_FAILED", `preparing node ${index + 1}: ${failure}`);
   }

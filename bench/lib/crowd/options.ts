@@ -44,8 +44,8 @@ const COMMON = {
   stagger: 0,
 } as const;
 
-/** Prints usage and ends the process where it is asked to, or where an option is none. */
-export function parseCrowdOptions(args: readonly string[]): CrowdOptions {
+/** One for each number of nodes. Prints usage and ends the process where it is asked to, or where an option is none. */
+export function parseCrowdOptions(args: readonly string[]): CrowdOptions[] {
   const command = new Command("npm run bench -- flash-crowd")
     .description(
       "N nodes pull the same new image in the same second, on real containerds over shaped links (root)",
@@ -55,7 +55,7 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions {
         .choices(Object.keys(SHAPES))
         .default("central"),
     )
-    .option("--nodes <N>", "how many", integer(1, 100))
+    .option("--nodes <N>", "how many; several with commas, one crowd after the other", numbers(1, 100))
     .option("--size <MIB>", "of the image", integer(1, 16_384))
     .option("--layers <N>", "of one size", integer(1, 100))
     .option("--upstream-rate <MBIT>", "out of upstream", rate)
@@ -96,20 +96,30 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions {
     `\nShapes, and what they set:\n${shapes.join("\n")}\nDefaults ${JSON.stringify(COMMON)}`,
   );
   command.parse(args, { from: "user" });
-  const given = command.opts<
-    Partial<CrowdOptions> & Pick<CrowdOptions, "shape" | "containerd" | "chunked">
-  >();
-  const options = {
+  const given = command.opts<Given>();
+  const { nodes, ...shape }: Partial<CrowdOptions> = SHAPES[given.shape].options;
+  const common = {
     ...COMMON,
     seed: `crowd ${Date.now()}`,
-    ...SHAPES[given.shape].options,
+    ...shape,
     ...given,
-  } as CrowdOptions;
-  const least = options.seeded || options.slowNode ? 2 : 1;
-  if (options.nodes < least) command.error(`error: that needs ${least} nodes`);
-  if (!options.chunked) return options;
-  if (options.containerd.startsWith("1.")) command.error("error: only 2.1 and later fetch in chunks");
-  return { ...options, via: "cri" };
+    ...(given.chunked && { via: "cri" }),
+  };
+  const least = common.seeded || common.slowNode ? 2 : 1;
+  if (given.chunked && given.containerd.startsWith("1.")) command.error("error: 1.x fetches no chunks");
+  return (given.nodes ?? [nodes ?? COMMON.nodes]).map((nodes) => {
+    if (nodes < least) command.error(`error: that needs ${least} nodes`);
+    return { ...common, nodes } as CrowdOptions;
+  });
+}
+
+/** As commander gives them: those with a default are there. */
+interface Given extends Omit<CrowdOptions, keyof typeof COMMON | "seed"> {
+  readonly nodes?: readonly number[];
+}
+
+function numbers(least: number, most: number): (text: string) => number[] {
+  return (text) => text.split(",").map(integer(least, most));
 }
 
 function integer(least: number, most: number): (text: string) => number {

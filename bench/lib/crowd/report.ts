@@ -11,6 +11,8 @@ const GIB = 1024 * MIB;
 
 /** One run of one system, in the terms of the targets. */
 export interface Figures {
+  /** From 1: the systems' runs of the same number are neighbours in time. */
+  readonly run: number;
   readonly result: CrowdResult;
   /** Seconds of the nodes whose links are what the shape says (all but a slow one). */
   readonly last: number;
@@ -32,10 +34,11 @@ export interface Figures {
   readonly counts: boolean;
 }
 
-export function figuresOf(result: CrowdResult, options: CrowdOptions, site: Site): Figures {
+export function figuresOf(run: number, result: CrowdResult, options: CrowdOptions, site: Site): Figures {
   const isSlow = ({ index }: NodeResult): boolean => index === site.slow;
   const seconds = result.pullers.filter((one) => !isSlow(one)).map((one) => one.seconds);
   return {
+    run,
     result,
     last: Math.max(...seconds),
     median: median(seconds),

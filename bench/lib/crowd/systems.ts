@@ -21,6 +21,8 @@ export interface System extends AsyncDisposable {
   readonly daemons: readonly number[];
   /** Resolves when all nodes can know that the first one holds the image. */
   seeded(objects: number): Promise<void>;
+  /** The end of what the daemon beside a node (by its index) wrote. */
+  logOf(index: number): string;
   /** To be called while it still runs: what a person wants to read afterwards. */
   keepLogs(folder: string): Promise<void>;
 }
@@ -37,7 +39,8 @@ type Start = (deps: SystemDeps) => Promise<System>;
 
 export const startSystem = (name: SystemName, deps: SystemDeps): Promise<System> => STARTS[name](deps);
 
-const NOTHING = { seeded: async () => undefined, keepLogs: async () => undefined };
+const NOTHING = { seeded: async () => undefined, keepLogs: async () => undefined, logOf: () => "" };
+const LOG_END = 4000;
 
 async function direct({ site, containerds }: SystemDeps): Promise<System> {
   await tellAll(containerds, () => ({ server: site.upstream.url, mirrors: [] }));
@@ -53,6 +56,7 @@ async function cache({ site, registry, containerds }: SystemDeps): Promise<Syste
     ...NOTHING,
     name: "cache",
     daemons: [running.pid],
+    logOf: () => running.log().slice(-LOG_END),
     [Symbol.asyncDispose]: () => running.close(),
   };
 }
@@ -102,6 +106,7 @@ async function mirror({ site, containerds, options }: SystemDeps): Promise<Syste
         return (await holder.metrics()).sum("p2p_mirror_dht_records_advertised") >= objects;
       });
     },
+    logOf: (index) => mirrors[index]?.log().slice(-LOG_END) ?? "",
     async keepLogs(folder) {
       await mkdir(folder, { recursive: true });
       for (const one of mirrors) {

@@ -81,7 +81,7 @@ function accepts(schema: GroupSchema, values: Readonly<Record<string, unknown>>)
   }
 }
 
-await t.test("our reading of the schema and typebox's agree on 20,000 seeded documents", async (t) => {
+await t.test("our reading of the schema and typebox's agree on 4,000 seeded documents", async (t) => {
   let seed = 24_112_026;
   t.comment(`seed ${seed}`);
   const random = (below: number): number => {
@@ -124,7 +124,7 @@ await t.test("our reading of the schema and typebox's agree on 20,000 seeded doc
   };
   const validator = Compile(MIRROR_SCHEMA);
   const counts = { right: 0, wrong: 0 };
-  for (let round = 0; round < 20_000; round++) {
+  for (let round = 0; round < 4_000; round++) {
     const values = document(MIRROR_SCHEMA, 0);
     const ours = accepts(MIRROR_SCHEMA, values);
     const theirs = validator.Check(values);
@@ -133,5 +133,5 @@ await t.test("our reading of the schema and typebox's agree on 20,000 seeded doc
     else counts.wrong++;
   }
   t.comment(`${counts.right} right, ${counts.wrong} wrong`);
-  t.ok(counts.right > 2_000 && counts.wrong > 2_000, "both kinds were many");
+  t.ok(counts.right > 500 && counts.wrong > 500, "both kinds were many");
 });

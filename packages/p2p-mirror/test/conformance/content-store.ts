@@ -10,7 +10,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { ContentEvent, ContentStore, StoredBlob } from "../../src/store/content-store.ts";
 import { seededBytes } from "./seeded.ts";
-import { until } from "./until.ts";
+import { until } from "../../../../test/rig/until.ts";
 
 /** A store under test and the hands that act on it from outside. */
 export interface StoreFixture {
@@ -65,7 +65,7 @@ const isPassedOver = async (store: ContentStore, digest: Digest, size: number): 
 async function hold(fixture: StoreFixture, bytes: Uint8Array, algorithm?: DigestAlgorithm): Promise<Digest> {
   const digest = digestOf(bytes, algorithm);
   await fixture.add(bytes, digest);
-  await until(async () => (await fixture.store.stat(digest)) !== undefined, `${digest} is held`);
+  await until(`${digest} is held`, async () => (await fixture.store.stat(digest)) !== undefined);
   return digest;
 }
 
@@ -115,7 +115,7 @@ export async function contentStoreConformance(
     const bytes = seededBytes("ranges", SEVERAL_CHUNKS);
     const digest = await hold(fixture, bytes);
     const store = await fixture.reopen();
-    await until(async () => (await store.stat(digest)) !== undefined, "held after a restart");
+    await until("held after a restart", async () => (await store.stat(digest)) !== undefined);
     const ranges: readonly ByteRange[] = [
       { start: 1, end: 2 },
       { start: 0, end: 1 },
@@ -152,7 +152,7 @@ export async function contentStoreConformance(
       const bytes = seededBytes("many readers", SEVERAL_CHUNKS);
       const digest = await hold(fixture, bytes);
       const store = await fixture.reopen();
-      await until(async () => (await store.stat(digest)) !== undefined, "held after a restart");
+      await until("held after a restart", async () => (await store.stat(digest)) !== undefined);
       const reads = Array.from({ length: 12 }, async (_, nth) => {
         const range =
           nth % 3 === 0 ? { start: 0, end: bytes.length } : { start: nth * 1000, end: nth * 100_000 };
@@ -175,11 +175,11 @@ export async function contentStoreConformance(
           return file;
         });
         const store = await fixture.reopen();
-        await until(async () => (await store.stat(digest)) !== undefined, "held, as far as anybody knows");
+        await until("held, as far as anybody knows", async () => (await store.stat(digest)) !== undefined);
         const outcome = await drain(store, digest, { start: 0, end: bytes.length });
         t.ok(outcome.bytes < bytes.length, `byte ${at}: the tail was withheld (${outcome.bytes} bytes came)`);
         t.ok(!outcome.held || outcome.error instanceof IntegrityError, "it ended in IntegrityError");
-        await until(() => isPassedOver(store, digest, bytes.length), "not held any more");
+        await until("not held any more", () => isPassedOver(store, digest, bytes.length));
       }
     },
   );
@@ -193,7 +193,7 @@ export async function contentStoreConformance(
       return file;
     });
     const store = await fixture.reopen();
-    await until(async () => (await store.stat(digest)) !== undefined, "held, as far as anybody knows");
+    await until("held, as far as anybody knows", async () => (await store.stat(digest)) !== undefined);
     const outcomes = await Promise.all([
       drain(store, digest, { start: 0, end: 1000 }),
       drain(store, digest, { start: 1000, end: 600_000 }),
@@ -202,7 +202,7 @@ export async function contentStoreConformance(
       t.equal(outcome.bytes, 0);
       t.ok(!outcome.held || outcome.error instanceof IntegrityError, "passed over, or IntegrityError");
     }
-    await until(() => isPassedOver(store, digest, bytes.length), "not held any more");
+    await until("not held any more", () => isPassedOver(store, digest, bytes.length));
   });
 
   await t.test("a file cut short never looks like a complete blob", async (t) => {
@@ -220,7 +220,7 @@ export async function contentStoreConformance(
         !outcome.held || outcome.error instanceof IntegrityError,
         `cut ${name}: passed over, or IntegrityError`,
       );
-      await until(() => isPassedOver(store, digest, bytes.length), "not held any more");
+      await until("not held any more", () => isPassedOver(store, digest, bytes.length));
     }
   });
 
@@ -240,7 +240,7 @@ export async function contentStoreConformance(
 
     const bytes = seededBytes("watched", 2000);
     const digest = await hold(fixture, bytes);
-    await until(() => mine(digest, "added"), "added is heard");
+    await until("added is heard", () => mine(digest, "added"));
     t.match(
       heard.find((event) => event.kind === "added" && event.blob.digest === digest),
       { blob: { digest, size: 2000 } },
@@ -248,8 +248,8 @@ export async function contentStoreConformance(
     stop();
     const before = deaf.length;
     await fixture.remove(digest);
-    await until(async () => (await store.stat(digest)) === undefined, "gone");
-    await until(() => mine(digest, "removed"), "removed is heard");
+    await until("gone", async () => (await store.stat(digest)) === undefined);
+    await until("removed is heard", () => mine(digest, "removed"));
     t.equal(deaf.length, before, "who stopped hears nothing");
     t.equal(await store.read(digest, { start: 0, end: 2000 }), undefined);
     t.notOk(
@@ -263,7 +263,7 @@ export async function contentStoreConformance(
     const bytes = seededBytes("aborted", SEVERAL_CHUNKS);
     const digest = await hold(fixture, bytes);
     const store = await fixture.reopen();
-    await until(async () => (await store.stat(digest)) !== undefined, "held after a restart");
+    await until("held after a restart", async () => (await store.stat(digest)) !== undefined);
     const whole = { start: 0, end: bytes.length };
     await t.rejects(store.read(digest, whole, { signal: AbortSignal.abort() }), { name: "AbortError" });
 

@@ -1,7 +1,7 @@
 import type { Test } from "tap";
 import { digestOf } from "@p2p-mirror/shared";
 import type { Peer, Router, RoutingKey } from "../../src/routing/router.ts";
-import { until } from "./until.ts";
+import { until } from "../../../../test/rig/until.ts";
 
 /** Nodes that know each other, at least four. */
 export interface RouterFixture {
@@ -81,8 +81,8 @@ export async function routerConformance(t: Test, create: () => Promise<RouterFix
     t.strictSame(ids(await findAll(four, gone)), ids([one.self, two.self]));
     await one.withdraw([gone]);
     await until(
-      async () => ids(await findAll(four, gone)).join() === two.self.id,
       "only the other node is left",
+      async () => ids(await findAll(four, gone)).join() === two.self.id,
     );
     t.strictSame(await findAll(four, kept), [one.self]);
   });

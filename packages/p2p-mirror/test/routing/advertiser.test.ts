@@ -8,7 +8,7 @@ import { createRoutingMetrics } from "../../src/routing/metrics.ts";
 import type { Router, RoutingKey } from "../../src/routing/router.ts";
 import type { ContentStore } from "../../src/store/content-store.ts";
 import { findAll } from "../conformance/router.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { blobPath, runCache, store } from "../store/cache-fixture.ts";
 
 const bytesOf = (text: string): Buffer => Buffer.from(`blob ${text}`);
@@ -65,10 +65,10 @@ await t.test("what the stores hold at the start is said, and what completes late
   const cache = await runCache(t);
   for (let i = 0; i < 20; i += 1) await store(cache, bytesOf(`early ${i}`));
   const { isFound, calls } = await scene(t, [cache.store]);
-  for (let i = 0; i < 20; i += 1) await until(() => isFound(`early ${i}`), `early ${i} is said`);
+  for (let i = 0; i < 20; i += 1) await until(`early ${i} is said`, () => isFound(`early ${i}`));
   t.equal(calls.length, 1, "in one call");
   for (let i = 0; i < 10; i += 1) await store(cache, bytesOf(`late ${i}`));
-  await until(async () => isFound("late 9"), "the last one is said", 2_000);
+  await until("the last one is said", async () => isFound("late 9"), { timeoutMs: 2_000 });
   for (let i = 0; i < 10; i += 1) t.ok(await isFound(`late ${i}`), `late ${i}`);
   t.ok(calls.length < 6, "what completes together is said together");
 });
@@ -78,12 +78,12 @@ await t.test("what is removed is taken back, unless another store has it", async
   await Promise.all([store(one, bytesOf("here and there")), store(two, bytesOf("here and there"))]);
   await store(one, bytesOf("here only"));
   const { isFound, calls } = await scene(t, [one.store, two.store], { batchMs: 10 });
-  await until(async () => (await isFound("here only")) && (await isFound("here and there")), "both are said");
+  await until("both are said", async () => (await isFound("here only")) && (await isFound("here and there")));
   for (const text of ["here and there", "here only"]) {
     await fs.rm(blobPath(one.dir, digestOfText(text)));
     await one.store.stat(digestOfText(text));
   }
-  await until(async () => !(await isFound("here only")), "the one that is gone is taken back");
+  await until("the one that is gone is taken back", async () => !(await isFound("here only")));
   t.ok(await isFound("here and there"));
   t.notOk(
     calls.some(({ kind, keys }) => kind === "withdraw" && keys.includes(digestOfText("here and there"))),
@@ -96,12 +96,12 @@ await t.test("what no event told is found out by listing again", async (t) => {
   await store(cache, bytesOf("stays"));
   await store(cache, bytesOf("goes"));
   const { isFound } = await scene(t, [wrapped], { reconcileMs: 50 });
-  await until(async () => (await isFound("stays")) && (await isFound("goes")), "both are said");
+  await until("both are said", async () => (await isFound("stays")) && (await isFound("goes")));
   trouble.watch = true;
   await store(cache, bytesOf("comes"));
   await fs.rm(blobPath(cache.dir, digestOfText("goes")));
   await cache.store.stat(digestOfText("goes"));
-  await until(async () => (await isFound("comes")) && !(await isFound("goes")), "both changes are found out");
+  await until("both changes are found out", async () => (await isFound("comes")) && !(await isFound("goes")));
   t.ok(await isFound("stays"));
 });
 
@@ -110,15 +110,15 @@ await t.test("a store that cannot be listed takes nothing back, and is listed ag
   const { trouble, wrapped } = troubled(cache.store);
   for (const text of ["a", "b", "c"]) await store(cache, bytesOf(text));
   const { isFound, calls } = await scene(t, [wrapped], { reconcileMs: 40 });
-  await until(async () => isFound("c"), "all are said");
+  await until("all are said", async () => isFound("c"));
   trouble.list = true;
   const seen = calls.length;
   await store(cache, bytesOf("d"));
-  await until(async () => isFound("d"), "events still count");
+  await until("events still count", async () => isFound("d"));
   trouble.list = false;
   trouble.watch = true;
   await store(cache, bytesOf("e"));
-  await until(async () => isFound("e"), "listed again");
+  await until("listed again", async () => isFound("e"));
   for (const text of ["a", "b", "c", "d", "e"]) t.ok(await isFound(text), text);
   t.strictSame(
     calls.slice(seen).filter(({ kind }) => kind === "withdraw"),
@@ -130,7 +130,7 @@ await t.test("at the end everything is taken back, and nothing is said any more"
   const cache = await runCache(t);
   await store(cache, bytesOf("one"));
   const { isFound, close, calls } = await scene(t, [cache.store], { batchMs: 1, reconcileMs: 5 });
-  await until(async () => isFound("one"), "it is said");
+  await until("it is said", async () => isFound("one"));
   await close();
   t.notOk(await isFound("one"));
   const seen = calls.length;

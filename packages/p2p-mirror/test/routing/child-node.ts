@@ -6,7 +6,7 @@ import { createRoutingMetrics } from "../../src/routing/metrics.ts";
 import { clusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { newIdentity } from "../../src/trust/identity.ts";
 import { keyOf } from "../conformance/router.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 
 const [, , bootstrap = "", text = "", dataDir = "", peers = "1"] = process.argv;
 const router = await createRouter(
@@ -19,6 +19,6 @@ const router = await createRouter(
   },
 );
 await router.start(new AbortController().signal);
-await until(() => router.peers().length >= Number(peers), "the child sees the mesh", 20_000);
+await until("the child sees the mesh", () => router.peers().length >= Number(peers), { timeoutMs: 20_000 });
 await router.advertise([keyOf(text)]);
 process.stdout.write(`${router.self.id}\n`);

@@ -8,7 +8,7 @@ import { encodeMessage, framed, RECORDS_PROTOCOL } from "../../src/routing/recor
 import { clusterSecrets, type ClusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { newIdentity } from "../../src/trust/identity.ts";
 import { findAll, keyOf } from "../conformance/router.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { addressOf, Mesh, metric } from "./mesh.ts";
 
 const SECRETS = clusterSecrets([Buffer.alloc(32, "mesh")]);
@@ -77,13 +77,13 @@ await t.test("messages that are none end their stream, are counted, and hurt nob
     const stream = await open();
     stream.send(bytes);
     expected += 1;
-    await until(async () => (await refused()) === expected, `${name} is refused`);
-    await until(() => stream.status !== "open", `${name}: the stream is over`);
+    await until(`${name} is refused`, async () => (await refused()) === expected);
+    await until(`${name}: the stream is over`, () => stream.status !== "open");
   }
   const half = await open();
   half.send(cut);
   await half.close();
-  await until(async () => (await refused()) === expected + 1, "a message that ends early is refused");
+  await until("a message that ends early is refused", async () => (await refused()) === expected + 1);
 
   t.match(await findAll(victim.router, keyOf("good")), [{ id: friend.identity.id }]);
   t.equal(connection.status, "open");
@@ -110,10 +110,12 @@ await t.test("a peer that opens streams and says nothing is bounded, and cut off
     }
   }
   await until(
-    async () => denied > 0 || silent.some((stream) => stream.status !== "open"),
     "not all of them stay open",
+    async () => denied > 0 || silent.some((stream) => stream.status !== "open"),
   );
-  await until(() => silent.every((stream) => stream.status !== "open"), "all are cut off", 15_000);
+  await until("all are cut off", () => silent.every((stream) => stream.status !== "open"), {
+    timeoutMs: 15_000,
+  });
   t.equal(silent.length + denied, 64);
   t.equal(connection.status, "open", "the connection is not");
   t.ok((await metric(victim, "p2p_mirror_dht_rejected_messages_total")) > 0);

@@ -1,7 +1,7 @@
 import t from "tap";
 import { clusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { findAll, keyOf } from "../conformance/router.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { addressOf, allSeeEachOther, Mesh, metric } from "./mesh.ts";
 
 const [OLD, NEW] = [Buffer.alloc(32, "old"), Buffer.alloc(32, "new")];
@@ -36,8 +36,8 @@ await t.test("peers are remembered over a restart, without any bootstrap", async
   await two.close();
   const again = await mesh.start({ bootstrap: [], dataDir: two.dataDir, identity: two.identity });
   await until(
-    () => again.router.peers().length === 1 && one.router.peers().length === 1,
     "they see each other",
+    () => again.router.peers().length === 1 && one.router.peers().length === 1,
   );
   t.equal(again.router.self.id, two.identity.id);
   await again.router.advertise([keyOf("after the restart")]);
@@ -53,8 +53,8 @@ await t.test("a secret is changed node by node, and the mesh stays one", async (
   await allSeeEachOther([one, both, turned]);
   const last = await mesh.start({ secrets: clusterSecrets([NEW]), bootstrap: [addressOf(both)] });
   await until(
-    () => last.router.peers().length === 2,
     "the node with the new secret alone sees those that accept it",
+    () => last.router.peers().length === 2,
   );
   t.strictSame(
     last.router
@@ -81,15 +81,15 @@ await t.test(
     t.match(await findAll(one.router, keyOf("kept alive")), [{ id: two.identity.id }]);
     const sent = await metric(two, "p2p_mirror_dht_records_sent_total");
     await until(
-      async () => (await metric(two, "p2p_mirror_dht_records_sent_total")) >= sent + 2,
       "said again twice",
+      async () => (await metric(two, "p2p_mirror_dht_records_sent_total")) >= sent + 2,
     );
 
     // Past the validity by this node's clock: the record is out until it is said again (within 0.8 s here).
     clock.skip += 21 * 60_000;
     await until(
-      async () => (await metric(two, "p2p_mirror_dht_records_sent_total")) > sent + 3,
       "said again after the clock jumped",
+      async () => (await metric(two, "p2p_mirror_dht_records_sent_total")) > sent + 3,
     );
     t.match(await findAll(one.router, keyOf("kept alive")), [{ id: two.identity.id }]);
   },

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import { findAll, keyOf } from "../conformance/router.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { addressOf, allSeeEachOther, Mesh, metric } from "./mesh.ts";
 
 await t.test("a node alone advertises, finds nothing, and closes, all at once", async (t) => {
@@ -29,8 +29,8 @@ await t.test("records said before anybody joined are found by those who join lat
   for (let i = 0; i < 3; i += 1) nodes.push(await mesh.start({ replication: 2 }));
   await allSeeEachOther(nodes);
   await until(
-    async () => (await metric(first, "p2p_mirror_dht_records_sent_total")) >= 80,
     "records went out",
+    async () => (await metric(first, "p2p_mirror_dht_records_sent_total")) >= 80,
   );
   for (const key of keys) {
     const peers = await findAll(nodes[3]?.router ?? first.router, key);
@@ -63,7 +63,7 @@ await t.test(
     t.teardown(() => child.kill("SIGKILL"));
     const [line] = await once(child.stdout, "data");
     const id = String(line).trim();
-    await until(() => nodes.every(({ router }) => router.peers().length === 3), "all see the child");
+    await until("all see the child", () => nodes.every(({ router }) => router.peers().length === 3));
     t.match(await findAll(two.router, keyOf("of the killed")), [{ id, host: "127.0.0.1", port: 45_678 }]);
 
     // With one holder a key, about a quarter of these are kept by the child alone.
@@ -72,15 +72,13 @@ await t.test(
     child.kill("SIGKILL");
     await once(child, "exit");
     await until(
+      "nobody names the killed node",
       async () =>
         (await Promise.all(nodes.map(({ router }) => findAll(router, keyOf("of the killed"))))).flat()
           .length === 0,
-      "nobody names the killed node",
     );
-    await until(
-      async () =>
-        (await Promise.all(keys.map((key) => findAll(two.router, key)))).every((peers) => peers.length === 1),
-      "every record is found again",
+    await until("every record is found again", async () =>
+      (await Promise.all(keys.map((key) => findAll(two.router, key)))).every((peers) => peers.length === 1),
     );
     t.ok(nodes.every(({ router }) => router.peers().length === 2));
   },

@@ -7,7 +7,7 @@ import { createRouter, type KadRouter, type RouterOptions } from "../../src/rout
 import { createRoutingMetrics } from "../../src/routing/metrics.ts";
 import { clusterSecrets, type ClusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { newIdentity, type Identity } from "../../src/trust/identity.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 
 export interface Node {
   readonly router: KadRouter;
@@ -76,9 +76,9 @@ export const addressOf = ({ router }: Pick<Node, "router">): string =>
 
 export async function allSeeEachOther(nodes: readonly Node[]): Promise<void> {
   await until(
-    () => nodes.every(({ router }) => router.peers().length === nodes.length - 1),
     "every node sees every other",
-    20_000,
+    () => nodes.every(({ router }) => router.peers().length === nodes.length - 1),
+    { timeoutMs: 20_000 },
   );
 }
 

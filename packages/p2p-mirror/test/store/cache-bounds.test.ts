@@ -3,7 +3,7 @@ import t, { type Test } from "tap";
 import { digestOf, type Digest } from "@p2p-mirror/shared";
 import type { ContentEvent } from "../../src/store/content-store.ts";
 import { seededBytes } from "../conformance/seeded.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { blobPath, describeBytes, HUB, runCache, store, type RunningCache } from "./cache-fixture.ts";
 
 const KIB = 1024;
@@ -227,7 +227,7 @@ await t.test("a bound that was lowered is enforced after the next start", async 
   const blobs = ["a", "b", "c"].map((name) => blob(name));
   for (const one of blobs) await store(before, one);
   const cache = await before.restart({ size: 150 * KIB });
-  await until(() => cache.usage().bytes <= 150 * KIB, "within the bound");
+  await until("within the bound", () => cache.usage().bytes <= 150 * KIB);
   t.same(await heldOf(cache, blobs), [false, false, true]);
 });
 

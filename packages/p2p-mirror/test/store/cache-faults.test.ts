@@ -10,7 +10,7 @@ import { digestOf, IntegrityError, MEDIA_TYPES, parseManifest } from "@p2p-mirro
 import { createCache } from "../../src/store/cache/create-cache.ts";
 import { CacheInUseError } from "../../src/store/cache/index-db.ts";
 import { seededBytes } from "../conformance/seeded.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { readLayout } from "./layout-reader.ts";
 import { quietMetrics } from "./quiet-metrics.ts";
 import { blobPath, describeBytes, HUB, runCache, store, type RunningCache } from "./cache-fixture.ts";
@@ -121,9 +121,9 @@ await t.test("the scrub finds a rotten blob that nobody reads", async (t) => {
   await flip(blobPath(before.dir, digestOf(rotten)), 99_999);
   // Everything is due at once, and the rate is no brake.
   const cache = await before.restart({ scrub: { bytesPerSecond: 100 * MIB, intervalMs: -1 } });
-  await until(() => cache.usage().blobs === 2, "the rotten one is out");
+  await until("the rotten one is out", () => cache.usage().blobs === 2);
   t.equal(await cache.store.stat(digestOf(rotten)), undefined);
-  await until(async () => (await cache.metric("scrubbed_bytes_total")) >= 300_000, "all were hashed");
+  await until("all were hashed", async () => (await cache.metric("scrubbed_bytes_total")) >= 300_000);
   t.equal(await cache.metric("corrupt_total"), 1);
 });
 
@@ -233,20 +233,20 @@ await t.test(
         HUB,
       );
     }
-    await until(async () => (await readLayout(cache.dir)).manifests.length === 1, "index.json is written");
+    await until("index.json is written", async () => (await readLayout(cache.dir)).manifests.length === 1);
     for (const file of ["index.db", "index.db-wal"]) {
       await overwrite(path.join(cache.dir, file)).catch(() => undefined);
     }
     let at = 0;
-    await until(async () => {
+    await until("the damage is met", async () => {
       cache.catalog.describe(digestOf(Buffer.from(`${at % 10} ${at}`)), HUB);
       at += 1;
       return (await cache.metric("index_errors_total")) > 0;
-    }, "the damage is met");
+    });
     const errors = await cache.metric("index_errors_total");
     // A change while the index is broken must not cost index.json its tags: they are restored from it.
     await store(cache, seededBytes("meanwhile", 100));
-    await until(async () => (await cache.metric("index_errors_total")) > errors, "it was tried");
+    await until("it was tried", async () => (await cache.metric("index_errors_total")) > errors);
     await cache.upkeep();
     await store(cache, seededBytes("afterwards", 100));
     const again = await cache.restart();
@@ -282,7 +282,7 @@ await t.test(
 await t.test("a second process is kept out of the directory, and does not touch it", async (t) => {
   const cache = await runCache(t);
   await storeImage(cache, "v1");
-  await until(async () => (await readLayout(cache.dir)).manifests.length === 1, "index.json is written");
+  await until("index.json is written", async () => (await readLayout(cache.dir)).manifests.length === 1);
   const ingest = await cache.store.ingest(describeBytes(Buffer.from("under way")), HUB);
   t.teardown(() => ingest?.release());
   const second = createCache(

@@ -5,7 +5,7 @@ import { BlobIndex } from "../../src/store/cache/blob-index.ts";
 import { IndexDb } from "../../src/store/cache/index-db.ts";
 import { SqliteCatalog } from "../../src/store/cache/sqlite-catalog.ts";
 import { seededBytes } from "../conformance/seeded.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { readLayout } from "./layout-reader.ts";
 import { describeBytes, HUB, runCache, store, temporaryDir, type RunningCache } from "./cache-fixture.ts";
 
@@ -262,8 +262,8 @@ await t.test("the directory is an OCI image layout that names every held image",
   const cache = await runCache(t);
   const [one, two] = [await tagged(cache, "v1", 1), await tagged(cache, "v2", 2, OTHER)];
   await until(
-    async () => (await readLayout(cache.dir)).manifests.length === 2,
     "index.json follows by itself",
+    async () => (await readLayout(cache.dir)).manifests.length === 2,
   );
   await cache.close();
   const { manifests, blobs } = await readLayout(cache.dir);

@@ -12,7 +12,7 @@ import {
 } from "@p2p-mirror/shared";
 import { VerifiedFiles, type BlobFile } from "../../src/store/verified-file.ts";
 import { seededBytes } from "../conformance/seeded.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { temporaryDir } from "./cache-fixture.ts";
 
 const CHUNK = 1024;
@@ -87,7 +87,7 @@ await t.test("a hash run that nobody waits for any more goes on, for the next wh
   const fixture = await makeFile(t, 4000 * CHUNK);
   const { files, file, bytes, hashed } = fixture;
   await twoLeave(fixture, t);
-  await until(() => hashed.length === 1, "the run came to its end by itself");
+  await until("the run came to its end by itself", () => hashed.length === 1);
   const stream = await files.read(file, PART);
   t.ok(Buffer.concat((await stream?.toArray()) ?? []).equals(bytes.subarray(5, 10)));
   t.same(hashed, [file.digest], "and was not made again");
@@ -109,7 +109,7 @@ await t.test("a hash run stops when its time without anybody is over, or its fil
     files.forget(file.digest);
     await twoLeave(fixture, t);
     if (lingerMs > 0) await files.close();
-    await until(async () => (await openFiles()) === before, "every file is closed");
+    await until("every file is closed", async () => (await openFiles()) === before);
     t.equal(hashed.length, 1, "the second run did not come to its end");
   }
 });
@@ -210,7 +210,7 @@ await t.test("no file stays open, however a read ends", async (t) => {
   }
   await t.rejects(files.read(file, { start: 0, end: file.size + 1 }));
   t.equal(await files.read({ ...file, path: `${file.path}.none` }, whole), undefined);
-  await until(async () => (await openFiles()) === before, "all closed");
+  await until("all closed", async () => (await openFiles()) === before);
 });
 
 await t.test("chunks that are given back are read into again, others never", async (t) => {
@@ -241,7 +241,7 @@ await t.test("chunks that are given back are read into again, others never", asy
   await finished(giver);
   t.equal(at, file.size);
   t.ok(buffers.size < 20, `${buffers.size} buffers for 200 chunks`);
-  await until(() => keeper.readableEnded, "the keeper has all");
+  await until("the keeper has all", () => keeper.readableEnded);
   t.ok(Buffer.concat(kept).equals(bytes), "what was kept is what it was");
 });
 

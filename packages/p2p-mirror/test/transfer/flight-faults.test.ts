@@ -4,7 +4,7 @@ import { chunksOf, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
 import { MemorySpool, type Spool } from "../../src/transfer/spool.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { fileSpool, fly, MIB, turn, whole } from "./flying.ts";
 import { HurriedClock } from "./hurried-clock.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
@@ -74,7 +74,7 @@ await t.test("a source that comes up while the only one is silent takes over wit
   };
   const flight = fly(t, bytes, await fileSpool(t, bytes.length), finder);
   const reading = buffer(flight.open(whole(bytes), never));
-  await until(() => silent.delivered >= MIB, "the first one fell silent");
+  await until("the first one fell silent", () => silent.delivered >= MIB);
   const began = performance.now();
   found.resolve();
   t.ok((await reading).equals(bytes));
@@ -176,7 +176,7 @@ await t.test("upstream falls silent, and a peer that was found late takes over",
   };
   const flight = fly(t, bytes, await fileSpool(t, bytes.length), finder);
   const reading = buffer(flight.open(whole(bytes), never));
-  await until(() => upstream.delivered >= MIB, "upstream fell silent");
+  await until("upstream fell silent", () => upstream.delivered >= MIB);
   const began = performance.now();
   found.resolve();
   t.ok((await reading).equals(bytes));

@@ -152,7 +152,7 @@ await t.test("a range in the middle is not complete before the whole blob is ver
 
 await t.test("a resume far ahead is served first, not after everything below it", async (t) => {
   const bytes = seededBytes(160 * MIB, SEED + 16);
-  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn, chunkBytes: 65_536 });
   const range = { start: 150 * MIB, end: bytes.length };
   const first = fly(t, bytes, await fileSpool(t, bytes.length), new ScriptedFinder(upstream), {
     start: range.start,

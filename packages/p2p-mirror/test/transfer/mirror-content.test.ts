@@ -4,7 +4,7 @@ import { AllSourcesFailedError, NotFoundError } from "@p2p-mirror/shared";
 import type { Peer, Router } from "../../src/routing/router.ts";
 import type { PeerClient } from "../../src/transfer/peer-client.ts";
 import { repositoryKey } from "../../src/transfer/records.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { APP, blobRequests, descriptorOf, holding, lying, oneNode } from "./one-node.ts";
 import { seededBytes } from "./scripted-source.ts";
 
@@ -99,7 +99,7 @@ await t.test("lookups that hang are ended, and leave no listener on the client's
       }),
     );
     t.equal(state.begun, 20);
-    await until(() => state.open === 0, "none is still looking", 1_000);
+    await until("none is still looking", () => state.open === 0, { timeoutMs: 1_000 });
     t.equal(getEventListeners(reader.signal, "abort").length, 0);
   }
 });
@@ -138,7 +138,7 @@ await t.test(
       { ...APP, wants: { blob: digest }, authorization: undefined },
       { signal: reader.signal },
     );
-    await until(() => asking > 0, "the peer is being asked");
+    await until("the peer is being asked", () => asking > 0);
     reader.abort();
     await decision.catch(() => undefined);
     await new Promise((resolve) => void setImmediate(resolve));

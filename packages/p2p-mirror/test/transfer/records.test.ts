@@ -8,7 +8,7 @@ import { repositoryKey, tagKey, type Claim } from "../../src/transfer/records.ts
 import { republishRecords } from "../../src/transfer/republish.ts";
 import { newIdentity } from "../../src/trust/identity.ts";
 import { createRecordSigner } from "../../src/trust/record-signer.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { MemoryContent } from "../peer/rig.ts";
 import { APP, descriptorOf, manifestNaming, oneNode, OTHER } from "./one-node.ts";
 
@@ -34,12 +34,12 @@ function published(max: number, clock: Clock = systemClock, wrap = (router: Rout
 await t.test("beyond the bound the record that was longest not said is withdrawn", async (t) => {
   const { records, finds } = published(3);
   for (const nth of [1, 2, 3]) t.ok(records.publish(key(nth)));
-  await until(() => finds(key(3)), "all are known");
+  await until("all are known", () => finds(key(3)));
   t.notOk(records.publish(key(1)), "said lately, and used");
   records.publish(key(4));
   await until(
-    async () => (await finds(key(4))) && !(await finds(key(2))),
     "the second made room for the fourth",
+    async () => (await finds(key(4))) && !(await finds(key(2))),
   );
   for (const nth of [1, 3, 4]) t.ok(await finds(key(nth)));
 });
@@ -59,7 +59,7 @@ await t.test("a record that comes back while it is being withdrawn is known in t
     },
   }));
   for (const nth of [1, 2, 1]) records.publish(key(nth));
-  await until(() => said.length >= 3, "all was said");
+  await until("all was said", () => said.length >= 3);
   t.same(said.slice(0, 3), ["advertised", "withdrawn", "advertised"]);
   t.ok(await finds(key(1)));
 });
@@ -79,10 +79,10 @@ await t.test(
     now += 10 * 60_000;
     t.ok(records.publish(key(1), "b"));
     records.takeBack(key(1));
-    await until(async () => !(await finds(key(1))), "it is withdrawn");
+    await until("it is withdrawn", async () => !(await finds(key(1))));
     fail = true;
     t.ok(records.publish(key(1), "b"));
-    await until(() => records.publish(key(1), "b"), "it is due again after it failed");
+    await until("it is due again after it failed", () => records.publish(key(1), "b"));
   },
 );
 

@@ -1,7 +1,7 @@
 import t from "tap";
 import { NotFoundError, parseManifest, systemClock, type Clock, type Digest } from "@p2p-mirror/shared";
 import { BusyError, type PeerClient } from "../../src/transfer/peer-client.ts";
-import { until } from "../conformance/until.ts";
+import { until } from "../../../../test/rig/until.ts";
 import {
   APP,
   blobRequests,
@@ -164,7 +164,7 @@ await t.test("two repositories that want the same blob at once share one fetch",
   );
   for (const blob of both) t.ok((await readBlob(blob, signal)).equals(bytes));
   t.same(blobRequests(node.registry), ["GET team/app"]);
-  await until(() => node.cache.origins(digest).length === 2, "it is known to be of both");
+  await until("it is known to be of both", () => node.cache.origins(digest).length === 2);
 });
 
 await t.test("when the first repository refuses it, the second is asked for both", async (t) => {
@@ -207,7 +207,7 @@ await t.test("closing ends what upstream never answers, at once", async (t) => {
       () => "ended",
     ),
   );
-  await until(() => node.registry.requests.length >= 3 && pauses === 2, "all are being waited for");
+  await until("all are being waited for", () => node.registry.requests.length >= 3 && pauses === 2);
   const started = performance.now();
   await Promise.all([node.small.close(), node.tags.close()]);
   t.ok(performance.now() - started < 500, `${(performance.now() - started).toFixed(0)} ms`);

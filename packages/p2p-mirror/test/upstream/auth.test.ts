@@ -4,7 +4,7 @@ import { buffer } from "node:stream/consumers";
 import t from "tap";
 import { lookup, parseDockerConfig } from "../../src/upstream/docker-config.ts";
 import { endpointOf, isSafeForLogins } from "../../src/upstream/registry-config.ts";
-import { clientOf, NAME, setup } from "./rig.ts";
+import { clientOf, NAME, passed, setup } from "./rig.ts";
 
 const USERS = { robot: "s3cret:with:colons" };
 const AUTH = Buffer.from("robot:s3cret:with:colons").toString("base64");
@@ -61,8 +61,7 @@ void t.test("a token is renewed by itself when its time is up, without another 4
     registry: { auth: { kind: "token", expiresIn: 0.05 } },
   });
   await upstream.resolve(repository, "v1");
-  const until = Date.now() + 60;
-  while (Date.now() < until) await new Promise((resolve) => setImmediate(resolve));
+  await passed(60);
   registry.forget();
   await upstream.resolve(repository, "v1");
   t.same(

@@ -1,4 +1,5 @@
 import t from "tap";
+import { until } from "../../../../test/rig/until.ts";
 import { parseRateLimit, parseRetryAfter } from "../../src/upstream/retry-after.ts";
 import { NAME, setup } from "./rig.ts";
 
@@ -26,12 +27,8 @@ void t.test("a 429 with Retry-After closes the registry for everybody on this no
   t.match(upstream.status(), [{ registry: NAME, state: "rate-limited" }]);
   t.equal(upstream.reachable(NAME), true, "it did answer");
   t.equal(await metric("p2p_mirror_upstream_errors_total", { registry: NAME, code: "RATE_LIMITED" }), 7);
-  let resolved: unknown;
-  while (resolved === undefined) {
-    resolved = await upstream.resolve(repository, "v1").catch(() => undefined);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  t.match(resolved, { digest: image.digest });
+  const resolved = await until("it is open again", () => upstream.resolve(repository, "v1"));
+  t.equal(resolved.digest, image.digest);
   t.ok(performance.now() - closedAt > 950, "not before its time");
 });
 
@@ -49,14 +46,12 @@ void t.test("a 429 without a time closes for a second, then for two", async (t) 
   await t.rejects(upstream.resolve(repository, "v1"), { code: "RATE_LIMITED", retryAfterMs: 1000 });
   await t.rejects(upstream.resolve(repository, "v1"), { code: "RATE_LIMITED" });
   t.equal(registry.requests.length, 1);
-  let error: { status?: number; retryAfterMs?: number } = {};
-  while (error.status === undefined) {
-    error = await upstream.resolve(repository, "v1").then(
+  const error = await until("it is asked again", () =>
+    upstream.resolve(repository, "v1").then(
       () => ({ status: 0 }),
-      (caught: { status?: number }) => caught,
-    );
-    await new Promise((resolve) => setImmediate(resolve));
-  }
+      (caught: { status?: number }) => caught.status !== undefined && caught,
+    ),
+  );
   t.match(error, { status: 429, retryAfterMs: 2000 });
 });
 

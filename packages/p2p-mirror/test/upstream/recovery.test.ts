@@ -1,9 +1,8 @@
 import { buffer } from "node:stream/consumers";
-import { setImmediate as turn } from "node:timers/promises";
 import { digestOf } from "@p2p-mirror/shared";
 import t from "tap";
 import { startShapedLink } from "../../../../test/rig/shaped-link.ts";
-import { clientOf, NAME, setup, SHORT } from "./rig.ts";
+import { clientOf, NAME, passed, setup, SHORT } from "./rig.ts";
 
 void t.test("the page of a captive portal is not what a tag means", async (t) => {
   const { upstream, image, repository, registry } = await setup(t);
@@ -90,7 +89,6 @@ void t.test("a stall after the reader had paused for long is still noticed", asy
   registry.faults.add({ match: { kind: "blob" }, stallAfter: 15_000_000 });
   const { body } = await upstream.blob(repository, image.layers[0]?.digest ?? image.digest, undefined);
   body.read();
-  const until = performance.now() + 1200;
-  while (performance.now() < until) await turn();
+  await passed(1200);
   await t.rejects(buffer(body), { code: "STALLED" });
 });

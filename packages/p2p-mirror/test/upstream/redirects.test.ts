@@ -2,7 +2,7 @@ import { buffer } from "node:stream/consumers";
 import { digestOf } from "@p2p-mirror/shared";
 import t from "tap";
 import { lifeOf, redactUrl } from "../../src/upstream/redirects.ts";
-import { setup, type Setup } from "./rig.ts";
+import { passed, setup, type Setup } from "./rig.ts";
 
 const layerOf = ({ image }: Setup) => image.layers[0]?.digest ?? image.digest;
 const kindsOf = ({ registry }: Setup): string[] => registry.requests.map((request) => request.kind);
@@ -55,8 +55,7 @@ void t.test("a short life is kept: the link is not used after it", async (t) => 
   const { registry } = rig;
   registry.faults.add({ match: { kind: "storage" }, status: 200, body: "fake" });
   await buffer((await rig.upstream.blob(rig.repository, layerOf(rig), undefined)).body);
-  const until = performance.now() + 1100;
-  while (performance.now() < until) await new Promise((resolve) => setImmediate(resolve));
+  await passed(1100);
   registry.forget();
   await buffer((await rig.upstream.blob(rig.repository, layerOf(rig), undefined)).body);
   t.equal(kindsOf(rig)[0], "blob", "the registry was asked for a new one");

@@ -9,6 +9,7 @@ import {
   type OciRegistry,
   type OciRegistryOptions,
 } from "../../../../test/rig/oci-registry.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { createUpstreamMetrics } from "../../src/upstream/metrics.ts";
 import {
   createUpstream,
@@ -37,6 +38,12 @@ export interface SetupOptions {
   readonly platforms?: readonly string[];
   readonly layerSizes?: readonly number[];
 }
+
+/** So much time goes by, for what depends on nothing else: a reader's pause, a life that ends. */
+export const passed = async (ms: number): Promise<void> => {
+  const end = performance.now() + ms;
+  await until(`${ms} ms`, () => performance.now() >= end, { timeoutMs: ms + 15_000 });
+};
 
 /** Deadlines a test can wait for. */
 export const SHORT = { connectMs: 1000, firstByteMs: 400, idleMs: 400 } as const;

@@ -30,8 +30,6 @@ export interface NodeResult {
   readonly began: number;
   /** Seconds from its own beginning to the end of its pull. */
   readonly seconds: number;
-  /** Bytes that left its interface from the first beginning to the last end of all. */
-  readonly sentBytes: number;
   /** In words: a pull that failed, or content that is not right. */
   readonly wrong: readonly string[];
 }
@@ -47,6 +45,8 @@ export interface CrowdResult {
    * by which the link is shaped, have 4.6 %.
    */
   readonly upstreamBytes: number;
+  /** The same of every node, holders included: who carried how much. */
+  readonly sentBytes: readonly number[];
   readonly load: MachineLoad;
   /** CPU seconds that the system's daemons used meanwhile, all together. */
   readonly daemonCpuSeconds: number;
@@ -104,14 +104,14 @@ export async function runCrowd(
       one.failure === undefined ? await differences(containerd.contentDir, site.image) : [one.failure];
     if (wrong.length > 0) say(`node ${one.index + 1}: ${wrong.join("; ")}\n${system.logOf(one.index)}`);
     const { index, began, seconds } = one;
-    const sentBytes = (sentAfter[index] ?? Number.NaN) - (sentBefore[index] ?? Number.NaN);
-    results.push({ index, began, seconds, sentBytes, wrong });
+    results.push({ index, began, seconds, wrong });
   }
   return {
     system: name,
     nodes: options.nodes,
     pullers: results,
     upstreamBytes,
+    sentBytes: sentAfter.map((bytes, index) => bytes - (sentBefore[index] ?? 0)),
     load,
     daemonCpuSeconds,
     daemonPeakBytes,

@@ -25,7 +25,7 @@ export interface Figures {
   readonly directBound: number | undefined;
   /** Bytes out of upstream / bytes of the image. */
   readonly copies: number;
-  /** Bytes that the busiest of the pulling nodes sent / bytes of the image. */
+  /** Bytes that the busiest of the nodes sent / bytes of the image. */
   readonly mostSent: number;
   /** Nodes that have every byte as it should be. */
   readonly right: number;
@@ -49,7 +49,7 @@ export function figuresOf(run: number, result: CrowdResult, options: CrowdOption
         ? undefined
         : directBound(site.image.bytes, seconds.length, site.links),
     copies: result.upstreamBytes / site.image.bytes,
-    mostSent: Math.max(...result.pullers.map(({ sentBytes }) => sentBytes)) / site.image.bytes,
+    mostSent: Math.max(...result.sentBytes) / site.image.bytes,
     right: result.pullers.filter(({ wrong }) => wrong.length === 0).length,
     cpuPerGib: result.daemonCpuSeconds / ((site.image.bytes * result.pullers.length) / GIB),
     counts: result.load.mean <= MAX_LOAD,

@@ -40,6 +40,8 @@ type Start = (deps: SystemDeps) => Promise<System>;
 export const startSystem = (name: SystemName, deps: SystemDeps): Promise<System> => STARTS[name](deps);
 
 const NOTHING = { seeded: async () => undefined, keepLogs: async () => undefined, logOf: () => "" };
+/** For a hundred that start on two cores. */
+const MEET_MS = 120_000;
 const LOG_END = 4000;
 
 async function direct({ site, containerds }: SystemDeps): Promise<System> {
@@ -91,10 +93,11 @@ async function mirror({ site, containerds, options }: SystemDeps): Promise<Syste
     server: site.upstream.url,
     mirrors: [mirrors[index]?.url ?? ""],
   }));
-  await until("the mirrors know each other", async () => {
+  const met = async (): Promise<boolean> => {
     const peers = await Promise.all(mirrors.map(peersOf));
     return peers.every((count) => count === mirrors.length - 1);
-  });
+  };
+  await until("the mirrors know each other", met, { timeoutMs: MEET_MS, everyMs: 100 });
   const running = starting.move();
   return {
     name: "mirror",

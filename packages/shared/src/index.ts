@@ -11,3 +11,4 @@ export * from "./recycling.ts";
 export * from "./reference.ts";
 export * from "./single-flight.ts";
 export * from "./streams.ts";
+export * from "./virtual-clock.ts";

@@ -3,7 +3,7 @@ import { dirname, join, normalize } from "node:path/posix";
 /** What stands under `packages/`: source text by path, `p2p-mirror/src/http/blobs.ts`. */
 export type Sources = ReadonlyMap<string, string>;
 
-/** The ports of the mirror: interfaces that say what is needed, without anything that does it. */
+/** The ports of the mirror: interfaces that say what is needed, without anything that does it; and what they speak of. */
 export const PORTS: readonly string[] = [
   "p2p-mirror/src/store/content-store.ts",
   "p2p-mirror/src/store/blob-cache.ts",
@@ -15,10 +15,13 @@ export const PORTS: readonly string[] = [
   "p2p-mirror/src/transfer/access.ts",
   "p2p-mirror/src/transfer/records.ts",
   "p2p-mirror/src/transfer/source.ts",
+  "p2p-mirror/src/transfer/pieces.ts",
+  "p2p-mirror/src/transfer/notifier.ts",
+  "p2p-mirror/src/swarm/swarm.ts",
 ];
 
 /**
- * Who may know whom inside the mirror, beside itself. `trust` is below `routing` and `peer`: both need the identity and
+ * Who may know whom inside the mirror, beside itself. `trust` is below `routing`, `peer` and `swarm`: they need the identity and
  * the keys, and it needs neither.
  */
 const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
@@ -29,11 +32,24 @@ const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
   trust: ["ports"],
   peer: ["ports", "trust"],
   transfer: ["ports"],
+  swarm: ["ports", "trust"],
   http: ["ports"],
   config: [],
   status: [],
   cli: ["config", "status"],
-  daemon: ["ports", "store", "routing", "upstream", "trust", "peer", "transfer", "http", "config", "status"],
+  daemon: [
+    "ports",
+    "store",
+    "routing",
+    "upstream",
+    "trust",
+    "peer",
+    "transfer",
+    "swarm",
+    "http",
+    "config",
+    "status",
+  ],
   main: ["cli", "config", "daemon"],
   index: [],
 };
@@ -43,7 +59,7 @@ const PACKAGE_HOMES: readonly { readonly matches: RegExp; readonly areas: readon
   {
     matches:
       /^(?:libp2p|@libp2p\/|@chainsafe\/|@multiformats\/|multiformats|it-|interface-datastore|datastore-)/,
-    areas: ["routing", "trust"],
+    areas: ["routing", "trust", "swarm"],
   },
   { matches: /^(?:fastify|@fastify\/)/, areas: ["http"] },
   { matches: /^undici/, areas: ["upstream", "peer"] },

@@ -1,0 +1,128 @@
+import { linkSignal, type Clock, type Logger } from "@p2p-mirror/shared";
+import type { Self } from "./coordinator.ts";
+import type { HandBack, Join, Progress, SwarmMessage, Told } from "./messages.ts";
+import type { SwarmMetrics } from "./metrics.ts";
+import { TIMES } from "./times.ts";
+import { SWARM_PROTOCOL, type Channel, type Contact, type Wire } from "./wire.ts";
+
+export interface LinkDeps {
+  readonly self: Self;
+  readonly wire: Wire;
+  /** This node's own coordinator. */
+  readonly coordinator: { connect(): Channel };
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: SwarmMetrics;
+}
+
+/** The member on whose behalf the link speaks. */
+export interface LinkOwner {
+  readonly holding: boolean;
+  /** What is new since the last report. */
+  takeProgress(): Progress;
+  told(told: Told, first: boolean): void;
+}
+
+/** How it ended: the coordinator is gone or silent, or has named a closer one. `joined`: it had answered. */
+export type LinkEnd =
+  | { readonly kind: "lost"; readonly joined: boolean }
+  | { readonly kind: "redirected"; readonly joined: boolean; readonly to: Contact };
+
+/** One member's channel to one coordinator: joins, reports, and notices when there is no answer. */
+export class CoordinatorLink {
+  readonly #to: Contact;
+  readonly #owner: LinkOwner;
+  readonly #deps: LinkDeps;
+  #channel: Channel | undefined;
+  #joined = false;
+  #cancelReport: (() => void) | undefined;
+  #cancelWatch: (() => void) | undefined;
+
+  constructor(to: Contact, owner: LinkOwner, deps: LinkDeps) {
+    this.#to = to;
+    this.#owner = owner;
+    this.#deps = deps;
+  }
+
+  /** Joins and stays until it ends. Never rejects. */
+  async attend(join: Join, signal: AbortSignal): Promise<LinkEnd> {
+    const { logger } = this.#deps;
+    try {
+      const channel = await this.#open(signal);
+      this.#channel = channel;
+      this.#send(join);
+      this.#watch();
+      for await (const message of channel.messages) {
+        this.#deps.metrics.messages.inc({ direction: "in", kind: message.kind });
+        if (message.kind === "redirect") return { kind: "redirected", joined: this.#joined, to: message.to };
+        if (message.kind === "told") this.#onTold(message);
+      }
+    } catch (error) {
+      logger.debug({ err: error, peer: this.#to.id }, "a coordinator cannot be reached");
+    } finally {
+      this.#cancelReport?.();
+      this.#cancelWatch?.();
+      this.#channel?.close();
+      this.#channel = undefined;
+    }
+    return { kind: "lost", joined: this.#joined };
+  }
+
+  /** Reports now, not at the next turn. */
+  report(): void {
+    if (!this.#joined || this.#channel === undefined) return;
+    this.#cancelReport?.();
+    this.#send(this.#owner.takeProgress());
+    this.#watch();
+    const ms = this.#owner.holding ? TIMES.reportHolding : TIMES.reportIdle;
+    this.#cancelReport = this.#deps.clock.after(ms, () => this.report());
+  }
+
+  handBack(message: HandBack): void {
+    this.#send(message);
+  }
+
+  leave(complete: boolean): void {
+    // The last pieces first: only who is known to have all is a source afterwards.
+    if (complete && this.#joined) this.#send(this.#owner.takeProgress());
+    this.#send({ kind: "leave", complete });
+    this.#channel?.close();
+  }
+
+  async #open(signal: AbortSignal): Promise<Channel> {
+    const { self, wire, coordinator, clock } = this.#deps;
+    if (this.#to.id === self.contact.id) return coordinator.connect();
+    using dial = linkSignal([signal]);
+    const cancel = clock.after(TIMES.dial, () => dial.abort());
+    try {
+      return await wire.open(this.#to, SWARM_PROTOCOL, dial.signal);
+    } finally {
+      cancel();
+    }
+  }
+
+  #onTold(told: Told): void {
+    const first = !this.#joined;
+    this.#joined = true;
+    this.#cancelWatch?.();
+    this.#cancelWatch = undefined;
+    this.#owner.told(told, first);
+    if (!first) return;
+    const ms = this.#owner.holding ? TIMES.reportHolding : TIMES.reportIdle;
+    this.#cancelReport = this.#deps.clock.after(ms, () => this.report());
+  }
+
+  /** Whoever does not answer is given up. */
+  #watch(): void {
+    this.#cancelWatch ??= this.#deps.clock.after(TIMES.answer, () => {
+      this.#deps.logger.debug({ peer: this.#to.id }, "a coordinator does not answer");
+      this.#channel?.close();
+    });
+  }
+
+  #send(message: SwarmMessage): void {
+    if (this.#channel === undefined) return;
+    this.#deps.metrics.messages.inc({ direction: "out", kind: message.kind });
+    this.#channel.send(message);
+  }
+}

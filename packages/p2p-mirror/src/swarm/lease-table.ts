@@ -1,0 +1,394 @@
+import type { PieceGeometry } from "../transfer/pieces.ts";
+import { Fetchers, type Fetcher } from "./fetchers.ts";
+import type { HandBackReason, Lease } from "./swarm.ts";
+import { TIMES } from "./times.ts";
+
+const MIB = 1024 * 1024;
+/** A run is at most so long; at first half of that, until it is known how fast its holder is. */
+const LONGEST_RUN = 16 * MIB;
+const FIRST_RUN = 8 * MIB;
+/** Less is not worth a request of its own, unless a piece is smaller. */
+const SHORTEST_RUN = MIB;
+/** A run is what its holder brings in about this time. */
+const RUN_MS = 2_500;
+/** A holder with less left than it brings in this time gets the next one, so that there is no gap. */
+const NEARLY_DONE_MS = 500;
+/** A rate is measured over no less. */
+const MEASURE_MS = 200;
+/** Before this, a lease says nothing about its holder. */
+const SLOW_AFTER_MS = 1_500;
+/** A piece is left to faster holders when they will be through with everything sooner: at least this much, and this share. */
+const LAST_MS = 250;
+const LAST_SHARE = 1.25;
+const DEFAULT_PAUSE_MS = 1_000;
+
+export interface LeaseTableOptions {
+  readonly geometry: PieceGeometry;
+  /** Members that fetch from upstream at a time. */
+  readonly maxFetchers: number;
+  /** From 0 to 1, for lease IDs. */
+  readonly random: () => number;
+  /** No member has the piece. */
+  readonly missing: (piece: number) => boolean;
+}
+
+interface Held {
+  readonly id: number;
+  readonly holder: string;
+  readonly first: number;
+  end: number;
+  /** The lowest piece that is missing still; where the holder is. */
+  next: number;
+  bytes: number;
+  readonly grantedAt: number;
+  renewedAt: number;
+  measuredAt: number;
+  /** Undefined: the next report is what is measured from (a lease of another coordinator). */
+  measuredBytes: number | undefined;
+}
+
+/**
+ * Which member fetches which pieces from upstream. Lowest missing pieces first, since everybody reads in order; runs that
+ * shrink towards the end, so that all finish together; nothing for ever. A lone member gets everything in one run, which
+ * is cut when others come. Pure and synchronous: it is told the time and what happens, and `assign` says who is to be told.
+ */
+export class LeaseTable {
+  readonly #options: LeaseTableOptions;
+  readonly #geometry: PieceGeometry;
+  readonly #leases = new Map<number, Held>();
+  readonly #fetchers = new Fetchers();
+  readonly #changed = new Set<string>();
+  /** Upstream has no ranges: one holder streams the whole. */
+  #unranged = false;
+  #limit: number;
+  #pausedUntil = 0;
+
+  constructor(options: LeaseTableOptions) {
+    this.#options = options;
+    this.#geometry = options.geometry;
+    this.#limit = options.maxFetchers;
+  }
+
+  /** A member that may fetch; `held` are leases it has from another coordinator. */
+  enter(
+    id: string,
+    about: { readonly zone: string; readonly denied: boolean; readonly held: readonly Lease[] },
+    now: number,
+  ): void {
+    this.#fetchers.enter(id, about.zone, about.denied);
+    for (const lease of about.denied ? [] : about.held) this.#adopt(id, lease, now);
+    this.#changed.add(id);
+    this.#trim();
+  }
+
+  /** It left, or fell silent: what it held is free. */
+  leave(id: string): void {
+    this.#dropAll(id);
+    this.#fetchers.remove(id);
+    this.#changed.delete(id);
+  }
+
+  leasesOf(holder: string): Lease[] {
+    return [...this.#leases.values()]
+      .filter((lease) => lease.holder === holder)
+      .map(({ id, next, end }) => ({ id, first: this.#unranged ? 0 : next, end }))
+      .toSorted((a, b) => a.first - b.first);
+  }
+
+  /** All leases there are, with their holders. */
+  get all(): (Lease & { readonly holder: string })[] {
+    return [...this.#leases.values()].map(({ id, holder, next, end }) => ({ id, holder, first: next, end }));
+  }
+
+  /** Members that upstream lets in, as far as is known. */
+  get fetchers(): number {
+    return this.#fetchers.allowed;
+  }
+
+  pausedMs(now: number): number {
+    return Math.max(0, this.#pausedUntil - now);
+  }
+
+  /** The holder has got `bytes` bytes of the lease so far. Only more than before renews it. */
+  progress(holder: string, id: number, bytes: number, now: number): void {
+    const lease = this.#leases.get(id);
+    const fetcher = this.#fetchers.get(holder);
+    if (lease?.holder !== holder || fetcher === undefined || !(bytes > lease.bytes)) return;
+    lease.bytes = bytes;
+    lease.renewedAt = now;
+    fetcher.progressAt = now;
+    fetcher.failures = 0;
+    const elapsed = now - lease.measuredAt;
+    if (elapsed < MEASURE_MS) return;
+    if (lease.measuredBytes !== undefined) {
+      this.#fetchers.measured(fetcher, bytes - lease.measuredBytes, elapsed);
+    }
+    lease.measuredAt = now;
+    lease.measuredBytes = bytes;
+  }
+
+  handBack(holder: string, id: number, why: HandBackReason, now: number): void {
+    const lease = this.#leases.get(id);
+    const fetcher = this.#fetchers.get(holder);
+    if (fetcher === undefined || (lease !== undefined && lease.holder !== holder)) return;
+    switch (why.kind) {
+      case "unauthorized":
+        fetcher.denied = true;
+        this.#dropAll(holder);
+        return;
+      case "failed":
+        this.#fetchers.failed(fetcher, now);
+        this.#drop(lease);
+        return;
+      case "rate-limited": {
+        const asked = why.retryAfterMs ?? DEFAULT_PAUSE_MS;
+        this.#pausedUntil = Math.max(this.#pausedUntil, now + Math.min(TIMES.longestPause, asked));
+        this.#limit = Math.max(1, Math.floor(this.#limit / 2));
+        this.#drop(lease);
+        return;
+      }
+      case "unranged":
+        this.#becomeUnranged(fetcher, now);
+    }
+  }
+
+  /** Looks after what time brings, and gives out what can be given. Returns the members whose leases are others now. */
+  assign(now: number): string[] {
+    this.#retire();
+    for (const lease of this.#leases.values()) this.#judge(lease, now);
+    if (now >= this.#pausedUntil) while (this.#grantOne(now));
+    const changed = [...this.#changed];
+    this.#changed.clear();
+    return changed;
+  }
+
+  #grantOne(now: number): boolean {
+    const spare = this.#fetchers.holders < (this.#unranged ? 1 : this.#limit);
+    const candidates = this.#fetchers.candidates(now, (one) =>
+      one.leases === 0 ? spare : one.leases === 1 && this.#nearlyDone(one),
+    );
+    for (const fetcher of candidates) {
+      const run = this.#unranged ? this.#whole(fetcher) : this.#gap(fetcher);
+      if (run !== undefined && !this.#wouldBeLast(fetcher, run.first)) {
+        this.#grant(fetcher, run.first, run.end, now);
+        return true;
+      }
+      if (run === undefined && fetcher.leases === 0 && this.#takeOver(fetcher, now)) return true;
+    }
+    return false;
+  }
+
+  #grant(fetcher: Fetcher, first: number, end: number, now: number): void {
+    // Stays unique from one coordinator to the next.
+    const id = Math.floor(this.#options.random() * 2 ** 48);
+    this.#hold(fetcher, { id, first, end }, now, 0);
+  }
+
+  #hold(fetcher: Fetcher, { id, first, end }: Lease, now: number, measuredBytes: number | undefined): void {
+    const times = { grantedAt: now, renewedAt: now, measuredAt: now };
+    this.#leases.set(id, {
+      id,
+      holder: fetcher.id,
+      first,
+      end,
+      next: first,
+      bytes: 0,
+      measuredBytes,
+      ...times,
+    });
+    fetcher.leases += 1;
+    this.#changed.add(fetcher.id);
+  }
+
+  #adopt(holder: string, { id, first, end }: Lease, now: number): void {
+    const fetcher = this.#fetchers.get(holder);
+    if (fetcher === undefined || this.#leases.has(id) || first < 0 || end > this.#geometry.count) return;
+    let stop = first;
+    while (stop < end && !this.#isLeased(stop)) stop += 1;
+    if (stop > first) this.#hold(fetcher, { id, first, end: stop }, now, undefined);
+  }
+
+  #drop(lease: Held | undefined): void {
+    if (lease === undefined || !this.#leases.delete(lease.id)) return;
+    const fetcher = this.#fetchers.get(lease.holder);
+    if (fetcher !== undefined) fetcher.leases -= 1;
+    this.#changed.add(lease.holder);
+  }
+
+  #dropAll(holder: string): void {
+    for (const lease of this.#leases.values()) if (lease.holder === holder) this.#drop(lease);
+  }
+
+  /** Ends leases of which every piece is here, and cuts off what others have brought. */
+  #retire(): void {
+    const { missing } = this.#options;
+    for (const lease of this.#leases.values()) {
+      const reached = this.#position(lease);
+      while (lease.next < lease.end && !missing(lease.next)) lease.next += 1;
+      if (lease.next === lease.end) {
+        this.#drop(lease);
+        if (this.#limit < this.#options.maxFetchers) this.#limit += 1;
+      } else if (!this.#unranged) {
+        // The holder is behind what is missing: it has not brought these itself, and need not.
+        if (this.#geometry.start(lease.next) > reached + this.#geometry.pieceSize)
+          this.#changed.add(lease.holder);
+        let end = lease.next + 1;
+        while (end < lease.end && missing(end)) end += 1;
+        if (end < lease.end) this.#cut(lease, end);
+      }
+    }
+  }
+
+  /** Takes a lease, or its far part, from a holder that does not get on while another one could. */
+  #judge(lease: Held, now: number): void {
+    const fetcher = this.#fetchers.get(lease.holder);
+    if (fetcher === undefined || !this.#fetchers.hasBetterThan(fetcher, now)) return;
+    const idle = now - lease.renewedAt;
+    if (idle >= this.#fetchers.patience(fetcher, lease.bytes > 0, now)) {
+      this.#fetchers.failed(fetcher, now);
+      this.#drop(lease);
+      return;
+    }
+    if (!fetcher.slow || now - lease.grantedAt < SLOW_AFTER_MS || this.#unranged) return;
+    if (lease.end > lease.next + 1) this.#cut(lease, lease.next + 1);
+    else if (this.#leftMs(lease) > TIMES.leaseTtl) this.#drop(lease);
+  }
+
+  /** Nothing is free: the far half of the lease that would last longest, when this one would be done with it earlier. */
+  #takeOver(fetcher: Fetcher, now: number): boolean {
+    let longest: Held | undefined;
+    for (const lease of this.#leases.values()) {
+      if (longest === undefined || this.#leftMs(lease) > this.#leftMs(longest)) longest = lease;
+    }
+    if (longest === undefined || this.#unranged) return false;
+    const at = this.#position(longest);
+    const half = this.#geometry.at(Math.floor((at + this.#geometry.end(longest.end - 1)) / 2)) + 1;
+    if (half >= longest.end || half <= longest.next) return false;
+    const bytes = this.#geometry.end(longest.end - 1) - this.#geometry.start(half);
+    if (bytes < Math.min(SHORTEST_RUN, this.#geometry.pieceSize)) return false;
+    if (this.#msFor(fetcher, bytes) > this.#leftMs(longest)) return false;
+    const { end } = longest;
+    this.#cut(longest, half);
+    this.#grant(fetcher, half, end, now);
+    return true;
+  }
+
+  #cut(lease: Held, end: number): void {
+    lease.end = end;
+    this.#changed.add(lease.holder);
+  }
+
+  /** Long leases of the time when there was one member are cut to what is fair now. */
+  #trim(): void {
+    if (this.#unranged || this.#fetchers.allowed < 2) return;
+    for (const lease of this.#leases.values()) {
+      const fetcher = this.#fetchers.get(lease.holder);
+      if (fetcher === undefined) continue;
+      const position = this.#position(lease);
+      const fair = this.#runBytes(fetcher);
+      if (this.#geometry.end(lease.end - 1) - position <= 2 * fair) continue;
+      this.#cut(lease, Math.max(lease.next, this.#geometry.at(position + fair)) + 1);
+    }
+  }
+
+  /** The lowest run that is free. */
+  #gap(fetcher: Fetcher): { first: number; end: number } | undefined {
+    let first = 0;
+    while (first < this.#geometry.count && !this.#isFree(first)) first += 1;
+    if (first === this.#geometry.count) return undefined;
+    const limit = this.#geometry.start(first) + this.#runBytes(fetcher);
+    let end = first + 1;
+    while (end < this.#geometry.count && this.#geometry.end(end) <= limit && this.#isFree(end)) end += 1;
+    return { first, end };
+  }
+
+  /** Near the end: the others will have everything before this one has its next piece. */
+  #wouldBeLast(fetcher: Fetcher, piece: number): boolean {
+    if (fetcher.rate === undefined || this.#unranged) return false;
+    const others = this.#fetchers.rateOfHolders(fetcher);
+    if (others === 0) return false;
+    const own = this.#msFor(fetcher, this.#geometry.end(piece) - this.#geometry.start(piece));
+    return own > LAST_MS && own > ((this.#openBytes() * LAST_SHARE) / others) * 1_000;
+  }
+
+  #whole(fetcher: Fetcher): { first: number; end: number } | undefined {
+    const done = this.#leases.size > 0 || fetcher.leases > 0 || !this.#anyMissing();
+    return done ? undefined : { first: 0, end: this.#geometry.count };
+  }
+
+  #becomeUnranged(fetcher: Fetcher, now: number): void {
+    const holdsTheWhole = [...this.#leases.values()].some(
+      ({ first, end }) => this.#unranged && first === 0 && end === this.#geometry.count,
+    );
+    if (holdsTheWhole) return;
+    this.#unranged = true;
+    for (const lease of this.#leases.values()) this.#drop(lease);
+    const run = this.#whole(fetcher);
+    // Whoever found out has the response open already.
+    if (run !== undefined) this.#grant(fetcher, run.first, run.end, now);
+  }
+
+  /** How much a member is given at once. */
+  #runBytes(fetcher: Fetcher): number {
+    if (this.#fetchers.allowed < 2) return Infinity;
+    const sharing = Math.min(this.#limit, this.#fetchers.allowed);
+    const bySpeed = fetcher.rate === undefined ? FIRST_RUN : (fetcher.rate * RUN_MS) / 1_000;
+    const fair = this.#openBytes() / (2 * sharing);
+    const shortest = Math.max(SHORTEST_RUN, this.#geometry.pieceSize);
+    return Math.max(shortest, Math.min(LONGEST_RUN, bySpeed, fair));
+  }
+
+  /** Bytes that are nobody's yet, leased or not. */
+  #openBytes(): number {
+    let bytes = 0;
+    for (let piece = 0; piece < this.#geometry.count; piece += 1) {
+      if (this.#options.missing(piece)) bytes += this.#geometry.end(piece) - this.#geometry.start(piece);
+    }
+    return bytes;
+  }
+
+  #anyMissing(): boolean {
+    for (let piece = 0; piece < this.#geometry.count; piece += 1) {
+      if (this.#options.missing(piece)) return true;
+    }
+    return false;
+  }
+
+  #nearlyDone(fetcher: Fetcher): boolean {
+    for (const lease of this.#leases.values()) {
+      if (lease.holder !== fetcher.id) continue;
+      // What is left may be its last piece, which is small enough whatever its rate.
+      if (lease.end - lease.next > 1 && this.#leftMs(lease) > NEARLY_DONE_MS) return false;
+    }
+    return true;
+  }
+
+  #position(lease: Held): number {
+    return Math.max(
+      this.#geometry.start(lease.next),
+      Math.min(this.#geometry.start(lease.first) + lease.bytes, this.#geometry.end(lease.end - 1)),
+    );
+  }
+
+  /** How long its holder will take for the rest, at the median rate when its own is not known. */
+  #leftMs(lease: Held): number {
+    const fetcher = this.#fetchers.get(lease.holder);
+    const left = this.#geometry.end(lease.end - 1) - this.#position(lease);
+    return fetcher === undefined ? Infinity : this.#msFor(fetcher, left);
+  }
+
+  #msFor(fetcher: Fetcher, bytes: number): number {
+    // 1 MB/s while nothing is known at all: only compared with itself then.
+    const rate = fetcher.rate ?? this.#fetchers.medianRate() ?? 1_000_000;
+    return rate === 0 ? Infinity : (bytes / rate) * 1_000;
+  }
+
+  #isLeased(piece: number): boolean {
+    for (const lease of this.#leases.values()) if (piece >= lease.first && piece < lease.end) return true;
+    return false;
+  }
+
+  #isFree(piece: number): boolean {
+    return this.#options.missing(piece) && !this.#isLeased(piece);
+  }
+}

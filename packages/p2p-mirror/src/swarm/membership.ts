@@ -1,0 +1,277 @@
+import { raceSignal } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import { Notifier } from "../transfer/notifier.ts";
+import { PieceMap } from "../transfer/pieces.ts";
+import { packBits } from "./bitmap.ts";
+import { Avoided } from "./closest.ts";
+import { CoordinatorLink, type LinkDeps, type LinkOwner } from "./coordinator-link.ts";
+import { MAX_HOPS, type Closest } from "./coordinator.ts";
+import { HeldLeases } from "./held-leases.ts";
+import { MAX_AVOIDED, MAX_UNREACHABLE, type Join, type Progress, type Told } from "./messages.ts";
+import { Neighbours, type NeighboursDeps } from "./neighbours.ts";
+import type { PieceHashes } from "./piece-hashes.ts";
+import type { HandBackReason, JoinAbout, Lease, Neighbour, SwarmMember } from "./swarm.ts";
+import { TIMES } from "./times.ts";
+import type { Contact } from "./wire.ts";
+
+/** The coordinator and its stand-in; when neither answers, one goes on alone. */
+const TRIES = 2;
+
+export interface MembershipDeps extends LinkDeps, Omit<NeighboursDeps, "have" | "changed" | "lost"> {
+  readonly hashes: PieceHashes;
+  readonly closest: Closest;
+  readonly random: () => number;
+  /** The blob does not match its digest: the hashes are wanted at the next try. */
+  readonly doubtful: () => void;
+  /** The blob matches its digest. */
+  readonly verified: () => void;
+  /** The membership is over. */
+  readonly ended: () => void;
+}
+
+/** One digest as a member sees it: finds the coordinator and stays with it, and keeps what it says. */
+export class Membership implements SwarmMember, LinkOwner {
+  alone = false;
+  fetchers = 1;
+  coordinator: SwarmMember["coordinator"];
+  readonly neighbourhood: Neighbours;
+  readonly #about: JoinAbout;
+  readonly #deps: MembershipDeps;
+  readonly #have: PieceMap;
+  readonly #leases: HeldLeases;
+  readonly #notifier = new Notifier();
+  readonly #avoided: Avoided;
+  readonly #leaving = new AbortController();
+  readonly #unreachable = new Set<string>();
+  #news: number[] = [];
+  #link: CoordinatorLink | undefined;
+  #target = "";
+  /** It has had a coordinator, or gone on without: others may know more than the next one. */
+  #again = false;
+  #unauthorized = false;
+  #pausedUntil = 0;
+  #zone: { readonly rank: number; readonly size: number } = { rank: 0, size: 0 };
+  readonly #done: Promise<void>;
+
+  constructor(about: JoinAbout, deps: MembershipDeps) {
+    this.#about = about;
+    this.#deps = deps;
+    this.#have = new PieceMap(about.geometry.count);
+    for (let piece = 0; piece < about.geometry.count; piece += 1) {
+      if (about.have.has(piece)) this.#have.set(piece);
+    }
+    this.#avoided = new Avoided(deps.clock);
+    this.#leases = new HeldLeases(about.geometry, this.#have, deps.clock);
+    this.neighbourhood = new Neighbours(about, {
+      ...deps,
+      have: this.#have,
+      changed: () => this.#notifier.notify(),
+      lost: (id) => this.#cannotReach(id),
+    });
+    this.#done = this.#run();
+  }
+
+  get neighbours(): readonly Neighbour[] {
+    return this.neighbourhood.list;
+  }
+
+  get leases(): readonly Lease[] {
+    return this.#leases.list;
+  }
+
+  get change(): Promise<void> {
+    return this.#notifier.change;
+  }
+
+  get pausedMs(): number {
+    return Math.max(0, this.#pausedUntil - this.#deps.clock.now());
+  }
+
+  get holding(): boolean {
+    return this.#leases.size > 0;
+  }
+
+  rarity(piece: number): number {
+    return this.neighbourhood.rarity(piece);
+  }
+
+  bringsIn(piece: number): boolean {
+    const { rank, size } = this.#zone;
+    return size === 0 || piece % size === rank;
+  }
+
+  hashOf(piece: number): Buffer | undefined {
+    const hash = this.#deps.hashes.of(piece);
+    return hash === undefined ? undefined : Buffer.from(hash.sha256);
+  }
+
+  signerOf(piece: number): string | undefined {
+    return this.#deps.hashes.of(piece)?.signer;
+  }
+
+  have(piece: number, sha256: Uint8Array, fromUpstream: boolean): void {
+    if (this.#have.has(piece) || this.#leaving.signal.aborted) return;
+    if (fromUpstream) this.#deps.hashes.sign(piece, sha256);
+    this.#have.set(piece);
+    this.#news.push(piece);
+    this.neighbourhood.have(piece);
+    if (this.#leases.have(piece).length === 0) return;
+    this.#notifier.notify();
+    this.#link?.report();
+  }
+
+  received(lease: Lease, bytes: number): void {
+    if (this.#leases.received(lease, bytes)) this.#link?.report();
+  }
+
+  handBack({ id }: Lease, why: HandBackReason): void {
+    if (why.kind === "unauthorized") this.#unauthorized = true;
+    if (!this.#leases.end(id)) return;
+    this.#link?.handBack({ kind: "hand-back", lease: id, why });
+    this.#notifier.notify();
+  }
+
+  unreachable({ id }: Peer): void {
+    this.neighbourhood.dismissed([id]);
+    this.#cannotReach(id);
+  }
+
+  mismatch(): void {
+    this.#deps.hashes.mismatch();
+    this.#deps.doubtful();
+  }
+
+  verified(hashes: readonly Uint8Array[]): void {
+    this.#deps.hashes.verified(hashes);
+    this.#deps.verified();
+  }
+
+  async leave(): Promise<void> {
+    if (!this.#leaving.signal.aborted) {
+      this.#link?.leave(this.#have.complete);
+      this.neighbourhood.close(this.#have.complete);
+      this.#leaving.abort();
+      this.#deps.ended();
+    }
+    await this.#done;
+  }
+
+  takeProgress(): Progress {
+    const unreachable = [...this.#unreachable].slice(0, MAX_UNREACHABLE);
+    for (const id of unreachable) this.#unreachable.delete(id);
+    return {
+      kind: "progress",
+      pieces: this.#news.splice(0),
+      leases: this.#leases.progress,
+      load: this.#deps.load(),
+      unreachable,
+    };
+  }
+
+  told(told: Told, first: boolean): void {
+    if (first) {
+      if (this.#again) this.neighbourhood.renew();
+      this.#again = true;
+      this.alone = false;
+      this.coordinator = { id: this.#target, self: this.#target === this.#deps.self.contact.id };
+    }
+    this.fetchers = told.fetchers;
+    this.#pausedUntil = this.#deps.clock.now() + told.pausedMs;
+    this.#zone = { rank: told.zoneRank, size: told.zoneSize };
+    this.#leases.told(told.leases);
+    this.neighbourhood.dismissed(told.gone);
+    this.neighbourhood.named(told.neighbours, first);
+    this.#notifier.notify();
+  }
+
+  async #run(): Promise<void> {
+    let hops = 0;
+    let failures = 0;
+    let target: Contact | undefined;
+    while (!this.#leaving.signal.aborted) {
+      target ??= this.#nextCoordinator();
+      if (target === undefined || failures >= TRIES) await this.#goAlone();
+      if (this.#leaving.signal.aborted) return;
+      target ??= this.#nextCoordinator();
+      if (target === undefined) continue;
+      const end = await this.#attend(target, hops);
+      if (this.#leaving.signal.aborted) return;
+      if (end.joined) failures = 0;
+      if (end.kind === "redirected") {
+        hops = end.joined ? 1 : Math.min(MAX_HOPS, hops + 1);
+        target = end.to;
+        continue;
+      }
+      this.#deps.metrics.coordinatorsLost.inc();
+      this.#avoided.add(target.id);
+      failures += 1;
+      hops = 0;
+      target = undefined;
+    }
+  }
+
+  async #attend(target: Contact, hops: number) {
+    const link = new CoordinatorLink(target, this, this.#deps);
+    this.#link = link;
+    const joining = this.#join(hops);
+    this.#target = target.id;
+    const end = await link.attend(joining, this.#leaving.signal);
+    this.#link = undefined;
+    this.coordinator = undefined;
+    this.#notifier.notify();
+    return end;
+  }
+
+  #join(hops: number): Join {
+    const { digest, size, geometry } = this.#about;
+    const { self, zone, load } = this.#deps;
+    // All that is here is in the bitmap.
+    this.#news = [];
+    return {
+      kind: "join",
+      digest,
+      size,
+      host: self.peer.host,
+      port: self.peer.port,
+      contactPort: self.contact.port,
+      zone,
+      load: load(),
+      have: packBits(geometry.count, (piece) => this.#have.has(piece)),
+      leases: this.#leases.list,
+      again: this.#again,
+      unauthorized: this.#unauthorized,
+      hops,
+      avoid: this.#avoided.ids(MAX_AVOIDED),
+    };
+  }
+
+  #nextCoordinator(): Contact | undefined {
+    return this.#avoided.firstOf(this.#deps.closest(this.#about.digest, TRIES + this.#avoided.size));
+  }
+
+  /** Nobody coordinates: not all at once, each fetches for itself, and looks for a coordinator again a little later. */
+  async #goAlone(): Promise<void> {
+    if (!this.alone) {
+      await this.#pause(this.#deps.random() * TIMES.aloneJitter);
+      if (this.#leaving.signal.aborted) return;
+      this.alone = true;
+      this.#again = true;
+      this.#deps.metrics.alone.inc();
+      this.#notifier.notify();
+    }
+    await this.#pause(TIMES.aloneRetry);
+  }
+
+  async #pause(ms: number): Promise<void> {
+    let cancel: (() => void) | undefined;
+    const over = new Promise<void>((resolve) => {
+      cancel = this.#deps.clock.after(ms, resolve);
+    });
+    await raceSignal(over, this.#leaving.signal).catch(() => undefined);
+    cancel?.();
+  }
+
+  #cannotReach(id: string): void {
+    this.#unreachable.add(id);
+  }
+}

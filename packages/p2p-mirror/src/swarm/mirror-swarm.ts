@@ -1,0 +1,177 @@
+import type { Clock, Digest, Logger, Service } from "@p2p-mirror/shared";
+import { MAX_PIECES } from "./bitmap.ts";
+import { Bans } from "./bans.ts";
+import { Coordinator, type Closest, type Self } from "./coordinator.ts";
+import { Membership } from "./membership.ts";
+import { MAX_ZONE_BYTES } from "./messages.ts";
+import type { SwarmMetrics } from "./metrics.ts";
+import { attendNeighbour } from "./neighbours.ts";
+import { PieceHashes } from "./piece-hashes.ts";
+import type { PieceSigner } from "./piece-signer.ts";
+import type { JoinAbout, Swarm, SwarmMember } from "./swarm.ts";
+import { TIMES } from "./times.ts";
+import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
+
+export interface SwarmOptions {
+  /** Where this node is; nodes of one zone give each other pieces first. At most 63 characters; "" or default: unknown. */
+  readonly zone?: string;
+  /** Members of one digest that fetch from upstream at a time. Default 8. */
+  readonly maxUpstreamFetchers?: number;
+}
+
+export interface SwarmDeps {
+  readonly self: Self;
+  readonly wire: Wire;
+  readonly closest: Closest;
+  readonly clock: Clock;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  readonly signer: PieceSigner;
+  /** Share of this node's upload slots that are busy, 0 to 1. */
+  readonly load: () => number;
+  readonly logger: Logger;
+  readonly metrics: SwarmMetrics;
+}
+
+export interface MirrorSwarm extends Swarm, Service {
+  /** For the status page: members of a digest that this node coordinates; empty when it does not. */
+  coordinated(digest: Digest): readonly string[];
+  /** Peers whose signed hashes were refuted. */
+  readonly banned: readonly string[];
+}
+
+const DEFAULT_FETCHERS = 8;
+const MAX_ROOMS = 1_024;
+const MAX_MEMBERS = 5_000;
+/** Hashes of blobs that went wrong are kept for the next try, so that whoever lied can be told apart then. */
+const MAX_DOUBTFUL = 64;
+
+/** The swarm of a node: member where it fetches, coordinator where it is the closest. */
+export function createSwarm(options: SwarmOptions, deps: SwarmDeps): MirrorSwarm {
+  return new NodeSwarm(options, deps);
+}
+
+const keyOf = (about: { readonly digest: Digest; readonly size: number }): string =>
+  `${about.digest} ${about.size}`;
+
+class NodeSwarm implements MirrorSwarm {
+  readonly name = "swarm";
+  readonly #zone: string;
+  readonly #deps: SwarmDeps;
+  readonly #coordinator: Coordinator;
+  readonly #bans: Bans;
+  readonly #memberships = new Map<string, Membership>();
+  readonly #doubtful = new Map<string, PieceHashes>();
+  #unhandle: (() => Promise<void>) | undefined;
+  #closed = false;
+
+  constructor(options: SwarmOptions, deps: SwarmDeps) {
+    this.#zone = (options.zone ?? "").slice(0, MAX_ZONE_BYTES);
+    this.#deps = deps;
+    this.#bans = new Bans(deps);
+    this.#coordinator = new Coordinator(
+      {
+        maxFetchers: options.maxUpstreamFetchers ?? DEFAULT_FETCHERS,
+        maxRooms: MAX_ROOMS,
+        maxMembers: MAX_MEMBERS,
+      },
+      deps,
+    );
+  }
+
+  async start(): Promise<void> {
+    await this.#coordinator.start();
+    this.#unhandle = await this.#deps.wire.handle(
+      PIECES_PROTOCOL,
+      (channel) => void this.#serveNeighbour(channel),
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#memberships.values()].map((member) => member.leave()));
+    await this.#unhandle?.();
+    await this.#coordinator.close();
+  }
+
+  coordinated(digest: Digest): readonly string[] {
+    return this.#coordinator.members(digest);
+  }
+
+  get banned(): readonly string[] {
+    return this.#bans.peers;
+  }
+
+  join(about: JoinAbout, signal: AbortSignal): SwarmMember {
+    const key = keyOf(about);
+    if (this.#memberships.has(key)) throw new Error(`a second membership of ${about.digest}`);
+    const hashes = this.#doubtful.get(key) ?? this.#newHashes(about);
+    // Nobody can be asked about more pieces than fit a message: such a member is alone.
+    const closest: Closest = about.geometry.count > MAX_PIECES ? () => [] : this.#deps.closest;
+    const leave = (): void => void membership.leave();
+    const membership = new Membership(about, {
+      ...this.#deps,
+      closest,
+      zone: this.#zone,
+      coordinator: this.#coordinator,
+      hashes,
+      doubtful: () => this.#keepDoubtful(key, hashes),
+      verified: () => this.#doubtful.delete(key),
+      ended: () => {
+        signal.removeEventListener("abort", leave);
+        this.#memberships.delete(key);
+        this.#deps.metrics.memberships.set(this.#memberships.size);
+      },
+    });
+    this.#memberships.set(key, membership);
+    this.#deps.metrics.memberships.set(this.#memberships.size);
+    signal.addEventListener("abort", leave, { once: true });
+    if (signal.aborted || this.#closed) leave();
+    return membership;
+  }
+
+  #newHashes({ digest, size, geometry }: JoinAbout): PieceHashes {
+    return new PieceHashes(
+      { digest, size, count: geometry.count },
+      {
+        signer: this.#deps.signer,
+        isBanned: (peer) => this.#bans.has(peer),
+        ban: (peer) => this.#bans.add(peer),
+        refused: (signer) => {
+          this.#deps.metrics.refusedHashes.inc();
+          this.#deps.logger.debug({ signer, digest }, "the hash of a piece was not taken");
+        },
+      },
+    );
+  }
+
+  #keepDoubtful(key: string, hashes: PieceHashes): void {
+    this.#doubtful.delete(key);
+    this.#doubtful.set(key, hashes);
+    for (const oldest of this.#doubtful.keys()) {
+      if (this.#doubtful.size > MAX_DOUBTFUL) this.#doubtful.delete(oldest);
+    }
+  }
+
+  /** Another member opens a channel: it says first of which blob. */
+  async #serveNeighbour(channel: Channel): Promise<void> {
+    const cancel = this.#deps.clock.after(TIMES.dial, () => channel.close());
+    let membership: Membership | undefined;
+    try {
+      await attendNeighbour(channel, {
+        receive: (from, message) => {
+          if (membership !== undefined) return membership.neighbourhood.receive(from, message);
+          cancel();
+          if (message.kind !== "hello") return false;
+          membership = this.#memberships.get(keyOf(message));
+          return membership?.neighbourhood.accept(from, message) === true;
+        },
+        closed: (gone) => membership?.neighbourhood.closed(gone),
+      });
+    } catch (error) {
+      this.#deps.logger.debug({ err: error, peer: channel.peer }, "a neighbour's channel failed");
+    } finally {
+      cancel();
+    }
+  }
+}

@@ -1,0 +1,322 @@
+import { linkSignal, type Clock, type Logger } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import { PieceMap } from "../transfer/pieces.ts";
+import { bitAt, packBits } from "./bitmap.ts";
+import type { Self } from "./coordinator.ts";
+import { MAX_NEIGHBOURS } from "./mesh-graph.ts";
+import { MAX_HASHES, type Have, type Hello, type NeighbourNews, type SwarmMessage } from "./messages.ts";
+import type { SwarmMetrics } from "./metrics.ts";
+import type { PieceHashes } from "./piece-hashes.ts";
+import type { JoinAbout, Neighbour } from "./swarm.ts";
+import { TIMES } from "./times.ts";
+import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
+
+/** HAVE is sent at once when so many pieces wait; of blobs with many pieces, more. */
+const HAVE_PIECES = 8;
+const MANY_PIECES = 128;
+/** That opened a channel without being named by the coordinator (yet). */
+const MAX_UNASKED = 4;
+/** Whoever is new opens the channels to those it is told of. Others wait for it; the smaller ID of two is first. */
+const OPEN_AFTER_MS = { smaller: 150, larger: 400 };
+
+interface Link extends Neighbour {
+  readonly peer: Peer;
+  readonly zone: string;
+  load: number;
+  readonly pieces: PieceMap;
+  /** It went with the whole blob. */
+  left: boolean;
+  /** By the coordinator of now. */
+  named: boolean;
+  channel: Channel | undefined;
+}
+
+export interface NeighboursDeps {
+  readonly self: Self;
+  readonly zone: string;
+  readonly wire: Wire;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: SwarmMetrics;
+  readonly hashes: PieceHashes;
+  /** What is here, kept by the member. */
+  readonly have: PieceMap;
+  readonly load: () => number;
+  /** Something in the list is different now. */
+  readonly changed: () => void;
+  /** This neighbour cannot be reached, or went without a word. */
+  readonly lost: (id: string) => void;
+}
+
+/**
+ * The neighbours of one member: who has what, told by themselves. Each piece is told to those that do not have it, in
+ * batches; a neighbour whose channel ends is none any more, unless it said that it goes with the whole blob.
+ */
+export class Neighbours {
+  readonly #about: JoinAbout;
+  readonly #deps: NeighboursDeps;
+  readonly #links = new Map<string, Link>();
+  readonly #closing = new AbortController();
+  readonly #batchMs: number;
+  readonly #batchPieces: number;
+  /** Channels that are opened soon, unless the other side does. */
+  readonly #opening = new Map<string, () => void>();
+  #news: number[] = [];
+  #cancelFlush: (() => void) | undefined;
+  #sorted: readonly Neighbour[] | undefined;
+
+  constructor(about: JoinAbout, deps: NeighboursDeps) {
+    this.#about = about;
+    this.#deps = deps;
+    // Pieces of a large blob come as often in a second as those of a small one, for longer: messages must not.
+    const scale = Math.ceil(about.geometry.count / (2 * MANY_PIECES));
+    this.#batchMs = Math.min(1_000, TIMES.have * scale);
+    this.#batchPieces = HAVE_PIECES * scale;
+  }
+
+  get list(): readonly Neighbour[] {
+    const own = (link: Link): number => (link.zone === this.#deps.zone ? 0 : 1);
+    this.#sorted ??= [...this.#links.values()].toSorted((a, b) => own(a) - own(b) || a.load - b.load);
+    return this.#sorted;
+  }
+
+  rarity(piece: number): number {
+    let count = 0;
+    for (const { pieces } of this.#links.values()) if (pieces.has(piece)) count += 1;
+    return count;
+  }
+
+  /** There is another coordinator, who knows nothing of the neighbours there are. */
+  renew(): void {
+    for (const link of this.#links.values()) link.named = false;
+  }
+
+  /** What the coordinator says of members that are neighbours now. `first`: it is the answer to a join. */
+  named(news: readonly NeighbourNews[], first: boolean): void {
+    if (news.length === 0 || this.#closing.signal.aborted) return;
+    for (const one of news) {
+      const { id } = one.peer;
+      if (id === this.#deps.self.peer.id) continue;
+      const known = this.#links.get(id);
+      const link = known ?? this.#add(one.peer, one.zone, one.load);
+      this.#mark(link, one.have);
+      link.named = true;
+      link.left ||= one.left;
+      if (known === undefined && !one.left) this.#openSoon(link, one, first);
+    }
+    if (this.#links.size > MAX_NEIGHBOURS) {
+      this.dismissed([...this.#links].filter(([, link]) => !link.named).map(([id]) => id));
+    }
+    this.#changed();
+  }
+
+  /** What the coordinator says of members that are no neighbours any more. */
+  dismissed(ids: readonly string[]): void {
+    if (ids.length === 0) return;
+    for (const id of ids) {
+      const link = this.#links.get(id);
+      if (link === undefined || link.left || !this.#links.delete(id)) continue;
+      link.channel?.close();
+    }
+    this.#changed();
+  }
+
+  /** Another member has opened a channel. False: there are enough. */
+  accept(channel: Channel, hello: Hello): boolean {
+    const id = channel.peer;
+    if (this.#closing.signal.aborted || id === this.#deps.self.peer.id) return false;
+    const known = this.#links.get(id);
+    if (known === undefined && this.#links.size >= MAX_NEIGHBOURS + MAX_UNASKED) return false;
+    // Both have opened one: that of the smaller ID is kept, so that both keep the same.
+    if (known?.channel !== undefined && id > this.#deps.self.peer.id) return false;
+    const link = known ?? this.#add({ id, host: hello.host, port: hello.port }, hello.zone, hello.load);
+    const before = link.channel;
+    link.channel = channel;
+    this.#cancelOpen(id);
+    before?.close();
+    this.#send(channel, this.#hello());
+    this.#greeted(link, hello);
+    return true;
+  }
+
+  /** A message of a neighbour; false when its channel is not used any more. */
+  receive(channel: Channel, message: SwarmMessage): boolean {
+    const link = this.#links.get(channel.peer);
+    if (link === undefined || link.channel !== channel) return false;
+    this.#deps.metrics.messages.inc({ direction: "in", kind: message.kind });
+    if (message.kind === "hello") this.#greeted(link, message);
+    else if (message.kind === "have") this.#heard(link, message);
+    else if (message.kind === "leave" && message.complete) this.#left(link);
+    else return false;
+    return true;
+  }
+
+  /** Its channel has ended. */
+  closed(channel: Channel): void {
+    const link = this.#links.get(channel.peer);
+    if (link === undefined || link.channel !== channel) return;
+    link.channel = undefined;
+    if (link.left) return;
+    this.#links.delete(channel.peer);
+    if (this.#closing.signal.aborted) return;
+    this.#deps.lost(channel.peer);
+    this.#changed();
+  }
+
+  /** This node has a piece now. */
+  have(piece: number): void {
+    this.#news.push(piece);
+    if (this.#news.length >= this.#batchPieces) this.#flush();
+    else this.#cancelFlush ??= this.#deps.clock.after(this.#batchMs, () => this.#flush());
+  }
+
+  close(complete: boolean): void {
+    this.#flush();
+    this.#closing.abort();
+    for (const id of this.#opening.keys()) this.#cancelOpen(id);
+    for (const { channel } of this.#links.values()) {
+      if (channel === undefined) continue;
+      this.#send(channel, { kind: "leave", complete });
+      channel.close();
+    }
+  }
+
+  #add(peer: Peer, zone: string, load: number): Link {
+    const pieces = new PieceMap(this.#about.geometry.count);
+    const has = (piece: number): boolean => pieces.has(piece);
+    const link: Link = { peer, zone, load, pieces, left: false, named: false, channel: undefined, has };
+    this.#links.set(peer.id, link);
+    return link;
+  }
+
+  #openSoon(link: Link, news: NeighbourNews, first: boolean): void {
+    const { id } = link.peer;
+    if (first) {
+      void this.#open(link, news);
+      return;
+    }
+    const { smaller, larger } = OPEN_AFTER_MS;
+    const cancel = this.#deps.clock.after(this.#deps.self.peer.id < id ? smaller : larger, () => {
+      this.#opening.delete(id);
+      if (this.#links.get(id) === link && link.channel === undefined) void this.#open(link, news);
+    });
+    this.#opening.set(id, cancel);
+  }
+
+  #cancelOpen(id: string): void {
+    this.#opening.get(id)?.();
+    this.#opening.delete(id);
+  }
+
+  async #open(link: Link, { contact }: NeighbourNews): Promise<void> {
+    const { wire, clock, logger } = this.#deps;
+    const { id } = link.peer;
+    using dial = linkSignal([this.#closing.signal]);
+    const cancel = clock.after(TIMES.dial, () => dial.abort());
+    let channel: Channel;
+    try {
+      channel = await wire.open(contact, PIECES_PROTOCOL, dial.signal);
+    } catch (error) {
+      if (this.#closing.signal.aborted || this.#links.get(id) !== link || link.channel !== undefined) return;
+      logger.debug({ err: error, peer: id }, "a neighbour cannot be reached");
+      this.#links.delete(id);
+      this.#deps.lost(id);
+      this.#changed();
+      return;
+    } finally {
+      cancel();
+    }
+    const taken = this.#links.get(id) !== link || link.channel !== undefined || this.#closing.signal.aborted;
+    if (taken) {
+      channel.close();
+      return;
+    }
+    link.channel = channel;
+    this.#send(channel, this.#hello());
+    await attendNeighbour(channel, this);
+  }
+
+  #hello(): Hello {
+    const { digest, size, geometry } = this.#about;
+    const { self, zone, load, have } = this.#deps;
+    const { host, port } = self.peer;
+    const bits = packBits(geometry.count, (piece) => have.has(piece));
+    return { kind: "hello", digest, size, host, port, zone, load: load(), have: bits };
+  }
+
+  #greeted(link: Link, { have, load }: Hello): void {
+    this.#mark(link, have);
+    link.load = load;
+    // Of what it could have from here, it does not know the hashes yet.
+    const wanted: number[] = [];
+    for (let piece = 0; piece < this.#about.geometry.count; piece += 1) {
+      if (this.#deps.have.has(piece) && !link.pieces.has(piece)) wanted.push(piece);
+    }
+    this.#tell(link, wanted);
+    this.#changed();
+  }
+
+  #heard(link: Link, { pieces, hashes, load }: Have): void {
+    link.load = load;
+    for (const hash of hashes) this.#deps.hashes.learn(hash);
+    for (const piece of pieces) if (piece < this.#about.geometry.count) link.pieces.set(piece);
+    this.#changed();
+  }
+
+  #left(link: Link): void {
+    link.left = true;
+    for (let piece = 0; piece < this.#about.geometry.count; piece += 1) link.pieces.set(piece);
+    this.#changed();
+  }
+
+  #mark(link: Link, bits: Uint8Array): void {
+    for (let piece = 0; piece < this.#about.geometry.count; piece += 1) {
+      if (bitAt(bits, piece)) link.pieces.set(piece);
+    }
+  }
+
+  #flush(): void {
+    this.#cancelFlush?.();
+    this.#cancelFlush = undefined;
+    const news = this.#news.splice(0);
+    for (const link of this.#links.values()) {
+      this.#tell(
+        link,
+        news.filter((piece) => !link.pieces.has(piece)),
+      );
+    }
+  }
+
+  #tell({ channel }: Link, pieces: readonly number[]): void {
+    if (channel === undefined) return;
+    const { hashes, load } = this.#deps;
+    for (let at = 0; at < pieces.length; at += MAX_HASHES) {
+      const some = pieces.slice(at, at + MAX_HASHES);
+      const signed = some.map((piece) => hashes.of(piece)).filter((hash) => hash !== undefined);
+      this.#send(channel, { kind: "have", pieces: some, hashes: signed, load: load() });
+    }
+  }
+
+  #send(channel: Channel, message: SwarmMessage): void {
+    this.#deps.metrics.messages.inc({ direction: "out", kind: message.kind });
+    channel.send(message);
+  }
+
+  #changed(): void {
+    this.#sorted = undefined;
+    this.#deps.changed();
+  }
+}
+
+/** Hands the messages of a channel on until it ends, and says so. */
+export async function attendNeighbour(
+  channel: Channel,
+  neighbours: Pick<Neighbours, "receive" | "closed">,
+): Promise<void> {
+  try {
+    for await (const message of channel.messages) if (!neighbours.receive(channel, message)) break;
+  } finally {
+    channel.close();
+    neighbours.closed(channel);
+  }
+}

@@ -1,0 +1,276 @@
+import type { Peer } from "../routing/router.ts";
+import { PieceMap, type PieceGeometry } from "../transfer/pieces.ts";
+import { bitAt, packBits } from "./bitmap.ts";
+import { LeaseTable } from "./lease-table.ts";
+import { MeshGraph } from "./mesh-graph.ts";
+import type { HandBack, Join, NeighbourNews, Progress, Told } from "./messages.ts";
+import { TIMES } from "./times.ts";
+import type { Contact } from "./wire.ts";
+
+/** With fewer neighbours than this, news of more cannot wait for the next answer. */
+const FEW_NEIGHBOURS = 4;
+/** Members that left complete, named beside the neighbours. */
+const HOLDERS_NAMED = 3;
+
+interface Member {
+  readonly id: string;
+  readonly peer: Peer;
+  readonly contact: Contact;
+  readonly zone: string;
+  readonly have: PieceMap;
+  load: number;
+  heardAt: number;
+  /** It has the whole blob and went; its word is all there is. */
+  left: boolean;
+  /** Of whom it was told. */
+  readonly told: Set<string>;
+}
+
+export interface RoomOptions {
+  readonly geometry: PieceGeometry;
+  readonly maxFetchers: number;
+  readonly maxMembers: number;
+  readonly random: () => number;
+  /** There was another coordinator before: nothing new is leased until others had time to claim what they hold. */
+  readonly settleUntil: number;
+}
+
+/**
+ * One digest as its coordinator sees it: who fetches it, who has what, who is to bring what from upstream, who is told of
+ * whom. Pure and synchronous: it is told the time and what happens, and answers who is to be told what.
+ */
+export class Room {
+  readonly #options: RoomOptions;
+  readonly #members = new Map<string, Member>();
+  /** Those that left complete. */
+  readonly #holders = new Set<string>();
+  readonly #copies: Uint32Array;
+  readonly #leases: LeaseTable;
+  readonly #graph: MeshGraph;
+  readonly #urgent = new Set<string>();
+  /** Rank of each member in its zone; made anew when members change. */
+  #ranks: ReadonlyMap<string, readonly [number, number]> | undefined;
+  #settleUntil: number;
+
+  constructor(options: RoomOptions) {
+    this.#options = options;
+    this.#settleUntil = options.settleUntil;
+    this.#copies = new Uint32Array(options.geometry.count);
+    this.#graph = new MeshGraph(options.random);
+    this.#leases = new LeaseTable({ ...options, missing: (piece) => this.#copies[piece] === 0 });
+  }
+
+  /** Members that have not left. */
+  get size(): number {
+    return this.#members.size - this.#holders.size;
+  }
+
+  get members(): string[] {
+    return [...this.#members.values()].filter((member) => !member.left).map((member) => member.id);
+  }
+
+  get leases(): LeaseTable["all"] {
+    return this.#leases.all;
+  }
+
+  /** Members of another coordinator are on their way. */
+  settle(until: number): void {
+    this.#settleUntil = Math.max(this.#settleUntil, until);
+  }
+
+  /** False when there are too many. */
+  join(id: string, join: Join, now: number): boolean {
+    this.gone(id);
+    if (this.#members.size >= this.#options.maxMembers) return false;
+    const have = new PieceMap(this.#options.geometry.count);
+    const member: Member = {
+      id,
+      peer: { id, host: join.host, port: join.port },
+      contact: { id, host: join.host, port: join.contactPort },
+      zone: join.zone,
+      have,
+      load: join.load,
+      heardAt: now,
+      left: false,
+      told: new Set(),
+    };
+    this.#members.set(id, member);
+    for (let piece = 0; piece < this.#options.geometry.count; piece += 1) {
+      if (bitAt(join.have, piece)) this.#gained(member, piece);
+    }
+    this.#graph.add(id, join.zone);
+    this.#leases.enter(id, { zone: join.zone, denied: join.unauthorized, held: join.leases }, now);
+    this.#ranks = undefined;
+    this.#urgent.add(id);
+    return true;
+  }
+
+  /** What a member reports; it is to be answered. */
+  progress(id: string, { pieces, leases, load, unreachable }: Progress, now: number): void {
+    const member = this.#live(id, now);
+    if (member === undefined) return;
+    member.load = load;
+    for (const piece of pieces) if (piece < this.#options.geometry.count) this.#gained(member, piece);
+    for (const lease of leases) this.#leases.progress(id, lease.id, lease.bytes, now);
+    for (const other of unreachable) this.#cannotReach(member, other);
+    this.#urgent.add(id);
+  }
+
+  handBack(id: string, { lease, why }: HandBack, now: number): void {
+    if (this.#live(id, now) === undefined) return;
+    this.#leases.handBack(id, lease, why, now);
+    this.#urgent.add(id);
+  }
+
+  /** It goes; if complete, it stays a source for others. */
+  leave(id: string, complete: boolean, now: number): void {
+    const member = this.#live(id, now);
+    if (member === undefined) return;
+    if (!complete || !member.have.complete) {
+      this.gone(id);
+      return;
+    }
+    member.left = true;
+    this.#holders.add(id);
+    this.#withdraw(id);
+  }
+
+  /** Its channel is gone. */
+  lost(id: string): void {
+    if (this.#isMember(id)) this.gone(id);
+  }
+
+  /** It went without a word: nothing it had is there any more. */
+  gone(id: string): void {
+    const member = this.#members.get(id);
+    if (member === undefined || !this.#members.delete(id)) return;
+    this.#holders.delete(id);
+    for (let piece = 0; piece < this.#options.geometry.count; piece += 1) {
+      if (member.have.has(piece)) this.#copies[piece] = (this.#copies[piece] ?? 1) - 1;
+    }
+    this.#withdraw(id);
+  }
+
+  /** Looks after what time brings: those who are silent are out. Returns them. */
+  tick(now: number): string[] {
+    const out: string[] = [];
+    for (const { id, left, heardAt } of this.#members.values()) {
+      if (now - heardAt <= (left ? TIMES.completeHolder : TIMES.silent)) continue;
+      this.gone(id);
+      if (!left) out.push(id);
+    }
+    return out;
+  }
+
+  /** Who must be told something at once: leases, an answer, the first neighbours. */
+  takeUrgent(now: number): string[] {
+    if (now >= this.#settleUntil) for (const id of this.#leases.assign(now)) this.#urgent.add(id);
+    const urgent = [...this.#urgent].filter((id) => this.#isMember(id));
+    this.#urgent.clear();
+    return urgent;
+  }
+
+  /** Who should hear soon that it has (other) neighbours. Others hear it with their next answer. */
+  takeNeedy(): string[] {
+    return this.#graph.takeChanged().filter((id) => {
+      const member = this.#members.get(id);
+      if (member === undefined || member.left) return false;
+      let known = 0;
+      const neighbours = this.#graph.neighboursOf(id);
+      for (const other of neighbours) if (member.told.has(other)) known += 1;
+      return known < Math.min(FEW_NEIGHBOURS, neighbours.length);
+    });
+  }
+
+  /** All that a member is to know now; the next one says what has changed since. */
+  toldTo(id: string, now: number): Told | undefined {
+    const member = this.#members.get(id);
+    if (member === undefined) return undefined;
+    const neighbours = this.#graph.neighboursOf(id);
+    const current = new Set(neighbours);
+    const gone = [...member.told].filter((other) => !current.has(other) && !this.#members.get(other)?.left);
+    for (const other of gone) member.told.delete(other);
+    const named = [...neighbours, ...this.#holdersFor(member)].filter((other) => !member.told.has(other));
+    for (const other of named) member.told.add(other);
+    const [zoneRank, zoneSize] = this.#rankOf(member.id);
+    return {
+      kind: "told",
+      leases: this.#leases.leasesOf(id),
+      neighbours: named.map((other) => this.#newsOf(other)).filter((news) => news !== undefined),
+      gone,
+      fetchers: this.#leases.fetchers,
+      pausedMs: Math.ceil(this.#leases.pausedMs(now)),
+      zoneRank,
+      zoneSize,
+    };
+  }
+
+  #isMember(id: string): boolean {
+    return this.#members.get(id)?.left === false;
+  }
+
+  #live(id: string, now: number): Member | undefined {
+    const member = this.#members.get(id);
+    if (member === undefined || member.left) return undefined;
+    member.heardAt = now;
+    return member;
+  }
+
+  #gained(member: Member, piece: number): void {
+    if (member.have.has(piece)) return;
+    member.have.set(piece);
+    this.#copies[piece] = (this.#copies[piece] ?? 0) + 1;
+  }
+
+  #withdraw(id: string): void {
+    this.#leases.leave(id);
+    this.#graph.remove(id);
+    this.#urgent.delete(id);
+    this.#ranks = undefined;
+  }
+
+  #cannotReach(member: Member, id: string): void {
+    const other = this.#members.get(id);
+    member.told.delete(id);
+    // Who left is heard of no more; that it cannot be reached is all that is ever known of its end.
+    if (other?.left === true) this.gone(id);
+    else this.#graph.separate(member.id, id);
+  }
+
+  /** Some that left with the whole blob, for a member that has little. */
+  #holdersFor(member: Member): string[] {
+    if (member.have.complete || this.#holders.size === 0) return [];
+    const holders = [...this.#holders];
+    const start = Math.floor(this.#options.random() * holders.length);
+    const known = holders.filter((id) => member.told.has(id)).length;
+    return [...holders.slice(start), ...holders.slice(0, start)]
+      .filter((id) => !member.told.has(id))
+      .slice(0, Math.max(0, HOLDERS_NAMED - known));
+  }
+
+  #newsOf(id: string): NeighbourNews | undefined {
+    const member = this.#members.get(id);
+    if (member === undefined) return undefined;
+    const { peer, contact, zone, load, left, have } = member;
+    const bits = packBits(this.#options.geometry.count, (piece) => have.has(piece));
+    return { peer, contact, zone, load, left, have: bits };
+  }
+
+  #rankOf(id: string): readonly [number, number] {
+    this.#ranks ??= ranksByZone([...this.#members.values()].filter((member) => !member.left));
+    return this.#ranks.get(id) ?? [0, 0];
+  }
+}
+
+/** For each its number in its zone and the size of the zone; empty when there is one zone only. */
+function ranksByZone(
+  members: readonly { readonly id: string; readonly zone: string }[],
+): ReadonlyMap<string, readonly [number, number]> {
+  const zones = Map.groupBy(members, (member) => member.zone);
+  const ranks = new Map<string, readonly [number, number]>();
+  if (zones.size < 2) return ranks;
+  for (const zone of zones.values()) {
+    for (const [rank, { id }] of zone.entries()) ranks.set(id, [rank, zone.length]);
+  }
+  return ranks;
+}

@@ -1,0 +1,97 @@
+import type { Digest } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import type { PieceGeometry, PieceMap } from "../transfer/pieces.ts";
+
+/**
+ * Port: what a flight knows of the others that fetch the same blob now. Control only, no bytes of the blob go through it;
+ * and advice only: whatever is wrong here costs duplicate bytes, never wrong ones.
+ */
+export interface Swarm {
+  /**
+   * Becomes a member of the swarm of this digest; looks for its coordinator meanwhile. Abort of `signal` is the same as
+   * `leave`.
+   */
+  join(about: JoinAbout, signal: AbortSignal): SwarmMember;
+}
+
+export interface JoinAbout {
+  readonly digest: Digest;
+  /** Bytes of the blob; every member must say the same. */
+  readonly size: number;
+  readonly geometry: PieceGeometry;
+  /** What is here already. Read while joining; what comes later is told by `have`. */
+  readonly have: PieceMap;
+}
+
+/** Consecutive pieces that this node, and nobody else, is to fetch from upstream now. */
+export interface Lease {
+  /** Stays the same while the ends move, and from one coordinator to the next. */
+  readonly id: number;
+  /** Moves up as pieces come, whoever brought them. */
+  readonly first: number;
+  /** One past the last piece. Moves down when others take a part. */
+  readonly end: number;
+}
+
+/** Another member: a source of the pieces it has. */
+export interface Neighbour {
+  readonly peer: Peer;
+  /** "" when it is not known. */
+  readonly zone: string;
+  /** Share of its upload slots that are busy, 0 to 1. */
+  readonly load: number;
+  has(piece: number): boolean;
+}
+
+/**
+ * Why a lease is given back. `unranged`: upstream ignores Range, so that one node must stream the whole (this one, while
+ * it is the first to say so).
+ */
+export type HandBackReason =
+  | { readonly kind: "unauthorized" }
+  | { readonly kind: "failed" }
+  | { readonly kind: "rate-limited"; readonly retryAfterMs?: number | undefined }
+  | { readonly kind: "unranged" };
+
+export interface SwarmMember {
+  /** Own zone first, then the least loaded. */
+  readonly neighbours: readonly Neighbour[];
+  /** Lowest first. One that is not in the list any more is another's now: stop fetching it. */
+  readonly leases: readonly Lease[];
+  /** No coordinator can be had at the moment: fetch what is missing from upstream. May become false again. */
+  readonly alone: boolean;
+  /** Members that upstream lets in, as far as the coordinator knows. 0: nobody will bring what no neighbour has. */
+  readonly fetchers: number;
+  /** Upstream wants to be left alone for so many milliseconds (Retry-After that some member got); else 0. */
+  readonly pausedMs: number;
+  /** Who coordinates; undefined while there is none. */
+  readonly coordinator: { readonly id: string; readonly self: boolean } | undefined;
+  /** The next change of any of these. Take it before looking, so that no change in between is missed. */
+  readonly change: Promise<void>;
+
+  /** How many neighbours have it. */
+  rarity(piece: number): number;
+  /** It is this node that should bring the piece into its zone when only other zones have it. */
+  bringsIn(piece: number): boolean;
+  /** The sha256 of a piece by a valid signature of a member that is not banned. */
+  hashOf(piece: number): Buffer | undefined;
+  /** Whose word `hashOf` is. */
+  signerOf(piece: number): string | undefined;
+
+  /**
+   * The piece is here, verified against `hashOf` (or from upstream), and may be given to others. `fromUpstream`: this node
+   * has it from upstream or from a verified blob, and signs its hash.
+   */
+  have(piece: number, sha256: Uint8Array, fromUpstream: boolean): void;
+  /** So many more bytes came for a lease; renews it. */
+  received(lease: Lease, bytes: number): void;
+  handBack(lease: Lease, why: HandBackReason): void;
+  /** No connection to this neighbour's data plane. */
+  unreachable(peer: Peer): void;
+  /** The blob did not match its digest: nobody whose hashes were used is believed for it any more. */
+  mismatch(): void;
+  /** The blob is verified, with these hashes of its pieces: whoever signed another one is banned. */
+  verified(hashes: readonly Uint8Array[]): void;
+  /** Ends the membership: complete or given up. Others still know that a complete one has it. */
+  leave(): Promise<void>;
+}

@@ -1,0 +1,38 @@
+/** The times of the swarm, in milliseconds: one place, so that the simulator and tests speak of the same ones. */
+export const TIMES = {
+  /** A lease without progress for so long is given to others. */
+  leaseTtl: 2_000,
+  /** The first byte may take longer (a token, a redirect), unless upstream answers others meanwhile. */
+  firstByte: 4_000,
+  /** Upstream that answers nobody: a lease is kept for so long before another may try. */
+  stalled: 10_000,
+  /** How often a member with a lease reports, and one without. Silence of twice that is noticed within 2 s. */
+  reportHolding: 500,
+  reportIdle: 700,
+  /** A coordinator that has not answered a report for so long is given up. */
+  answer: 1_200,
+  /** For connecting to a coordinator or neighbour. */
+  dial: 1_000,
+  /** A member nobody has heard of for so long is out. */
+  silent: 4_000,
+  /** A coordinator that takes over waits so long for others to join again before it leases what nobody claims. */
+  settle: 300,
+  /** Changes among neighbours are collected before members are told. */
+  neighbourNews: 50,
+  /** What a coordinator looks after, it looks after so often. */
+  tick: 250,
+  /** HAVE deltas are collected for so long, or until there are `TIMES.havePieces`. */
+  have: 100,
+  /** At most, before each goes on alone, so that not all do so at once. */
+  aloneJitter: 250,
+  /** Alone, the next closest nodes are tried after this. */
+  aloneRetry: 1_000,
+  /** A node that did not answer is no candidate for so long. */
+  avoid: 10_000,
+  /** How often a coordinator looks for a closer one. */
+  merge: 2_000,
+  /** A Retry-After counts for so long at most; after it one member tries again. */
+  longestPause: 60_000,
+  /** A member that left complete is still named as a source for so long. */
+  completeHolder: 60_000,
+} as const;

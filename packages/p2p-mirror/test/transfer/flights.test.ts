@@ -3,10 +3,9 @@ import { digestOf, silentLogger, systemClock, type Descriptor } from "@p2p-mirro
 import { Registry } from "prom-client";
 import t, { type Test } from "tap";
 import type { BlobCache } from "../../src/store/blob-cache.ts";
-import { createCache } from "../../src/store/cache/create-cache.ts";
-import { createStoreMetrics } from "../../src/store/metrics.ts";
 import { Flights } from "../../src/transfer/flights.ts";
 import { createTransferMetrics } from "../../src/transfer/metrics.ts";
+import { runCache } from "../store/cache-fixture.ts";
 import { MIB, whole } from "./flying.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
 
@@ -16,15 +15,7 @@ const never = new AbortController().signal;
 const ORIGIN = { registry: "registry", repository: "repo" };
 
 /** A real cache; of `size` 0 it stores nothing. */
-async function cacheOf(t: Test, size: number): Promise<BlobCache> {
-  const cache = createCache(
-    { dir: t.testdir(), size, minFree: { bytes: 0 }, registries: new Map() },
-    { logger: silentLogger(), metrics: createStoreMetrics(new Registry()) },
-  );
-  t.teardown(() => cache.close());
-  await cache.start(never);
-  return cache.store;
-}
+const cacheOf = async (t: Test, size: number): Promise<BlobCache> => (await runCache(t, { size })).store;
 
 async function flightsOf(t: Test, cache: BlobCache, upstream: ScriptedSource): Promise<Flights> {
   const flights = new Flights({

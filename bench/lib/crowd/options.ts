@@ -96,27 +96,32 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions[] {
     `\nShapes, and what they set:\n${shapes.join("\n")}\nDefaults ${JSON.stringify(COMMON)}`,
   );
   command.parse(args, { from: "user" });
-  const given = command.opts<Given>();
-  const { nodes, ...shape }: Partial<CrowdOptions> = SHAPES[given.shape].options;
-  const common = {
-    ...COMMON,
-    seed: `crowd ${Date.now()}`,
-    ...shape,
-    ...given,
-    ...(given.chunked && { via: "cri" }),
-  };
+  const { nodes: given, ...own } = command.opts<Given>();
+  const shape: Partial<CrowdOptions> = SHAPES[own.shape].options;
+  const via = own.chunked ? "cri" : own.via;
+  const common = { ...COMMON, seed: `crowd ${Date.now()}`, ...shape, ...own, via } as const;
+  if (own.chunked && own.containerd.startsWith("1.")) command.error("error: 1.x fetches no chunks");
   const least = common.seeded || common.slowNode ? 2 : 1;
-  if (given.chunked && given.containerd.startsWith("1.")) command.error("error: 1.x fetches no chunks");
-  return (given.nodes ?? [nodes ?? COMMON.nodes]).map((nodes) => {
+  return (given ?? [common.nodes]).map((nodes): CrowdOptions => {
     if (nodes < least) command.error(`error: that needs ${least} nodes`);
-    return { ...common, nodes } as CrowdOptions;
+    return { ...common, nodes };
   });
 }
 
-/** As commander gives them: those with a default are there. */
-interface Given extends Omit<CrowdOptions, keyof typeof COMMON | "seed"> {
-  readonly nodes?: readonly number[];
-}
+type WithDefault =
+  | "shape"
+  | "containerd"
+  | "chunked"
+  | "via"
+  | "systems"
+  | "cost"
+  | "runs"
+  | "warmUp"
+  | "sources";
+
+/** What commander gives: the options with a default of their own are always there. */
+type Given = Pick<CrowdOptions, WithDefault | "mirrorFlag"> &
+  Partial<Omit<CrowdOptions, WithDefault | "mirrorFlag" | "nodes">> & { readonly nodes?: readonly number[] };
 
 function numbers(least: number, most: number): (text: string) => number[] {
   return (text) => text.split(",").map(integer(least, most));

@@ -74,25 +74,33 @@ export class Connection {
 
 /** All client connections of a server. */
 export class Connections {
-  readonly #open = new Map<Socket, Connection>();
+  /** One for each socket, also after it closed: requests that were waiting for their turn still ask for it then. */
+  readonly #all = new WeakMap<Socket, Connection>();
+  readonly #open = new Set<Connection>();
 
   watch(server: Server): void {
     server.on("connection", (socket: Socket) => {
-      this.#open.set(socket, new Connection(socket));
-      socket.once("close", () => this.#open.delete(socket));
+      const connection = this.of(socket);
+      this.#open.add(connection);
+      socket.once("close", () => this.#open.delete(connection));
     });
   }
 
   of(socket: Socket): Connection {
-    return this.#open.get(socket) ?? new Connection(socket);
+    let connection = this.#all.get(socket);
+    if (connection === undefined) {
+      connection = new Connection(socket);
+      this.#all.set(socket, connection);
+    }
+    return connection;
   }
 
   /** FIN to those that wait for a next request, at once. */
   closeIdle(): void {
-    for (const one of this.#open.values()) if (one.pending === 0) one.cut(0);
+    for (const one of this.#open) if (one.pending === 0) one.cut(0);
   }
 
   destroyAll(): void {
-    for (const socket of this.#open.keys()) socket.destroy();
+    for (const { socket } of this.#open) socket.destroy();
   }
 }

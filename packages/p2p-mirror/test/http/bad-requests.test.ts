@@ -157,6 +157,10 @@ await t.test(
     t.equal(all.match(/HTTP\/1\.1 200/g)?.length, 3);
     client.socket.destroy();
 
+    const warnings: string[] = [];
+    const onWarning = ({ message }: Error): void => void warnings.push(message);
+    process.on("warning", onWarning);
+    t.teardown(() => process.off("warning", onWarning));
     content.before = () => new Promise(() => undefined);
     const flood = (await RawClient.open(port)).read();
     for (let count = 0; count < 200; count++) flood.get(`/v2/a/manifests/x${count}?ns=a.b`);
@@ -170,6 +174,7 @@ await t.test(
       1,
       "none of the flood was started",
     );
+    t.same(warnings, [], "nor does the process warn, such as of a listener for each of them");
   },
 );
 

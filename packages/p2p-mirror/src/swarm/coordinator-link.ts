@@ -35,6 +35,9 @@ export class CoordinatorLink {
   readonly #deps: LinkDeps;
   #channel: Channel | undefined;
   #joined = false;
+  #joinedAt = 0;
+  /** The next report is at the pace of a holder. */
+  #reportsSoon = false;
   #cancelReport: (() => void) | undefined;
   #cancelWatch: (() => void) | undefined;
 
@@ -71,11 +74,9 @@ export class CoordinatorLink {
   /** Reports now, not at the next turn. */
   report(): void {
     if (!this.#joined || this.#channel === undefined) return;
-    this.#cancelReport?.();
     this.#send(this.#owner.takeProgress());
     this.#watch();
-    const ms = this.#owner.holding ? TIMES.reportHolding : TIMES.reportIdle;
-    this.#cancelReport = this.#deps.clock.after(ms, () => this.report());
+    this.#reportLater();
   }
 
   handBack(message: HandBack): void {
@@ -103,13 +104,22 @@ export class CoordinatorLink {
 
   #onTold(told: Told): void {
     const first = !this.#joined;
+    if (first) this.#joinedAt = this.#deps.clock.now();
     this.#joined = true;
     this.#cancelWatch?.();
     this.#cancelWatch = undefined;
     this.#owner.told(told, first);
-    if (!first) return;
-    const ms = this.#owner.holding ? TIMES.reportHolding : TIMES.reportIdle;
-    this.#cancelReport = this.#deps.clock.after(ms, () => this.report());
+    const mayHoldMore = this.#owner.holding && !this.#reportsSoon;
+    if (first || mayHoldMore) this.#reportLater();
+  }
+
+  #reportLater(): void {
+    const { clock } = this.#deps;
+    const idle =
+      clock.now() - this.#joinedAt < TIMES.reportSeldomAfter ? TIMES.reportIdle : TIMES.reportSeldom;
+    this.#reportsSoon = this.#owner.holding;
+    this.#cancelReport?.();
+    this.#cancelReport = clock.after(this.#reportsSoon ? TIMES.reportHolding : idle, () => this.report());
   }
 
   /** Whoever does not answer is given up. */

@@ -21,10 +21,6 @@ export interface MembershipDeps extends LinkDeps, Omit<NeighboursDeps, "have" | 
   readonly hashes: PieceHashes;
   readonly closest: Closest;
   readonly random: () => number;
-  /** The blob does not match its digest: the hashes are wanted at the next try. */
-  readonly doubtful: () => void;
-  /** The blob matches its digest. */
-  readonly verified: () => void;
   /** The membership is over. */
   readonly ended: () => void;
 }
@@ -138,12 +134,10 @@ export class Membership implements SwarmMember, LinkOwner {
 
   mismatch(): void {
     this.#deps.hashes.mismatch();
-    this.#deps.doubtful();
   }
 
   verified(hashes: readonly Uint8Array[]): void {
     this.#deps.hashes.verified(hashes);
-    this.#deps.verified();
   }
 
   async leave(): Promise<void> {

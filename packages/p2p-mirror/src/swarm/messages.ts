@@ -1,7 +1,7 @@
 import type { Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { MAX_NEIGHBOURS } from "./mesh-graph.ts";
-import type { HandBackReason, Lease } from "./swarm.ts";
+import type { HandBackReason, Lease, SignedHash } from "./swarm.ts";
 import type { Contact } from "./wire.ts";
 
 /** A member as its coordinator tells others of it. */
@@ -20,14 +20,6 @@ export interface NeighbourNews {
 export interface LeaseProgress {
   readonly id: number;
   readonly bytes: number;
-}
-
-/** Who says that a piece has this sha256: 32 bytes, a peer ID, an Ed25519 signature of 64 bytes. */
-export interface SignedHash {
-  readonly piece: number;
-  readonly sha256: Uint8Array;
-  readonly signer: string;
-  readonly signature: Uint8Array;
 }
 
 /** First on a channel to a coordinator. */

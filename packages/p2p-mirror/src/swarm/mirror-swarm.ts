@@ -43,8 +43,8 @@ export interface MirrorSwarm extends Swarm, Service {
 const DEFAULT_FETCHERS = 8;
 const MAX_ROOMS = 1_024;
 const MAX_MEMBERS = 5_000;
-/** Hashes of blobs that went wrong are kept for the next try, so that whoever lied can be told apart then. */
-const MAX_DOUBTFUL = 64;
+/** About 25 KiB each. They outlive the membership: others ask for pieces, and a try that went wrong tells who lied. */
+const MAX_HASHED = 256;
 
 /** The swarm of a node: member where it fetches, coordinator where it is the closest. */
 export function createSwarm(options: SwarmOptions, deps: SwarmDeps): MirrorSwarm {
@@ -61,7 +61,7 @@ class NodeSwarm implements MirrorSwarm {
   readonly #coordinator: Coordinator;
   readonly #bans: Bans;
   readonly #memberships = new Map<string, Membership>();
-  readonly #doubtful = new Map<string, PieceHashes>();
+  readonly #hashes = new Map<string, PieceHashes>();
   #unhandle: (() => Promise<void>) | undefined;
   #closed = false;
 
@@ -105,7 +105,7 @@ class NodeSwarm implements MirrorSwarm {
   join(about: JoinAbout, signal: AbortSignal): SwarmMember {
     const key = keyOf(about);
     if (this.#memberships.has(key)) throw new Error(`a second membership of ${about.digest}`);
-    const hashes = this.#doubtful.get(key) ?? this.#newHashes(about);
+    const hashes = this.hashes(about);
     // Nobody can be asked about more pieces than fit a message: such a member is alone.
     const closest: Closest = about.geometry.count > MAX_PIECES ? () => [] : this.#deps.closest;
     const leave = (): void => void membership.leave();
@@ -115,8 +115,6 @@ class NodeSwarm implements MirrorSwarm {
       zone: this.#zone,
       coordinator: this.#coordinator,
       hashes,
-      doubtful: () => this.#keepDoubtful(key, hashes),
-      verified: () => this.#doubtful.delete(key),
       ended: () => {
         signal.removeEventListener("abort", leave);
         this.#memberships.delete(key);
@@ -130,7 +128,20 @@ class NodeSwarm implements MirrorSwarm {
     return membership;
   }
 
-  #newHashes({ digest, size, geometry }: JoinAbout): PieceHashes {
+  hashes(about: Pick<JoinAbout, "digest" | "size" | "geometry">): PieceHashes {
+    const key = keyOf(about);
+    const hashes = this.#hashes.get(key) ?? this.#newHashes(about);
+    // The one that was asked for last goes last.
+    this.#hashes.delete(key);
+    this.#hashes.set(key, hashes);
+    for (const oldest of this.#hashes.keys()) {
+      if (this.#hashes.size <= MAX_HASHED) break;
+      if (!this.#memberships.has(oldest)) this.#hashes.delete(oldest);
+    }
+    return hashes;
+  }
+
+  #newHashes({ digest, size, geometry }: Pick<JoinAbout, "digest" | "size" | "geometry">): PieceHashes {
     return new PieceHashes(
       { digest, size, count: geometry.count },
       {
@@ -143,14 +154,6 @@ class NodeSwarm implements MirrorSwarm {
         },
       },
     );
-  }
-
-  #keepDoubtful(key: string, hashes: PieceHashes): void {
-    this.#doubtful.delete(key);
-    this.#doubtful.set(key, hashes);
-    for (const oldest of this.#doubtful.keys()) {
-      if (this.#doubtful.size > MAX_DOUBTFUL) this.#doubtful.delete(oldest);
-    }
   }
 
   /** Another member opens a channel: it says first of which blob. */

@@ -14,6 +14,7 @@ import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
 /** HAVE is sent at once when so many pieces wait; of blobs with many pieces, more. */
 const HAVE_PIECES = 8;
 const MANY_PIECES = 128;
+const LONGEST_BATCH_MS = 1_000;
 /** That opened a channel without being named by the coordinator (yet). */
 const MAX_UNASKED = 4;
 /** Whoever is new opens the channels to those it is told of. Others wait for it; the smaller ID of two is first. */
@@ -28,6 +29,8 @@ interface Link extends Neighbour {
   left: boolean;
   /** By the coordinator of now. */
   named: boolean;
+  /** The order among those that are alike, lest all members ask the same ones first. */
+  readonly tie: number;
   channel: Channel | undefined;
 }
 
@@ -36,6 +39,7 @@ export interface NeighboursDeps {
   readonly zone: string;
   readonly wire: Wire;
   readonly clock: Clock;
+  readonly random: () => number;
   readonly logger: Logger;
   readonly metrics: SwarmMetrics;
   readonly hashes: PieceHashes;
@@ -57,8 +61,8 @@ export class Neighbours {
   readonly #deps: NeighboursDeps;
   readonly #links = new Map<string, Link>();
   readonly #closing = new AbortController();
-  readonly #batchMs: number;
-  readonly #batchPieces: number;
+  readonly #began: number;
+  readonly #scale: number;
   /** Channels that are opened soon, unless the other side does. */
   readonly #opening = new Map<string, () => void>();
   #news: number[] = [];
@@ -68,15 +72,15 @@ export class Neighbours {
   constructor(about: JoinAbout, deps: NeighboursDeps) {
     this.#about = about;
     this.#deps = deps;
-    // Pieces of a large blob come as often in a second as those of a small one, for longer: messages must not.
-    const scale = Math.ceil(about.geometry.count / (2 * MANY_PIECES));
-    this.#batchMs = Math.min(1_000, TIMES.have * scale);
-    this.#batchPieces = HAVE_PIECES * scale;
+    this.#began = deps.clock.now();
+    this.#scale = Math.ceil(about.geometry.count / (2 * MANY_PIECES));
   }
 
   get list(): readonly Neighbour[] {
     const own = (link: Link): number => (link.zone === this.#deps.zone ? 0 : 1);
-    this.#sorted ??= [...this.#links.values()].toSorted((a, b) => own(a) - own(b) || a.load - b.load);
+    this.#sorted ??= [...this.#links.values()].toSorted(
+      (a, b) => own(a) - own(b) || a.load - b.load || a.tie - b.tie,
+    );
     return this.#sorted;
   }
 
@@ -166,8 +170,17 @@ export class Neighbours {
   /** This node has a piece now. */
   have(piece: number): void {
     this.#news.push(piece);
-    if (this.#news.length >= this.#batchPieces) this.#flush();
-    else this.#cancelFlush ??= this.#deps.clock.after(this.#batchMs, () => this.#flush());
+    if (this.#news.length >= HAVE_PIECES * this.#scale) this.#flush();
+    else this.#cancelFlush ??= this.#deps.clock.after(this.#batchMs(), () => this.#flush());
+  }
+
+  /**
+   * Pieces of a large blob come as often in a second as those of a small one, for longer; and those of a slow pull come
+   * one by one: messages should not become more by either. A hundredth of the time that the pull takes anyway.
+   */
+  #batchMs(): number {
+    const { clock } = this.#deps;
+    return Math.min(LONGEST_BATCH_MS, Math.max(TIMES.have * this.#scale, (clock.now() - this.#began) / 100));
   }
 
   close(complete: boolean): void {
@@ -183,8 +196,9 @@ export class Neighbours {
 
   #add(peer: Peer, zone: string, load: number): Link {
     const pieces = new PieceMap(this.#about.geometry.count);
+    const tie = this.#deps.random();
     const has = (piece: number): boolean => pieces.has(piece);
-    const link: Link = { peer, zone, load, pieces, left: false, named: false, channel: undefined, has };
+    const link: Link = { peer, zone, load, pieces, left: false, named: false, tie, channel: undefined, has };
     this.#links.set(peer.id, link);
     return link;
   }

@@ -1,6 +1,6 @@
 import type { Digest } from "@p2p-mirror/shared";
-import type { SignedHash } from "./messages.ts";
 import type { PieceSigner } from "./piece-signer.ts";
+import type { KnownHashes, SignedHash } from "./swarm.ts";
 
 /** Of one piece, by different signers; honest ones sign what they fetched, so there are one or two. */
 const MAX_PER_PIECE = 4;
@@ -35,7 +35,7 @@ export interface PieceHashesDeps {
  * from upstream, whoever passes it on. Signers who contradict each other are not mixed: the one with less to say is not
  * believed for this blob. Only the blob's own digest proves who was right.
  */
-export class PieceHashes {
+export class PieceHashes implements KnownHashes {
   readonly #options: PieceHashesOptions;
   readonly #deps: PieceHashesDeps;
   readonly #known = new Map<number, SignedHash[]>();

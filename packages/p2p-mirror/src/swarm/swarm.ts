@@ -12,6 +12,29 @@ export interface Swarm {
    * `leave`.
    */
   join(about: JoinAbout, signal: AbortSignal): SwarmMember;
+
+  /**
+   * What is known of the hashes of a blob's pieces, member or not: they go with the pieces over the data plane, also from
+   * nodes that have the whole blob and left, or never joined. Kept for some hundred blobs.
+   */
+  hashes(about: Pick<JoinAbout, "digest" | "size" | "geometry">): KnownHashes;
+}
+
+/** Who says that a piece has this sha256: 32 bytes, a peer ID, an Ed25519 signature of 64 bytes. */
+export interface SignedHash {
+  readonly piece: number;
+  readonly sha256: Uint8Array;
+  readonly signer: string;
+  readonly signature: Uint8Array;
+}
+
+export interface KnownHashes {
+  /** The hash that counts, to check a piece against and to pass on with it. */
+  of(piece: number): SignedHash | undefined;
+  /** Takes a hash that came with a piece. False: it is not valid, of a banned signer, or one that is known is believed. */
+  learn(hash: SignedHash): boolean;
+  /** Signs the hash of a piece that this node has from upstream or from a verified blob. */
+  sign(piece: number, sha256: Uint8Array): void;
 }
 
 export interface JoinAbout {

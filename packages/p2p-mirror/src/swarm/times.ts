@@ -6,9 +6,12 @@ export const TIMES = {
   firstByte: 4_000,
   /** Upstream that answers nobody: a lease is kept for so long before another may try. */
   stalled: 10_000,
-  /** How often a member with a lease reports, and one without. Silence of twice that is noticed within 2 s. */
+  /** How often a member with a lease reports; so that a silent coordinator is noticed within 2 s. */
   reportHolding: 500,
+  /** One without: first so often, after `reportSeldomAfter` less often, lest long pulls are all messages. */
   reportIdle: 700,
+  reportSeldom: 1_600,
+  reportSeldomAfter: 10_000,
   /** A coordinator that has not answered a report for so long is given up. */
   answer: 1_200,
   /** For connecting to a coordinator or neighbour. */
@@ -21,7 +24,7 @@ export const TIMES = {
   neighbourNews: 50,
   /** What a coordinator looks after, it looks after so often. */
   tick: 250,
-  /** HAVE deltas are collected for so long, or until there are `TIMES.havePieces`. */
+  /** HAVE deltas are collected for so long, or until there are 8 pieces; both more for blobs of many pieces. */
   have: 100,
   /** At most, before each goes on alone, so that not all do so at once. */
   aloneJitter: 250,

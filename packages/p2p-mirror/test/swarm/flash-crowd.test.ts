@@ -1,0 +1,45 @@
+import t from "tap";
+import { Crowd } from "./crowd.ts";
+import { MIB, Rig } from "./rig.ts";
+
+const UPSTREAM = { rate: 12 * MIB };
+const NODE_RATE = 24 * MIB;
+
+await t.test("the first to join has its lease within the answer, the others disjoint ones", async (t) => {
+  const rig = await new Rig({ nodes: 8, size: 256 * MIB, latencyMs: 5 }).start();
+  const crowd = new Crowd(rig, { upstream: UPSTREAM, nodeRate: NODE_RATE });
+  const [coordinator, ...others] = rig.ranked();
+  if (coordinator === undefined) throw new Error("no nodes");
+  const own = crowd.start(coordinator);
+  await rig.clock.run(0);
+  t.match(own.member.leases, [{ first: 0, end: rig.geometry.count }], "its own coordinator: at once");
+  t.match(own.member.coordinator, { id: coordinator.id, self: true });
+  const began = rig.clock.now();
+  for (const node of others) crowd.start(node);
+  await rig.clock.run(200);
+  // The protocol's negotiation there and back, the join there, the answer back.
+  for (const { firstLeaseAt } of crowd.flights.slice(1)) t.equal((firstLeaseAt ?? Infinity) - began, 20);
+  const runs = crowd.flights.flatMap(({ member }) => member.leases).toSorted((a, b) => a.first - b.first);
+  t.ok(runs.length >= 8);
+  for (const [nth, run] of runs.entries())
+    t.ok((runs[nth - 1]?.end ?? 0) <= run.first, `run ${nth} is nobody else's`);
+  for (const { member } of crowd.flights) t.equal(member.neighbours.length, 7);
+  await rig.close();
+});
+
+for (const nodes of [1, 2, 3, 5, 8, 16, 32]) {
+  await t.test(`${nodes} nodes at once: upstream gives every byte once, all finish`, async (t) => {
+    const rig = await new Rig({ nodes, seed: nodes }).start();
+    const crowd = new Crowd(rig, { upstream: UPSTREAM, nodeRate: NODE_RATE });
+    for (const node of rig.nodes) crowd.start(node);
+    const took = await crowd.run(120_000);
+    if (took === undefined) throw new Error("not all have finished");
+    const bound = (rig.size / UPSTREAM.rate) * 1_000;
+    t.ok(crowd.amplification <= 1.02, `upstream bytes: ${crowd.amplification.toFixed(3)}`);
+    t.ok(took <= bound * 1.35, `${(took / bound).toFixed(2)} of the bound, in this coarse model`);
+    const sent = rig.network.sent() / nodes;
+    t.comment(`${nodes} nodes: ${(took / bound).toFixed(2)} x bound, ${sent.toFixed(0)} messages a node`);
+    t.ok(sent <= 600);
+    await rig.close();
+  });
+}

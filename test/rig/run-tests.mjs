@@ -29,7 +29,7 @@ const STAGES = ["static", ...Object.keys(SUITES)];
  * Where Node keeps what it compiled, and TypeScript without its types: a quarter of the fast tests' CPU time is loading
  * the same modules anew in each file. Keyed by their content, so nothing is ever stale.
  */
-const COMPILE_CACHE = "node_modules/.cache/node-compile";
+const COMPILE_CACHE = "node_modules/.cache/p2p-mirror-compiled";
 
 /**
  * Arguments: `--static`, `--fast`, `--real` for these only, files for just these tests.

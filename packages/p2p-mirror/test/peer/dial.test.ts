@@ -1,10 +1,10 @@
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { connect as tlsConnect } from "node:tls";
 import { SourceError } from "@p2p-mirror/shared";
 import t from "tap";
+import { deafListener } from "../../../../test/rig/deaf-listener.ts";
 import { clusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { fakePeer, head, mutePeer } from "./fake-peer.ts";
 import { MemoryContent, metric, newBlob, newClient, newNode, startServer, until } from "./rig.ts";
@@ -44,37 +44,15 @@ await t.test(
 );
 
 await t.test("a host that drops our SYNs is UNREACHABLE within the dial timeout", async (t) => {
-  // A listener whose process never accepts: once its backlog is full the kernel drops SYNs, as a dead host would.
-  const script = `
-    const server = require("node:net").createServer();
-    server.listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {
-      require("node:fs").writeSync(1, String(server.address().port) + "\\n");
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-    });`;
-  const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
-  t.teardown(async () => {
-    child.kill("SIGKILL");
-    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
-  });
-  let line = "";
-  child.stdout.on("data", (chunk: Buffer) => (line += chunk.toString()));
-  await until("the listener has said its port", () => line.endsWith("\n"));
-  const port = Number(line);
-  const fillers = Array.from({ length: 6 }, () => connect(port, "127.0.0.1").on("error", () => undefined));
-  t.teardown(() => {
-    for (const filler of fillers) filler.destroy();
-  });
-  await until("the backlog takes the first", () => fillers.some((filler) => !filler.connecting));
+  const deaf = await deafListener();
+  t.teardown(() => deaf[Symbol.asyncDispose]());
   const { identity } = await newNode();
   const { client, registry } = await newClient(t, { dialTimeoutMs: 300 });
-  const peer = { id: identity.id, host: "127.0.0.1", port };
+  const peer = { id: identity.id, host: "127.0.0.1", port: deaf.port };
   const started = Date.now();
   await t.rejects(client.blob(peer, blob.digest, undefined), { code: "UNREACHABLE" });
   t.ok(Date.now() - started < 1500, `it took ${Date.now() - started} ms`);
-  t.ok(
-    fillers.some((filler) => filler.connecting),
-    "SYNs are really dropped",
-  );
+  t.ok(deaf.full, "SYNs are really dropped");
   t.equal(await metric(registry, failures, { reason: "timeout" }), 1);
 });
 

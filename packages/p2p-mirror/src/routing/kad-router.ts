@@ -14,7 +14,8 @@ import {
 import { Acquaintance } from "./acquaintance.ts";
 import { Announcer } from "./announcer.ts";
 import { Bootstrapper } from "./bootstrapper.ts";
-import { keyHashOf, type KeyHash } from "./key.ts";
+import { closestNodes } from "./closest-nodes.ts";
+import { keyHashOf, positionOfPeer, type KeyHash } from "./key.ts";
 import { decodePeers } from "./peer-list.ts";
 import {
   ask,
@@ -29,10 +30,11 @@ import { Liveness } from "./liveness.ts";
 import { Lookup } from "./lookup.ts";
 import { Members, type Member } from "./members.ts";
 import type { RoutingMetrics } from "./metrics.ts";
+import { NodeStreams } from "./node-streams.ts";
 import { ProviderDatastore } from "./provider-datastore.ts";
 import { ProviderStore } from "./provider-store.ts";
 import { PEERS_FILE, readRememberedPeers, writeRememberedPeers } from "./remembered-peers.ts";
-import type { Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
+import type { NodeAddress, Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
 
 export interface RouterOptions {
   /** Where libp2p listens; port 0: any free one. */
@@ -60,9 +62,13 @@ export interface RouterDeps {
   readonly now?: () => number;
 }
 
-/** The router of a node, with the address its libp2p listens on once started (tests bootstrap from it). */
+/**
+ * The router of a node, with the address its libp2p listens on once started (tests bootstrap from it), and its streams
+ * for other protocols between the same nodes.
+ */
 export interface KadRouter extends Router, Service {
   readonly libp2pAddress: HostPort;
+  readonly streams: NodeStreams;
 }
 
 const DEFAULT_VALIDITY_MS = 20 * 60_000;
@@ -115,6 +121,7 @@ type ResolvedDeps = RouterDeps & {
 class LibP2pRouter implements KadRouter {
   readonly name = "router";
   readonly self: Peer;
+  readonly streams: NodeStreams;
   readonly #options: ResolvedOptions;
   readonly #deps: ResolvedDeps;
   readonly #node: MeshNode;
@@ -133,6 +140,7 @@ class LibP2pRouter implements KadRouter {
     this.#options = options;
     this.#deps = deps;
     this.#node = deps.node;
+    this.streams = new NodeStreams(deps.node);
     this.#members = deps.members;
     this.self = { id: deps.identity.id, host: options.host, port: options.peerPort };
     this.#liveness = new Liveness({
@@ -275,6 +283,12 @@ class LibP2pRouter implements KadRouter {
       .filter((member) => member.connected)
       .map((member) => this.#members.peer(member.id))
       .filter((peer) => peer !== undefined);
+  }
+
+  closest(key: RoutingKey, count: number): NodeAddress[] {
+    const { id, host } = this.self;
+    const position = positionOfPeer(this.#node.peerId.toMultihash().bytes);
+    return closestNodes(key, count, this.#members, { id, host, port: this.libp2pAddress.port, position });
   }
 
   #peersFile(): string {

@@ -1,4 +1,5 @@
-import type { Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
+import { keyHashOf, positionOfKey } from "./key.ts";
+import type { NodeAddress, Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
 
 const MAX_PROVIDERS = 32;
 
@@ -29,12 +30,20 @@ export class MemoryMesh {
       },
       find: (key, options) => this.#find(key, self, forgotten, options),
       forget: (key, peer) => void forgotten.add(`${key} ${peer.id}`),
+      closest: (key, count) => this.#closest(key, count),
       peers: () => [...this.#peers.values()].filter((peer) => peer.id !== self.id),
       leave: () => {
         this.#peers.delete(self.id);
         for (const providers of this.#providers.values()) providers.delete(self.id);
       },
     };
+  }
+
+  /** By a place in Kademlia's space made of the ID's text: these IDs are no peer IDs. */
+  #closest(key: RoutingKey, count: number): NodeAddress[] {
+    const place = positionOfKey(keyHashOf(key));
+    const distance = ({ id }: Peer): number => (positionOfKey(keyHashOf(`tag:${id}`)) ^ place) >>> 0;
+    return [...this.#peers.values()].toSorted((a, b) => distance(a) - distance(b)).slice(0, count);
   }
 
   async *#find(

@@ -7,6 +7,13 @@ export interface Peer {
   readonly port: number;
 }
 
+/** A node of the cluster, and where its libp2p listens. */
+export interface NodeAddress {
+  readonly id: string;
+  readonly host: string;
+  readonly port: number;
+}
+
 /**
  * What can be looked up: a digest (who holds the blob), or a tag or repository (who has a signed record of it).
  * The router hashes the text into a Kademlia key, so any text of at most 1 KiB will do.
@@ -40,6 +47,12 @@ export interface Router {
 
   /** The peer said it does not have it (404), or is not who it should be: forget this record at once. */
   forget(key: RoutingKey, peer: Peer): void;
+
+  /**
+   * The nodes closest to a key by Kademlia's measure, this one among them, closest first; from the own table, at once.
+   * Nodes with the same table give the same answer.
+   */
+  closest(key: RoutingKey, count: number): NodeAddress[];
 
   /** Nodes this one is in contact with now. */
   peers(): Peer[];

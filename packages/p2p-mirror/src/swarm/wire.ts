@@ -1,3 +1,4 @@
+import type { NodeAddress } from "../routing/router.ts";
 import type { SwarmMessage } from "./messages.ts";
 
 /** Member and coordinator; one stream for each digest. */
@@ -7,11 +8,7 @@ export const PIECES_PROTOCOL = "/p2p-mirror/pieces/1.0.0";
 export type SwarmProtocol = typeof SWARM_PROTOCOL | typeof PIECES_PROTOCOL;
 
 /** A node, and where its libp2p listens. */
-export interface Contact {
-  readonly id: string;
-  readonly host: string;
-  readonly port: number;
-}
+export type Contact = NodeAddress;
 
 /** Messages in both directions, in order, each whole or not at all. */
 export interface Channel {

@@ -36,6 +36,25 @@ export async function routerConformance(t: Test, create: () => Promise<RouterFix
     t.end();
   });
 
+  await t.test("all nodes agree who is closest to a key, themselves among them", (t) => {
+    const firsts = new Set<string>();
+    for (let nth = 0; nth < 50; nth += 1) {
+      const key = keyOf(`somewhere ${nth}`);
+      const [order, ...others] = fixture.routers.map((router) =>
+        router.closest(key, 100).map(({ id }) => id),
+      );
+      for (const other of others) t.strictSame(other, order);
+      t.strictSame(order?.toSorted(), ids(fixture.routers.map((router) => router.self)));
+      t.strictSame(
+        one.closest(key, 2).map(({ id }) => id),
+        order?.slice(0, 2),
+      );
+      firsts.add(order?.[0] ?? "");
+    }
+    t.ok(firsts.size > 1, "not always the same");
+    t.end();
+  });
+
   await t.test("what one node advertises, all others find, with the address of its data plane", async (t) => {
     const key = keyOf("advertised by one");
     await one.advertise([key]);

@@ -4,7 +4,7 @@ import { RigError } from "./errors.ts";
 export interface UntilOptions {
   /** Milliseconds, default 15,000. */
   readonly timeoutMs?: number;
-  /** Milliseconds between two looks, default 20. */
+  /** Milliseconds between two looks, once the first ones, close together, were for nothing; default 20. */
   readonly everyMs?: number;
   readonly signal?: AbortSignal | undefined;
   /** Added to the error: what the person reading it wants to see, such as a log. */
@@ -22,7 +22,7 @@ export async function until<T>(
 ): Promise<Exclude<T, undefined | false>> {
   const { timeoutMs = 15_000, everyMs = 20, signal, detail } = options;
   const deadline = performance.now() + timeoutMs;
-  for (;;) {
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, everyMs)) {
     signal?.throwIfAborted();
     let last: unknown;
     try {
@@ -35,7 +35,7 @@ export async function until<T>(
       const more = detail === undefined ? "" : `\n${detail()}`;
       throw new RigError("NEVER_HAPPENED", `${what}: not within ${timeoutMs} ms${more}`, { cause: last });
     }
-    await pause(everyMs, undefined, { signal });
+    await pause(pauseMs, undefined, { signal });
   }
 }
 

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import t from "tap";
 import { request } from "undici";
-import { startEndpoint, until } from "./support/endpoint.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { startEndpoint } from "./support/endpoint.ts";
 import { RawClient } from "./support/raw-client.ts";
 import { imageManifest } from "./support/scripted-content.ts";
 

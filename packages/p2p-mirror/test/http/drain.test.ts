@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { connect } from "node:net";
 import { once } from "node:events";
 import t from "tap";
-import { startEndpoint, until } from "./support/endpoint.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { startEndpoint } from "./support/endpoint.ts";
 import { RawClient, splitAnswer } from "./support/raw-client.ts";
 import { chunked, imageManifest } from "./support/scripted-content.ts";
 

@@ -3,7 +3,8 @@ import { Readable } from "node:stream";
 import t, { type Test } from "tap";
 import { request } from "undici";
 import { SourceError } from "@p2p-mirror/shared";
-import { startEndpoint, until } from "./support/endpoint.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { startEndpoint } from "./support/endpoint.ts";
 import { RawClient, splitAnswer } from "./support/raw-client.ts";
 import { chunked } from "./support/scripted-content.ts";
 

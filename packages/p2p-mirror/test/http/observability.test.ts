@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { AllSourcesFailedError, NotFoundError, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { request } from "undici";
-import { startEndpoint, until } from "./support/endpoint.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { startEndpoint } from "./support/endpoint.ts";
 import { imageManifest } from "./support/scripted-content.ts";
 
 async function fetchAll(url: string, headers: Record<string, string> = {}): Promise<number> {

@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import t from "tap";
 import { request } from "undici";
-import { startEndpoint, until } from "./support/endpoint.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { startEndpoint } from "./support/endpoint.ts";
 import { RawClient, splitAnswer } from "./support/raw-client.ts";
 import { chunked } from "./support/scripted-content.ts";
 

@@ -2,7 +2,8 @@ import { SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { BusyError } from "../../src/transfer/peer-client.ts";
 import { fakePeer, head } from "./fake-peer.ts";
-import { MemoryContent, metric, newBlob, newClient, read, startServer, until } from "./rig.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { MemoryContent, metric, newBlob, newClient, read, startServer } from "./rig.ts";
 
 const blob = newBlob(300_000);
 const TRIPS = "p2p_mirror_peer_breaker_trips_total";

@@ -7,7 +7,8 @@ import t from "tap";
 import { deafListener } from "../../../../test/rig/deaf-listener.ts";
 import { clusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { fakePeer, head, mutePeer } from "./fake-peer.ts";
-import { MemoryContent, metric, newBlob, newClient, newNode, startServer, until } from "./rig.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { MemoryContent, metric, newBlob, newClient, newNode, startServer } from "./rig.ts";
 
 const blob = newBlob(1000);
 const failures = "p2p_mirror_peer_dial_failures_total";

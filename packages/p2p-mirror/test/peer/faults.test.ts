@@ -2,7 +2,8 @@ import { NotFoundError, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { BusyError } from "../../src/transfer/peer-client.ts";
 import { fakePeer, head } from "./fake-peer.ts";
-import { metric, newBlob, newClient, read, until } from "./rig.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { metric, newBlob, newClient, read } from "./rig.ts";
 
 const blob = newBlob(200_000);
 const whole = head("200 OK", `Content-Length: ${blob.bytes.byteLength}`);

@@ -143,12 +143,3 @@ export async function read(body: Readable): Promise<Buffer> {
   for await (const chunk of body) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
-
-/** Waits for a condition, at most 5 s. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 5000;
-  while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`not within 5 s: ${what}`);
-    await new Promise((resolve) => void setTimeout(resolve, 2));
-  }
-}

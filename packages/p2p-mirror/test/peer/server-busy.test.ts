@@ -6,7 +6,8 @@ import { NotFoundError, type Digest } from "@p2p-mirror/shared";
 import t from "tap";
 import { VerifiedFiles } from "../../src/store/verified-file.ts";
 import type { LocalContent } from "../../src/transfer/content.ts";
-import { MemoryContent, metric, newBlob, newClient, read, startServer, until } from "./rig.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { MemoryContent, metric, newBlob, newClient, read, startServer } from "./rig.ts";
 
 const SERVED = "p2p_mirror_peer_served_total";
 const TRIPS = "p2p_mirror_peer_breaker_trips_total";

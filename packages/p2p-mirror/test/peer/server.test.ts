@@ -5,7 +5,8 @@ import { IntegrityError, NotFoundError } from "@p2p-mirror/shared";
 import type { Registry } from "prom-client";
 import t from "tap";
 import type { Peer } from "../../src/routing/router.ts";
-import { MemoryContent, metric, newBlob, newClient, newNode, read, startServer, until } from "./rig.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { MemoryContent, metric, newBlob, newClient, newNode, read, startServer } from "./rig.ts";
 
 const busySlots = { state: "busy" };
 const SLOTS = "p2p_mirror_peer_upload_slots";
@@ -16,7 +17,7 @@ const LARGE = 64 * 1024 * 1024;
 const large = newBlob(LARGE);
 
 /** The server counts an answer when it is over, which may be a moment after the client has it. */
-const served = (registry: Registry, outcome: string, count: number): Promise<void> =>
+const served = (registry: Registry, outcome: string, count: number): Promise<true> =>
   until(`${count} are ${outcome}`, async () => (await metric(registry, SERVED, { outcome })) === count);
 
 /** A member of the cluster with a socket of its own. */

@@ -1,7 +1,8 @@
 import { digestOf, InvalidInputError, NotFoundError } from "@p2p-mirror/shared";
 import t from "tap";
 import { BusyError } from "../../src/transfer/peer-client.ts";
-import { MemoryContent, metric, newBlob, newClient, read, startServer, until } from "./rig.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { MemoryContent, metric, newBlob, newClient, read, startServer } from "./rig.ts";
 
 const blob = newBlob(3_000_001);
 const absent = digestOf(Buffer.from("held by nobody"));

@@ -1,7 +1,8 @@
 import t from "tap";
 import { digestOf } from "@p2p-mirror/shared";
 import { FakeContainerd } from "./support/fake-containerd.ts";
-import { kinds, listAll, readAll, startStore, until } from "./support/store.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { kinds, listAll, readAll, startStore } from "./support/store.ts";
 
 await t.test("without a containerd the store starts, holds nothing, and warns once", async (t) => {
   await using fake = await FakeContainerd.create();

@@ -4,7 +4,8 @@ import t from "tap";
 import { hexOf, type Digest } from "@p2p-mirror/shared";
 import { findContentDir } from "../../src/store/containerd/content-dir.ts";
 import { FakeContainerd } from "./support/fake-containerd.ts";
-import { kinds, listAll, readAll, startStore, until } from "./support/store.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { kinds, listAll, readAll, startStore } from "./support/store.ts";
 
 async function store(root: string, digest: Digest, bytes: Uint8Array): Promise<void> {
   await mkdir(path.join(root, "blobs/sha256"), { recursive: true });

@@ -4,7 +4,8 @@ import { status } from "@grpc/grpc-js";
 import t from "tap";
 import { InvalidInputError } from "@p2p-mirror/shared";
 import { FakeContainerd } from "./support/fake-containerd.ts";
-import { listAll, readAll, startStore, until } from "./support/store.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { listAll, readAll, startStore } from "./support/store.ts";
 
 const MIB = 1024 * 1024;
 

@@ -2,7 +2,8 @@ import t from "tap";
 import { digestOf, MEDIA_TYPES, type Descriptor, type Digest } from "@p2p-mirror/shared";
 import { walkImage } from "../../src/store/containerd/image-walk.ts";
 import { FakeContainerd } from "./support/fake-containerd.ts";
-import { kinds, startStore, until } from "./support/store.ts";
+import { until } from "../../../../test/rig/until.ts";
+import { kinds, startStore } from "./support/store.ts";
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 const describe = (bytes: Uint8Array, mediaType: string): Descriptor => ({

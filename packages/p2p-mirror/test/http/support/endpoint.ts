@@ -55,16 +55,3 @@ export async function startEndpoint(t: Test, options: Partial<RegistryEndpointOp
     port: endpoint.address.port,
   };
 }
-
-/** Waits until the condition holds, without a fixed sleep; fails with what it waited for. */
-export async function until(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  ms = 5_000,
-): Promise<void> {
-  const deadline = performance.now() + ms;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`never: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}

@@ -1,5 +1,4 @@
 import { buffer } from "node:stream/consumers";
-import { setTimeout as pause } from "node:timers/promises";
 import { Registry } from "prom-client";
 import { createLogger, type ByteRange, type Digest } from "@p2p-mirror/shared";
 import type { ContentEvent, StoredBlob } from "../../../src/store/content-store.ts";
@@ -49,15 +48,6 @@ export async function startStore(
     metric: async (name) => (await registry.getSingleMetric(name)?.get())?.values[0]?.value ?? 0,
     [Symbol.asyncDispose]: () => store.close(),
   };
-}
-
-/** Waits for a condition, 5 s at most. */
-export async function until(what: string, probe: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 5_000;
-  while (!(await probe())) {
-    if (performance.now() > deadline) throw new Error(`${what}: not within 5 s`);
-    await pause(5);
-  }
 }
 
 export async function readAll(

@@ -3,6 +3,7 @@ import { Fields } from "./fields.ts";
 import {
   MAX_AVOIDED,
   MAX_HASHES,
+  MAX_HOLDERS,
   MAX_LEASES,
   MAX_MESSAGE_BYTES,
   MAX_NEWS,
@@ -100,6 +101,7 @@ function fromWire(decoded: unknown): SwarmMessage {
         })),
         load: fields.share("load"),
         unreachable: fields.peerIds("unreachable", MAX_UNREACHABLE),
+        holders: fields.parts("holders", MAX_HOLDERS).map(contact),
       };
     case "handBack":
       return { kind: "hand-back", lease: fields.uint("lease", MAX_ID), why: reason(fields) };

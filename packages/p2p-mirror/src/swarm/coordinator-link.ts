@@ -15,6 +15,8 @@ export interface LinkDeps {
   readonly metrics: SwarmMetrics;
 }
 
+const GRACE_MS = 100;
+
 /** The member on whose behalf the link speaks. */
 export interface LinkOwner {
   readonly holding: boolean;
@@ -124,9 +126,14 @@ export class CoordinatorLink {
 
   /** Whoever does not answer is given up. */
   #watch(): void {
-    this.#cancelWatch ??= this.#deps.clock.after(TIMES.answer, () => {
-      this.#deps.logger.debug({ peer: this.#to.id }, "a coordinator does not answer");
+    const { clock, logger } = this.#deps;
+    const giveUp = (): void => {
+      logger.debug({ peer: this.#to.id }, "a coordinator does not answer");
       this.#channel?.close();
+    };
+    // A busy event loop runs late timers before it looks at sockets: a little more time, lest the other side is blamed.
+    this.#cancelWatch ??= clock.after(TIMES.answer - GRACE_MS, () => {
+      this.#cancelWatch = clock.after(GRACE_MS, giveUp);
     });
   }
 

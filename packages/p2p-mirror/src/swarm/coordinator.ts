@@ -46,6 +46,8 @@ interface Hall {
   readonly room: Room;
   readonly size: number;
   readonly channels: Map<string, Channel>;
+  /** Members that could not reach where they were sent, and until when they are left in peace. */
+  readonly staying: Map<string, number>;
   mergeAt: number;
   merging: boolean;
   cancelNews: (() => void) | undefined;
@@ -60,6 +62,8 @@ export class Coordinator {
   readonly #closing = new AbortController();
   #unhandle: (() => Promise<void>) | undefined;
   #cancelTick: (() => void) | undefined;
+  #tickDue = 0;
+  #heldUp = 0;
 
   constructor(options: CoordinatorOptions, deps: CoordinatorDeps) {
     this.#options = options;
@@ -122,14 +126,18 @@ export class Coordinator {
       this.#send(channel, { kind: "redirect", to: closer });
       return undefined;
     }
-    const now = this.#deps.clock.now();
+    const now = this.#now();
     const hall = known ?? this.#open(join, join.again ? now + TIMES.settle : now);
+
     if (hall === undefined || !hall.room.join(channel.peer, join, now)) return undefined;
     const before = hall.channels.get(channel.peer);
     hall.channels.set(channel.peer, channel);
     before?.close();
     this.#tellUrgent(hall);
     this.#tellSoon(hall);
+    // That a closer node did not answer may be this member's own trouble: if it answers here, all are sent there.
+    if (join.hops >= MAX_HOPS) hall.staying.set(channel.peer, now + TIMES.avoid);
+    else if (join.avoid.length > 0 && !hall.merging) void this.#lookForCloser(hall, true);
     return hall;
   }
 
@@ -146,7 +154,7 @@ export class Coordinator {
   }
 
   #onMerge(channel: Channel, merge: Merge): void {
-    const until = this.#deps.clock.now() + TIMES.settle;
+    const until = this.#now() + TIMES.settle;
     const hall = this.#halls.get(keyOf(merge)) ?? this.#open(merge, until);
     if (hall === undefined) return;
     hall.room.settle(until);
@@ -157,7 +165,7 @@ export class Coordinator {
     const { room, channels } = hall;
     // A member that has come again over another channel speaks there.
     if (channels.get(channel.peer) !== channel) return;
-    const now = this.#deps.clock.now();
+    const now = this.#now();
     if (message.kind === "progress") room.progress(channel.peer, message, now);
     else if (message.kind === "hand-back") room.handBack(channel.peer, message, now);
     else if (message.kind === "leave") room.leave(channel.peer, message.complete, now);
@@ -170,13 +178,14 @@ export class Coordinator {
     const { room, channels } = hall;
     if (channels.get(channel.peer) !== channel) return;
     channels.delete(channel.peer);
+    hall.staying.delete(channel.peer);
     room.lost(channel.peer);
     if (room.size === 0 && !hall.merging) this.#end(hall);
     else this.#tellUrgent(hall);
   }
 
   #open(about: { digest: Digest; size: number }, settleUntil: number): Hall | undefined {
-    const { clock, random } = this.#deps;
+    const { random } = this.#deps;
     if (this.#halls.size >= this.#options.maxRooms || about.size <= 0) return undefined;
     const geometry = new PieceGeometry(about.size);
     if (geometry.count > MAX_PIECES) return undefined;
@@ -186,13 +195,14 @@ export class Coordinator {
       size: about.size,
       room: new Room({ ...this.#options, geometry, random, settleUntil }),
       channels: new Map(),
-      mergeAt: clock.now() + TIMES.merge,
+      staying: new Map(),
+      mergeAt: this.#now() + TIMES.merge,
       merging: false,
       cancelNews: undefined,
     };
     this.#halls.set(hall.key, hall);
     this.#deps.metrics.rooms.set(this.#halls.size);
-    this.#cancelTick ??= clock.after(TIMES.tick, () => this.#tick());
+    if (this.#cancelTick === undefined) this.#tickLater();
     return hall;
   }
 
@@ -204,22 +214,33 @@ export class Coordinator {
   }
 
   #tick(): void {
-    const { clock } = this.#deps;
     this.#cancelTick = undefined;
-    const now = clock.now();
+    // This process was held up: what members have said meanwhile is not read yet. That time does not count.
+    this.#heldUp += Math.max(0, this.#now() - this.#tickDue - TIMES.tick);
+    const now = this.#now();
     for (const hall of this.#halls.values()) {
       for (const id of hall.room.tick(now)) hall.channels.get(id)?.close();
       // A room that was opened for a merge is empty until the members come.
       if (hall.room.size === 0 && now >= hall.mergeAt) this.#end(hall);
       else this.#tellUrgent(hall);
-      if (now >= hall.mergeAt && !hall.merging) void this.#lookForCloser(hall);
+      if (now >= hall.mergeAt && !hall.merging) void this.#lookForCloser(hall, false);
     }
-    if (this.#halls.size > 0) this.#cancelTick = clock.after(TIMES.tick, () => this.#tick());
+    if (this.#halls.size > 0) this.#tickLater();
+  }
+
+  #tickLater(): void {
+    this.#tickDue = this.#now() + TIMES.tick;
+    this.#cancelTick ??= this.#deps.clock.after(TIMES.tick, () => this.#tick());
+  }
+
+  /** Milliseconds, without those in which nothing could be heard. */
+  #now(): number {
+    return this.#deps.clock.now() - this.#heldUp;
   }
 
   /** Answers, leases and other things that cannot wait. */
   #tellUrgent(hall: Hall): void {
-    const now = this.#deps.clock.now();
+    const now = this.#now();
     for (const id of hall.room.takeUrgent(now)) this.#tell(hall, id, now);
   }
 
@@ -227,7 +248,7 @@ export class Coordinator {
   #tellSoon(hall: Hall): void {
     hall.cancelNews ??= this.#deps.clock.after(TIMES.neighbourNews, () => {
       hall.cancelNews = undefined;
-      const now = this.#deps.clock.now();
+      const now = this.#now();
       for (const id of hall.room.takeNeedy()) this.#tell(hall, id, now);
     });
   }
@@ -244,20 +265,33 @@ export class Coordinator {
   }
 
   /** The routing table may know a closer node by now: if it answers, the members are sent there. */
-  async #lookForCloser(hall: Hall): Promise<void> {
-    const { clock, self, closest } = this.#deps;
-    hall.mergeAt = clock.now() + TIMES.merge;
-    const closer = closest(hall.digest, 1)[0];
-    if (closer === undefined || closer.id === self.contact.id || this.#avoided.has(closer.id)) return;
+  async #lookForCloser(hall: Hall, evenAvoided: boolean): Promise<void> {
+    const { self, closest } = this.#deps;
+    hall.mergeAt = this.#now() + TIMES.merge;
     hall.merging = true;
-    const accepted = await this.#offer(hall, closer);
-    hall.merging = false;
-    if (!accepted) {
-      this.#avoided.add(closer.id);
-      return;
+    for (const node of closest(hall.digest, MAX_HOPS + 1)) {
+      if (node.id === self.contact.id) break;
+      if (!evenAvoided && this.#avoided.has(node.id)) continue;
+      if (await this.#offer(hall, node)) {
+        this.#avoided.delete(node.id);
+        this.#handOver(hall, node);
+        break;
+      }
+      this.#avoided.add(node.id);
     }
-    for (const channel of hall.channels.values()) this.#send(channel, { kind: "redirect", to: closer });
-    this.#end(hall);
+    hall.merging = false;
+    if (hall.room.size === 0) this.#end(hall);
+  }
+
+  #handOver(hall: Hall, to: Contact): void {
+    const now = this.#now();
+    for (const [id, channel] of hall.channels) {
+      if ((hall.staying.get(id) ?? 0) > now) continue;
+      this.#send(channel, { kind: "redirect", to });
+      hall.channels.delete(id);
+      hall.room.gone(id);
+      channel.close();
+    }
   }
 
   async #offer({ digest, size }: Hall, to: Contact): Promise<boolean> {

@@ -7,7 +7,14 @@ import { Avoided } from "./closest.ts";
 import { CoordinatorLink, type LinkDeps, type LinkOwner } from "./coordinator-link.ts";
 import { MAX_HOPS, type Closest } from "./coordinator.ts";
 import { HeldLeases } from "./held-leases.ts";
-import { MAX_AVOIDED, MAX_UNREACHABLE, type Join, type Progress, type Told } from "./messages.ts";
+import {
+  MAX_AVOIDED,
+  MAX_HOLDERS,
+  MAX_UNREACHABLE,
+  type Join,
+  type Progress,
+  type Told,
+} from "./messages.ts";
 import { Neighbours, type NeighboursDeps } from "./neighbours.ts";
 import type { PieceHashes } from "./piece-hashes.ts";
 import type { HandBackReason, JoinAbout, Lease, Neighbour, SwarmMember } from "./swarm.ts";
@@ -39,12 +46,16 @@ export class Membership implements SwarmMember, LinkOwner {
   readonly #avoided: Avoided;
   readonly #leaving = new AbortController();
   readonly #unreachable = new Set<string>();
+  /** Found with the whole blob, by this member. */
+  readonly #holders = new Map<string, Peer>();
+  #newHolders: Peer[] = [];
   #news: number[] = [];
   #link: CoordinatorLink | undefined;
   #target = "";
   /** It has had a coordinator, or gone on without: others may know more than the next one. */
   #again = false;
   #unauthorized = false;
+  #staysUntil = -Infinity;
   #pausedUntil = 0;
   #zone: { readonly rank: number; readonly size: number } = { rank: 0, size: 0 };
   readonly #done: Promise<void>;
@@ -127,8 +138,21 @@ export class Membership implements SwarmMember, LinkOwner {
     this.#notifier.notify();
   }
 
+  holds(peer: Peer): void {
+    if (
+      this.#holders.has(peer.id) ||
+      this.#holders.size >= MAX_HOLDERS ||
+      peer.id === this.#deps.self.peer.id
+    )
+      return;
+    this.#holders.set(peer.id, peer);
+    this.#newHolders.push(peer);
+    this.#link?.report();
+  }
+
   unreachable({ id }: Peer): void {
-    this.neighbourhood.dismissed([id]);
+    this.#holders.delete(id);
+    this.neighbourhood.drop(id);
     this.#cannotReach(id);
   }
 
@@ -159,6 +183,7 @@ export class Membership implements SwarmMember, LinkOwner {
       leases: this.#leases.progress,
       load: this.#deps.load(),
       unreachable,
+      holders: this.#newHolders.splice(0),
     };
   }
 
@@ -176,26 +201,32 @@ export class Membership implements SwarmMember, LinkOwner {
     this.neighbourhood.dismissed(told.gone);
     this.neighbourhood.named(told.neighbours, first);
     this.#notifier.notify();
+    if (first && this.#newHolders.length > 0) this.#link?.report();
   }
 
   async #run(): Promise<void> {
     let hops = 0;
     let failures = 0;
     let target: Contact | undefined;
+    let redirected = false;
     while (!this.#leaving.signal.aborted) {
       target ??= this.#nextCoordinator();
       if (target === undefined || failures >= TRIES) await this.#goAlone();
       if (this.#leaving.signal.aborted) return;
       target ??= this.#nextCoordinator();
       if (target === undefined) continue;
-      const end = await this.#attend(target, hops);
+      const end = await this.#attend(target, this.#deps.clock.now() < this.#staysUntil ? MAX_HOPS : hops);
       if (this.#leaving.signal.aborted) return;
       if (end.joined) failures = 0;
       if (end.kind === "redirected") {
         hops = end.joined ? 1 : Math.min(MAX_HOPS, hops + 1);
         target = end.to;
+        redirected = true;
         continue;
       }
+      // Others reach it, this node does not: it wants to be left where it gets now.
+      if (redirected && !end.joined) this.#staysUntil = this.#deps.clock.now() + TIMES.avoid;
+      redirected = false;
       this.#deps.metrics.coordinatorsLost.inc();
       this.#avoided.add(target.id);
       failures += 1;
@@ -219,8 +250,9 @@ export class Membership implements SwarmMember, LinkOwner {
   #join(hops: number): Join {
     const { digest, size, geometry } = this.#about;
     const { self, zone, load } = this.#deps;
-    // All that is here is in the bitmap.
+    // All that is here is in the bitmap; of holders the next one knows nothing.
     this.#news = [];
+    this.#newHolders = [...this.#holders.values()];
     return {
       kind: "join",
       digest,

@@ -11,7 +11,7 @@ export interface NeighbourNews {
   readonly contact: Contact;
   readonly zone: string;
   readonly load: number;
-  /** It left with the whole blob: a source, but nobody to talk to. */
+  /** It is no member (any more) and has the whole blob: a source, but nobody to talk to. */
   readonly left: boolean;
   readonly have: Uint8Array;
 }
@@ -67,6 +67,8 @@ export interface Progress {
   readonly leases: readonly LeaseProgress[];
   readonly load: number;
   readonly unreachable: readonly string[];
+  /** Nodes with the whole blob that are no members. */
+  readonly holders: readonly Peer[];
 }
 
 export interface HandBack {
@@ -122,6 +124,7 @@ export const MAX_MESSAGE_BYTES = 64 * 1024;
 export const MAX_LEASES = 256;
 export const MAX_AVOIDED = 16;
 export const MAX_UNREACHABLE = 16;
+export const MAX_HOLDERS = 8;
 /** A hash, its signature and the IDs take about 170 bytes. */
 export const MAX_HASHES = 256;
 export const MAX_NEWS = MAX_NEIGHBOURS + 4;

@@ -125,6 +125,14 @@ export class Neighbours {
     this.#changed();
   }
 
+  /** It cannot be reached: not as a source either. */
+  drop(id: string): void {
+    const link = this.#links.get(id);
+    if (link === undefined || !this.#links.delete(id)) return;
+    link.channel?.close();
+    this.#changed();
+  }
+
   /** Another member has opened a channel. False: there are enough. */
   accept(channel: Channel, hello: Hello): boolean {
     const id = channel.peer;

@@ -74,7 +74,9 @@ export class PieceHashes implements KnownHashes {
       refused(hash.signer);
       return false;
     }
-    this.#known.set(hash.piece, [...known, hash]);
+    // A copy: what comes from a message is a view of the chunk it came in.
+    const [sha256, signature] = [Uint8Array.from(hash.sha256), Uint8Array.from(hash.signature)];
+    this.#known.set(hash.piece, [...known, { ...hash, sha256, signature }]);
     this.#signed.set(hash.signer, (this.#signed.get(hash.signer) ?? 0) + 1);
     this.#settle(hash.piece);
     return true;

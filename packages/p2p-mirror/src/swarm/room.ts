@@ -3,7 +3,14 @@ import { PieceMap, type PieceGeometry } from "../transfer/pieces.ts";
 import { bitAt, packBits } from "./bitmap.ts";
 import { LeaseTable } from "./lease-table.ts";
 import { MeshGraph } from "./mesh-graph.ts";
-import type { HandBack, Join, NeighbourNews, Progress, Told } from "./messages.ts";
+import {
+  MAX_HOLDERS,
+  type HandBack,
+  type Join,
+  type NeighbourNews,
+  type Progress,
+  type Told,
+} from "./messages.ts";
 import { TIMES } from "./times.ts";
 import type { Contact } from "./wire.ts";
 
@@ -11,6 +18,8 @@ import type { Contact } from "./wire.ts";
 const FEW_NEIGHBOURS = 4;
 /** Members that left complete, named beside the neighbours. */
 const HOLDERS_NAMED = 3;
+/** In `TIMES.holderPatience`, from nodes outside, all members together: less is next to nothing. */
+const SLOW_HOLDERS_BYTES = 512 * 1024;
 
 interface Member {
   readonly id: string;
@@ -20,8 +29,10 @@ interface Member {
   readonly have: PieceMap;
   load: number;
   heardAt: number;
-  /** It has the whole blob and went; its word is all there is. */
+  /** It has the whole blob and went, or never was a member. */
   left: boolean;
+  /** Only others say that it has the blob. */
+  readonly hearsay: boolean;
   /** Of whom it was told. */
   readonly told: Set<string>;
 }
@@ -44,7 +55,19 @@ export class Room {
   readonly #members = new Map<string, Member>();
   /** Those that left complete. */
   readonly #holders = new Set<string>();
+  /** Members, and those that left complete, that have each piece. */
   readonly #copies: Uint32Array;
+  /** Bytes of which there is a copy. */
+  #secured = 0;
+  /** Holders that never were members; and those of them that were not to be had. */
+  #hearsay = 0;
+  readonly #doubted = new Set<string>();
+  #holdersDue = 0;
+  #securedBefore = 0;
+  #holdersFail = false;
+  /** Something has happened that leases depend on. */
+  #dirty = true;
+  #judgedAt = -Infinity;
   readonly #leases: LeaseTable;
   readonly #graph: MeshGraph;
   readonly #urgent = new Set<string>();
@@ -57,7 +80,7 @@ export class Room {
     this.#settleUntil = options.settleUntil;
     this.#copies = new Uint32Array(options.geometry.count);
     this.#graph = new MeshGraph(options.random);
-    this.#leases = new LeaseTable({ ...options, missing: (piece) => this.#copies[piece] === 0 });
+    this.#leases = new LeaseTable({ ...options, missing: (piece) => this.#isMissing(piece) });
   }
 
   /** Members that have not left. */
@@ -81,6 +104,7 @@ export class Room {
   /** False when there are too many. */
   join(id: string, join: Join, now: number): boolean {
     this.gone(id);
+    this.#doubted.delete(id);
     if (this.#members.size >= this.#options.maxMembers) return false;
     const have = new PieceMap(this.#options.geometry.count);
     const member: Member = {
@@ -92,6 +116,7 @@ export class Room {
       load: join.load,
       heardAt: now,
       left: false,
+      hearsay: false,
       told: new Set(),
     };
     this.#members.set(id, member);
@@ -101,24 +126,28 @@ export class Room {
     this.#graph.add(id, join.zone);
     this.#leases.enter(id, { zone: join.zone, denied: join.unauthorized, held: join.leases }, now);
     this.#ranks = undefined;
+    this.#dirty = true;
     this.#urgent.add(id);
     return true;
   }
 
   /** What a member reports; it is to be answered. */
-  progress(id: string, { pieces, leases, load, unreachable }: Progress, now: number): void {
+  progress(id: string, { pieces, leases, load, unreachable, holders }: Progress, now: number): void {
     const member = this.#live(id, now);
     if (member === undefined) return;
     member.load = load;
     for (const piece of pieces) if (piece < this.#options.geometry.count) this.#gained(member, piece);
     for (const lease of leases) this.#leases.progress(id, lease.id, lease.bytes, now);
+    this.#dirty ||= leases.length > 0;
     for (const other of unreachable) this.#cannotReach(member, other);
+    for (const peer of holders) this.#holds(peer, now);
     this.#urgent.add(id);
   }
 
   handBack(id: string, { lease, why }: HandBack, now: number): void {
     if (this.#live(id, now) === undefined) return;
     this.#leases.handBack(id, lease, why, now);
+    this.#dirty = true;
     this.#urgent.add(id);
   }
 
@@ -145,8 +174,16 @@ export class Room {
     const member = this.#members.get(id);
     if (member === undefined || !this.#members.delete(id)) return;
     this.#holders.delete(id);
+    if (member.hearsay) {
+      this.#hearsay -= 1;
+      this.#dirty = true;
+      return;
+    }
     for (let piece = 0; piece < this.#options.geometry.count; piece += 1) {
-      if (member.have.has(piece)) this.#copies[piece] = (this.#copies[piece] ?? 1) - 1;
+      if (!member.have.has(piece)) continue;
+      const copies = (this.#copies[piece] ?? 1) - 1;
+      this.#copies[piece] = copies;
+      if (copies === 0) this.#secured -= this.#bytes(piece);
     }
     this.#withdraw(id);
   }
@@ -154,6 +191,10 @@ export class Room {
   /** Looks after what time brings: those who are silent are out. Returns them. */
   tick(now: number): string[] {
     const out: string[] = [];
+    if (this.#hearsay > 0 && !this.#holdersFail && now >= this.#holdersDue) {
+      this.#holdersFail = this.#secured - this.#securedBefore < SLOW_HOLDERS_BYTES;
+      this.#watchHolders(now);
+    }
     for (const { id, left, heardAt } of this.#members.values()) {
       if (now - heardAt <= (left ? TIMES.completeHolder : TIMES.silent)) continue;
       this.gone(id);
@@ -164,7 +205,12 @@ export class Room {
 
   /** Who must be told something at once: leases, an answer, the first neighbours. */
   takeUrgent(now: number): string[] {
-    if (now >= this.#settleUntil) for (const id of this.#leases.assign(now)) this.#urgent.add(id);
+    // At N = 1,000 most messages have nothing to do with leases; time alone changes them seldom.
+    if (now >= this.#settleUntil && (this.#dirty || now - this.#judgedAt >= TIMES.tick)) {
+      this.#dirty = false;
+      this.#judgedAt = now;
+      for (const id of this.#leases.assign(now)) this.#urgent.add(id);
+    }
     const urgent = [...this.#urgent].filter((id) => this.#isMember(id));
     this.#urgent.clear();
     return urgent;
@@ -205,6 +251,11 @@ export class Room {
     };
   }
 
+  /** No member has it, and no holder outside is good for it. */
+  #isMissing(piece: number): boolean {
+    return this.#copies[piece] === 0 && (this.#hearsay === 0 || this.#holdersFail);
+  }
+
   #isMember(id: string): boolean {
     return this.#members.get(id)?.left === false;
   }
@@ -219,22 +270,65 @@ export class Room {
   #gained(member: Member, piece: number): void {
     if (member.have.has(piece)) return;
     member.have.set(piece);
-    this.#copies[piece] = (this.#copies[piece] ?? 0) + 1;
+    const copies = (this.#copies[piece] ?? 0) + 1;
+    this.#copies[piece] = copies;
+    if (copies > 1) return;
+    this.#secured += this.#bytes(piece);
+    this.#dirty = true;
+  }
+
+  #bytes(piece: number): number {
+    return this.#options.geometry.end(piece) - this.#options.geometry.start(piece);
   }
 
   #withdraw(id: string): void {
     this.#leases.leave(id);
+    this.#dirty = true;
     this.#graph.remove(id);
     this.#urgent.delete(id);
     this.#ranks = undefined;
+  }
+
+  /** A node that is no member has the whole blob, as a lookup says. */
+  #holds(peer: Peer, now: number): void {
+    const known = this.#members.get(peer.id);
+    if (known?.hearsay === true) known.heardAt = now;
+    if (known !== undefined || this.#doubted.has(peer.id)) return;
+    if (this.#members.size >= this.#options.maxMembers || this.#holders.size >= MAX_HOLDERS) return;
+    const have = new PieceMap(this.#options.geometry.count);
+    for (let piece = 0; piece < this.#options.geometry.count; piece += 1) have.set(piece);
+    // Nobody talks to it, so its libp2p address is not needed.
+    this.#members.set(peer.id, {
+      id: peer.id,
+      peer,
+      contact: peer,
+      zone: "",
+      have,
+      load: 0,
+      heardAt: now,
+      left: true,
+      hearsay: true,
+      told: new Set(),
+    });
+    this.#holders.add(peer.id);
+    this.#hearsay += 1;
+    if (this.#hearsay === 1) this.#watchHolders(now);
+  }
+
+  /** Holders bring next to nothing: upstream is asked, too. */
+  #watchHolders(now: number): void {
+    this.#holdersDue = now + TIMES.holderPatience;
+    this.#securedBefore = this.#secured;
   }
 
   #cannotReach(member: Member, id: string): void {
     const other = this.#members.get(id);
     member.told.delete(id);
     // Who left is heard of no more; that it cannot be reached is all that is ever known of its end.
-    if (other?.left === true) this.gone(id);
-    else this.#graph.separate(member.id, id);
+    if (other?.left === true) {
+      if (other.hearsay) this.#doubted.add(id);
+      this.gone(id);
+    } else this.#graph.separate(member.id, id);
   }
 
   /** Some that left with the whole blob, for a member that has little. */

@@ -109,7 +109,9 @@ export interface SwarmMember {
   /** So many more bytes came for a lease; renews it. */
   received(lease: Lease, bytes: number): void;
   handBack(lease: Lease, why: HandBackReason): void;
-  /** No connection to this neighbour's data plane. */
+  /** A lookup has found this node with the whole blob: all shall know, and upstream is not asked while it delivers. */
+  holds(peer: Peer): void;
+  /** No connection to the data plane of this neighbour or holder, or it does not have what it should. */
   unreachable(peer: Peer): void;
   /** The blob did not match its digest: nobody whose hashes were used is believed for it any more. */
   mismatch(): void;

@@ -36,6 +36,8 @@ export const TIMES = {
   merge: 2_000,
   /** A Retry-After counts for so long at most; after it one member tries again. */
   longestPause: 60_000,
-  /** A member that left complete is still named as a source for so long. */
+  /** Nodes that hold the whole blob must have delivered something in this time, or upstream is asked, too. */
+  holderPatience: 3_000,
+  /** A member that left complete, or another holder, is still named as a source for so long. */
   completeHolder: 60_000,
 } as const;

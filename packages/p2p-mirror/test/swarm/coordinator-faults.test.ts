@@ -189,6 +189,48 @@ await t.test("a closer node that does not answer is no reason to send members th
 });
 
 await t.test(
+  "a member that the coordinator did not answer by mere chance is back with it in a moment",
+  async (t) => {
+    const { rig, crowd, ranked } = await crowdOf({ seed: 14 });
+    const [first, unlucky] = [nth(ranked, 0), nth(ranked, 4)];
+    for (const node of ranked.slice(2)) crowd.start(node);
+    await rig.clock.run(2_000);
+    // For longer than it waits for an answer.
+    rig.network.part((a, b) => [a, b].every((id) => id === first.id || id === unlucky.id));
+    t.ok(await rig.clock.run(2_500, () => crowd.flightOf(unlucky.id)?.member.coordinator?.id !== first.id));
+    rig.network.part(() => false);
+    t.ok(await rig.clock.run(1_500, () => allAt(crowd, first)));
+    await rig.clock.run(50);
+    t.same(nth(ranked, 1).swarm.coordinated(rig.digest), [], "the stand-in has nobody left");
+    t.not(await crowd.run(60_000), undefined, "all finish");
+    t.ok(crowd.amplification <= 1.05, `upstream ${crowd.amplification.toFixed(2)}`);
+    await rig.close();
+  },
+);
+
+await t.test(
+  "a member that alone cannot reach the coordinator stays with the stand-in, and finishes",
+  async (t) => {
+    const { rig, crowd, ranked } = await crowdOf({ seed: 15 });
+    const [first, unlucky] = [nth(ranked, 0), nth(ranked, 4)];
+    rig.network.part((a, b) => [a, b].every((id) => id === first.id || id === unlucky.id));
+    for (const node of ranked.slice(2)) crowd.start(node);
+    let changes = 0;
+    let before: string | undefined;
+    for (let step = 0; step < 80; step += 1) {
+      await rig.clock.run(100);
+      const now = crowd.flightOf(unlucky.id)?.member.coordinator?.id;
+      if (now !== undefined && now !== before) changes += 1;
+      before = now;
+    }
+    t.ok(changes <= 3, `it has changed ${changes} times in 8 s`);
+    t.not(await crowd.run(60_000), undefined, "all finish");
+    t.ok(crowd.amplification <= 2, `upstream ${crowd.amplification.toFixed(2)}`);
+    await rig.close();
+  },
+);
+
+await t.test(
   "the mesh parts in two and heals: both sides finish, upstream gives at most two copies",
   async (t) => {
     const { rig, crowd, ranked } = await crowdOf({ seed: 11 });

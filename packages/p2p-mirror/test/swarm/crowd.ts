@@ -10,6 +10,10 @@ const WINDOW = 16;
 /** A body reports what came about so often. */
 const CHUNK_MS = 100;
 
+/** A source that would take longer for a piece is left after `WATCH_MS`. */
+const SLOW_MS = 10_000;
+const WATCH_MS = 1_500;
+
 export interface UpstreamModel {
   /** Bytes a second over the link that all share. */
   readonly rate: number;
@@ -27,10 +31,17 @@ export interface CrowdOptions {
   readonly nodeRate: number;
 }
 
+export interface CrowdSource {
+  readonly node: RigNode;
+  readonly rate: number;
+  uploads: number;
+}
+
 /** The flights of all nodes, in a coarse model: pieces take time, links are shared by slots. Bytes are only counted. */
 export class Crowd {
   readonly rig: Rig;
   readonly flights: CrowdFlight[] = [];
+  readonly seeds = new Map<string, CrowdSource>();
   readonly options: CrowdOptions;
   /** Pieces that came from upstream, as often as they came. */
   fromUpstream = 0;
@@ -47,6 +58,18 @@ export class Crowd {
     this.flights.push(flight);
     void flight.run();
     return flight;
+  }
+
+  /** A node that has the whole blob and is no member; it gives `rate` bytes a second to each. */
+  seed(node: RigNode, rate?: number): void {
+    const { digest, size, geometry } = this.rig;
+    const hashes = node.swarm.hashes({ digest, size, geometry });
+    for (let piece = 0; piece < geometry.count; piece += 1) hashes.sign(piece, pieceHash(piece));
+    this.seeds.set(node.id, { node, uploads: 0, rate: rate ?? this.options.nodeRate });
+  }
+
+  source(id: string): CrowdSource | undefined {
+    return this.flightOf(id) ?? this.seeds.get(id);
   }
 
   get live(): CrowdFlight[] {
@@ -79,8 +102,11 @@ export class CrowdFlight {
   completedAt: number | undefined;
   firstLeaseAt: number | undefined;
   uploads = 0;
+  readonly rate: number;
   readonly #crowd: Crowd;
   readonly #asked = new Set<number>();
+  /** Sources that were left for being slow. */
+  readonly #slow = new Set<string>();
   #fetching = false;
   /** Bytes of the stream of an upstream without ranges. */
   #streamed = 0;
@@ -88,6 +114,7 @@ export class CrowdFlight {
   constructor(crowd: Crowd, node: RigNode, have: PieceMap) {
     this.#crowd = crowd;
     this.node = node;
+    this.rate = crowd.options.nodeRate;
     this.have = have;
     this.member = crowd.rig.join(node, have);
   }
@@ -193,13 +220,14 @@ export class CrowdFlight {
   }
 
   #takes({ peer }: Neighbour): boolean {
-    const flight = this.#crowd.flightOf(peer.id);
-    return flight !== undefined && flight.uploads < SLOTS;
+    const source = this.#crowd.source(peer.id);
+    if (this.#slow.has(peer.id)) return false;
+    return source === undefined || source.uploads < SLOTS;
   }
 
   #fetchPiece(piece: number, from: Neighbour): void {
     const { geometry, clock } = this.#crowd.rig;
-    const source = this.#crowd.flightOf(from.peer.id);
+    const source = this.#crowd.source(from.peer.id);
     this.#asked.add(piece);
     if (source?.node.alive !== true) {
       clock.after(2, () => {
@@ -211,10 +239,18 @@ export class CrowdFlight {
     }
     source.uploads += 1;
     const bytes = geometry.end(piece) - geometry.start(piece);
-    const share = this.#crowd.options.nodeRate / Math.max(source.uploads, this.#asked.size);
-    clock.after((bytes / share) * 1_000, () => {
+    const { nodeRate } = this.#crowd.options;
+    const share = Math.min(source.rate, nodeRate) / Math.max(source.uploads, this.#asked.size);
+    const ms = (bytes / share) * 1_000;
+    const isSlow = ms > SLOW_MS;
+    clock.after(isSlow ? WATCH_MS : ms, () => {
       this.#asked.delete(piece);
       source.uploads -= 1;
+      if (isSlow) {
+        this.#slow.add(from.peer.id);
+        this.#look();
+        return;
+      }
       if (!this.node.alive) return;
       if (source.node.alive) this.#check(piece, source);
       else this.member.unreachable(from.peer);
@@ -223,7 +259,7 @@ export class CrowdFlight {
   }
 
   /** Its hash came with the piece. */
-  #check(piece: number, source: CrowdFlight): void {
+  #check(piece: number, source: CrowdSource): void {
     const { digest, size, geometry } = this.#crowd.rig;
     const about = { digest, size, geometry };
     const hash = source.node.swarm.hashes(about).of(piece);

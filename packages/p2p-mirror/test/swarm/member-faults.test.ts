@@ -205,6 +205,41 @@ await t.test(
   },
 );
 
+await t.test(
+  "a node outside that has the whole blob keeps all from upstream, while it delivers",
+  async (t) => {
+    const { rig, crowd, ranked } = await crowdOf({ seed: 33, nodes: 8 });
+    const [seed, ...others] = ranked;
+    if (seed === undefined) throw new Error("no nodes");
+    crowd.seed(seed);
+    for (const node of others) crowd.start(node);
+    await rig.clock.run(4);
+    // A lookup takes a few milliseconds.
+    crowd.flights[1]?.member.holds(seed.contact);
+    await allFinish(crowd, rig.clock.now());
+    t.ok(crowd.amplification <= 0.1, `upstream ${crowd.amplification.toFixed(2)}`);
+    await rig.close();
+  },
+);
+
+for (const how of ["is dead", "brings next to nothing"] as const) {
+  await t.test(
+    `a node outside that has the whole blob, as they say, and ${how}: upstream helps`,
+    async (t) => {
+      const { rig, crowd, ranked } = await crowdOf({ seed: 34, nodes: 8 });
+      const [seed, ...others] = ranked.toReversed();
+      if (seed === undefined) throw new Error("no nodes");
+      if (how === "is dead") rig.kill(seed);
+      else crowd.seed(seed, 50 * 1024);
+      for (const node of others) crowd.start(node).member.holds(seed.contact);
+      const took = await allFinish(crowd, rig.clock.now());
+      t.ok(took <= BOUND_MS * 1.25 + 3_500, `${(took / BOUND_MS).toFixed(2)} of the bound`);
+      t.ok(crowd.amplification <= 1.05, `upstream ${crowd.amplification.toFixed(2)}`);
+      await rig.close();
+    },
+  );
+}
+
 await t.test("a flight that is given up leaves at once, and its leases are another's", async (t) => {
   const { rig, crowd, ranked } = await crowdOf({ seed: 31 });
   const [coordinator, quitter] = ranked;

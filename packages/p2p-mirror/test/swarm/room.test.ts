@@ -35,7 +35,7 @@ const joining = (init: Partial<Join> & { pieces?: readonly number[] } = {}): Joi
 };
 
 const report = (pieces: readonly number[], unreachable: readonly string[] = []) =>
-  ({ kind: "progress", pieces, leases: [], load: 0, unreachable }) as const;
+  ({ kind: "progress", pieces, leases: [], load: 0, unreachable, holders: [] }) as const;
 
 const all = Array.from({ length: geometry.count }, (_, piece) => piece);
 

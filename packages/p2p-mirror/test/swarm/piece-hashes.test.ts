@@ -1,0 +1,172 @@
+import { createHash } from "node:crypto";
+import { digestOf } from "@p2p-mirror/shared";
+import t from "tap";
+import { PieceHashes } from "../../src/swarm/piece-hashes.ts";
+import { createPieceSigner, type PieceSigner } from "../../src/swarm/piece-signer.ts";
+import { newIdentity } from "../../src/trust/identity.ts";
+
+const digest = digestOf(Buffer.from("a blob"));
+const COUNT = 16;
+const hashOf = (text: string): Buffer => createHash("sha256").update(text).digest();
+const right = (piece: number): Buffer => hashOf(`piece ${piece}`);
+const wrong = (piece: number): Buffer => hashOf(`something else than piece ${piece}`);
+
+/** The hashes of a blob at one node. */
+async function nodeWith(signer?: PieceSigner, about = { digest, size: 1_000, count: COUNT }) {
+  const own = signer ?? createPieceSigner(await newIdentity());
+  const banned = new Set<string>();
+  const refused: string[] = [];
+  const hashes = new PieceHashes(about, {
+    signer: own,
+    isBanned: (peer) => banned.has(peer),
+    ban: (peer) => banned.add(peer),
+    refused: (peer) => refused.push(peer),
+  });
+  return { id: own.id, signer: own, hashes, banned, refused };
+}
+
+type HashNode = Awaited<ReturnType<typeof nodeWith>>;
+
+/** What one says goes to the other, as with HAVE. */
+function tell(from: HashNode, to: HashNode, piece: number): boolean {
+  const hash = from.hashes.of(piece);
+  if (hash === undefined) throw new Error(`piece ${piece} is not known`);
+  return to.hashes.learn(hash);
+}
+
+await t.test("a hash counts by the signature of who fetched it, whoever passes it on", async (t) => {
+  const [fetcher, relay, last] = [await nodeWith(), await nodeWith(), await nodeWith()];
+  fetcher.hashes.sign(3, right(3));
+  t.ok(tell(fetcher, relay, 3));
+  t.ok(tell(relay, last, 3));
+  t.ok(right(3).equals(last.hashes.of(3)?.sha256 ?? Buffer.alloc(0)));
+  t.equal(last.hashes.of(3)?.signer, fetcher.id);
+  t.equal(last.hashes.of(4), undefined);
+});
+
+await t.test("whatever is changed in it, it is refused", async (t) => {
+  const [fetcher, other] = [await nodeWith(), await nodeWith()];
+  fetcher.hashes.sign(3, right(3));
+  const hash = fetcher.hashes.of(3);
+  if (hash === undefined) throw new Error("it is not known");
+  const flipped = Buffer.from(hash.signature);
+  flipped[10] = (flipped[10] ?? 0) ^ 1;
+  const changed = {
+    "another piece": { ...hash, piece: 4 },
+    "another hash": { ...hash, sha256: wrong(3) },
+    "another signer": { ...hash, signer: other.id },
+    "somebody who is nobody": { ...hash, signer: "nobody" },
+    "another signature": { ...hash, signature: flipped },
+    "no such piece": { ...hash, piece: COUNT },
+  };
+  const elsewhere: [string, HashNode][] = [
+    [
+      "another blob",
+      await nodeWith(undefined, { digest: digestOf(Buffer.from("b")), size: 1_000, count: COUNT }),
+    ],
+    ["another size", await nodeWith(undefined, { digest, size: 1_001, count: COUNT })],
+  ];
+  for (const [what, one] of Object.entries(changed)) {
+    const receiver = await nodeWith();
+    t.notOk(receiver.hashes.learn(one), what);
+    t.equal(receiver.hashes.of(one.piece), undefined, what);
+  }
+  for (const [what, receiver] of elsewhere) t.notOk(receiver.hashes.learn(hash), what);
+});
+
+await t.test("nobody can put words into this node's mouth", async (t) => {
+  const identity = await newIdentity();
+  const mine = await nodeWith(createPieceSigner(identity));
+  const before = await nodeWith(createPieceSigner(identity));
+  before.hashes.sign(1, wrong(1));
+  t.notOk(tell(before, mine, 1), "not even with its own signature, of another time");
+});
+
+await t.test(
+  "signers who contradict each other are not mixed: who has said less is not believed",
+  async (t) => {
+    const [honest, liar, reader] = [await nodeWith(), await nodeWith(), await nodeWith()];
+    for (let piece = 0; piece < 6; piece += 1) honest.hashes.sign(piece, right(piece));
+    liar.hashes.sign(5, wrong(5));
+    liar.hashes.sign(8, wrong(8));
+    tell(liar, reader, 8);
+    t.equal(reader.hashes.of(8)?.signer, liar.id, "while nobody contradicts");
+    for (let piece = 0; piece < 5; piece += 1) tell(honest, reader, piece);
+    tell(liar, reader, 5);
+    tell(honest, reader, 5);
+    t.equal(reader.hashes.of(5)?.signer, honest.id);
+    t.equal(reader.hashes.of(8), undefined, "nothing of the other counts any more");
+    t.same([...reader.banned], [], "nobody is banned on a contradiction");
+  },
+);
+
+await t.test("what this node has from upstream itself is believed before all others", async (t) => {
+  const [reader, liar] = [await nodeWith(), await nodeWith()];
+  for (let piece = 0; piece < 5; piece += 1) {
+    liar.hashes.sign(piece, wrong(piece));
+    tell(liar, reader, piece);
+  }
+  reader.hashes.sign(2, right(2));
+  t.equal(reader.hashes.of(2)?.signer, reader.id);
+  t.equal(reader.hashes.of(3), undefined);
+});
+
+await t.test("the blob's digest proves who lied: that one is banned, and only it", async (t) => {
+  const [honest, liar, other, reader] = [
+    await nodeWith(),
+    await nodeWith(),
+    await nodeWith(),
+    await nodeWith(),
+  ];
+  for (let piece = 0; piece < COUNT; piece += 1) {
+    const who = [honest, liar, other][piece % 3] ?? honest;
+    who.hashes.sign(piece, who === liar && piece === 7 ? wrong(piece) : right(piece));
+    tell(who, reader, piece);
+  }
+  reader.hashes.mismatch();
+  for (let piece = 0; piece < COUNT; piece += 1)
+    t.equal(reader.hashes.of(piece), undefined, "all were used, none is believed");
+  t.same([...reader.banned], [], "who it was is not known yet");
+  const refuted = reader.hashes.verified(Array.from({ length: COUNT }, (_, piece) => right(piece)));
+  t.same(refuted, [liar.id]);
+  t.same([...reader.banned], [liar.id]);
+
+  const next = new PieceHashes(
+    { digest, size: 2_000, count: COUNT },
+    {
+      signer: reader.signer,
+      isBanned: (peer) => reader.banned.has(peer),
+      ban: () => undefined,
+      refused: () => undefined,
+    },
+  );
+  const blob = { digest, size: 2_000, count: COUNT };
+  const [again, good] = [await nodeWith(liar.signer, blob), await nodeWith(honest.signer, blob)];
+  again.hashes.sign(0, right(0));
+  good.hashes.sign(0, right(0));
+  const [bad, fine] = [again.hashes.of(0), good.hashes.of(0)];
+  if (bad === undefined || fine === undefined) throw new Error("they know");
+  t.notOk(next.learn(bad), "its word counts no more, be it right");
+  t.ok(next.learn(fine));
+});
+
+await t.test(
+  "what is known is not verified again, and no more than four say something of a piece",
+  async (t) => {
+    const reader = await nodeWith();
+    let verified = 0;
+    const counting = await nodeWith({
+      ...reader.signer,
+      verify: (...args) => {
+        verified += 1;
+        return reader.signer.verify(...args);
+      },
+    });
+    const signers = await Promise.all(Array.from({ length: 6 }, () => nodeWith()));
+    for (const one of signers) one.hashes.sign(0, right(0));
+    const learned = signers.map((one) => tell(one, counting, 0));
+    t.same(learned, [true, true, true, true, false, false]);
+    for (const one of signers.slice(0, 4)) t.ok(tell(one, counting, 0));
+    t.equal(verified, 4);
+  },
+);

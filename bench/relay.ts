@@ -40,8 +40,8 @@ export async function run([size = "512", runs = "5"]: readonly string[]): Promis
   const rows: Record<string, number>[] = [];
   const ratios: number[] = [];
   for (const [n, { descriptor }] of blobs.entries()) {
-    await residentMemory(2 * Number(size) * MIB);
     const direct = await drain(plain.url, tlsFile);
+    await residentMemory(2 * Number(size) * MIB);
     const relayed = await coldPull(asker, descriptor.digest);
     // The first one also warms both servers up: a daemon runs for months.
     if (n === 0) continue;

@@ -1,4 +1,5 @@
 export * from "./abort.ts";
+export * from "./buffer-pool.ts";
 export * from "./clock.ts";
 export * from "./descriptor.ts";
 export * from "./digest.ts";

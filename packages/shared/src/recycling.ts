@@ -14,3 +14,21 @@ export interface RecyclingReadable extends Readable {
 
 export const isRecycling = (stream: Readable): stream is RecyclingReadable =>
   "recycle" in stream && typeof stream.recycle === "function";
+
+/** Consecutive chunks as few: parts of the same memory that lie behind one another become one. No byte is copied. */
+export function joinParts(parts: readonly Buffer[]): Buffer[] {
+  const joined: Buffer[] = [];
+  for (const part of parts) {
+    const last = joined.at(-1);
+    const both = last === undefined ? undefined : joinPart(last, part);
+    if (both === undefined) joined.push(part);
+    else joined[joined.length - 1] = both;
+  }
+  return joined;
+}
+
+/** Both as one when `next` lies right behind `part` in the same memory, else undefined. */
+export function joinPart(part: Buffer, next: Buffer): Buffer | undefined {
+  if (part.buffer !== next.buffer || part.byteOffset + part.byteLength !== next.byteOffset) return undefined;
+  return Buffer.from(part.buffer, part.byteOffset, part.byteLength + next.byteLength);
+}

@@ -10,6 +10,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { BusyError, type PeerBlob, type PeerClient, type PeerOptions } from "../transfer/peer-client.ts";
+import { BlockPool } from "./block-pool.ts";
 import { Connections, type Connection } from "./connections.ts";
 import type { PeerClientTls } from "./dial.ts";
 import { ClosedEarlyError, Exchange, type Answer } from "./exchange.ts";
@@ -81,6 +82,7 @@ export class HttpsPeerClient implements PeerClient, Service {
   readonly #options: Required<PeerClientOptions>;
   readonly #metrics: PeerMetrics;
   readonly #connections: Connections;
+  readonly #pool = new BlockPool();
 
   constructor(options: Required<PeerClientOptions>, { tls, logger, metrics, now }: PeerClientDeps) {
     this.#options = options;
@@ -96,6 +98,7 @@ export class HttpsPeerClient implements PeerClient, Service {
       },
       {
         tls,
+        pool: this.#pool,
         now: now ?? (() => performance.now()),
         onDialFailure: (peer, reason) => {
           metrics.dialFailures.inc({ reason });
@@ -222,6 +225,7 @@ export class HttpsPeerClient implements PeerClient, Service {
         stallMs: options.stallMs ?? stallMs,
         minBytes: options.stallMs === undefined ? 1 : minProgressBytes,
         highWaterMark,
+        pool: this.#pool,
       },
       trial,
     );

@@ -1,9 +1,10 @@
 import { SourceError } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
-import { Pool } from "undici";
+import { Pool, type buildConnector } from "undici";
 import type { Peer } from "../routing/router.ts";
+import type { BlockPool } from "./block-pool.ts";
 import { Breaker } from "./breaker.ts";
-import { createDialer, type DialFailure, type PeerClientTls } from "./dial.ts";
+import { createDialer, type Connector, type DialFailure, type PeerClientTls } from "./dial.ts";
 import { MAX_HEADER_BYTES } from "./protocol.ts";
 
 export interface ConnectionsOptions {
@@ -20,6 +21,7 @@ export interface ConnectionsOptions {
 
 export interface ConnectionsDeps {
   readonly tls: PeerClientTls;
+  readonly pool: BlockPool;
   readonly now: () => number;
   readonly onDialFailure: (peer: Peer, reason: DialFailure) => void;
   readonly onTrip: (peer: Peer) => void;
@@ -32,6 +34,11 @@ export interface Connection {
   /** True once it answered: a connection that ends before an answer may then have been a kept one that went stale. */
   answered: boolean;
 }
+
+/** undici's types ask for a `net.Socket`; what it uses is a Duplex that has `ref`, `unref` and `alpnProtocol`. */
+const asConnector = (dial: Connector): buildConnector.connector =>
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- tested with undici: test/peer
+  dial as unknown as buildConnector.connector;
 
 const keyOf = (peer: Peer): string => `${peer.id}@${peer.host}:${peer.port}`;
 const hostOf = (peer: Peer): string => (peer.host.includes(":") ? `[${peer.host}]` : peer.host);
@@ -100,10 +107,13 @@ export class Connections {
       connections: perPeer,
       pipelining: 1,
       allowH2: false,
-      connect: createDialer(peer, dialTimeoutMs, {
-        tls: this.#deps.tls,
-        onFailure: (reason) => this.#deps.onDialFailure(peer, reason),
-      }),
+      connect: asConnector(
+        createDialer(peer, dialTimeoutMs, {
+          tls: this.#deps.tls,
+          pool: this.#deps.pool,
+          onFailure: (reason) => this.#deps.onDialFailure(peer, reason),
+        }),
+      ),
       keepAliveTimeout: idleMs,
       // The peer's own Keep-Alive header would count instead.
       keepAliveMaxTimeout: idleMs,

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { performance } from "node:perf_hooks";
 import { SourceError } from "@p2p-mirror/shared";
 import { errors, type Dispatcher } from "undici";
+import type { BlockPool } from "./block-pool.ts";
 import { BusyError } from "../transfer/peer-client.ts";
 import { codeOf, isTlsFailure } from "./dial.ts";
 import { PeerBody, type BodyEnd } from "./peer-body.ts";
@@ -18,6 +19,7 @@ export interface ExchangeOptions {
   readonly stallMs: number;
   readonly minBytes: number;
   readonly highWaterMark: number;
+  readonly pool: BlockPool;
 }
 
 /** The head of an answer. `length` is its Content-Length. */
@@ -122,7 +124,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   ): void {
     if (status < 200 || this.#failed !== undefined) return;
     this.#clearDeadline();
-    const { peer, method, stallMs, minBytes, highWaterMark } = this.#options;
+    const { peer, method, stallMs, minBytes, highWaterMark, pool } = this.#options;
     const announced = headers["content-length"] ?? "";
     if (
       !LENGTH.test(announced) ||
@@ -142,7 +144,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
         minBytes,
         highWaterMark,
       },
-      { peer, source: controller, onBytes: this.#hooks.onBytes, onEnd: (end) => this.#ended(end) },
+      { peer, source: controller, pool, onBytes: this.#hooks.onBytes, onEnd: (end) => this.#ended(end) },
     );
     this.#head.resolve({ head, body: this.#body });
   }

@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
-import { SourceError } from "@p2p-mirror/shared";
+import { SourceError, type RecyclingReadable } from "@p2p-mirror/shared";
+import type { BlockPool } from "./block-pool.ts";
 import { ProgressWatch } from "./progress.ts";
 
 /** How a body ended on the wire; `left` is our own side (the caller destroyed it or aborted). */
@@ -29,10 +30,11 @@ const REPORT_BYTES = 1024 * 1024;
  * The body of a peer's answer: exactly `length` bytes or an error. While the caller does not read, the connection is
  * paused and the watch with it: our own backpressure is not the peer's stall.
  */
-export class PeerBody extends Readable {
+export class PeerBody extends Readable implements RecyclingReadable {
   readonly #length: number;
   readonly #peer: string;
   readonly #source: PeerBodySource;
+  readonly #pool: BlockPool;
   readonly #watch: ProgressWatch;
   readonly #onBytes: (bytes: number) => void;
   readonly #onEnd: (end: BodyEnd) => void;
@@ -46,6 +48,8 @@ export class PeerBody extends Readable {
     deps: {
       peer: string;
       source: PeerBodySource;
+      /** Where the chunks come from and go back to. */
+      pool: BlockPool;
       onBytes: (bytes: number) => void;
       onEnd: (end: BodyEnd) => void;
     },
@@ -54,6 +58,7 @@ export class PeerBody extends Readable {
     this.#length = options.length;
     this.#peer = deps.peer;
     this.#source = deps.source;
+    this.#pool = deps.pool;
     this.#onBytes = deps.onBytes;
     this.#onEnd = deps.onEnd;
     this.#watch = new ProgressWatch(options.stallMs, options.minBytes, () => this.#stalled());
@@ -86,6 +91,10 @@ export class PeerBody extends Readable {
     this.#end("cut");
     const message = `the body ended after ${this.#received} of ${this.#length} bytes`;
     this.destroy(new SourceError("CUT", this.#peer, { message, cause }));
+  }
+
+  recycle(chunk: Uint8Array): void {
+    this.#pool.recycle(chunk);
   }
 
   override _read(): void {

@@ -2,13 +2,13 @@ import fs from "node:fs";
 import { Readable } from "node:stream";
 import {
   algorithmOf,
+  type BufferPool,
   Hasher,
   IntegrityError,
   type ByteRange,
   type Digest,
   type RecyclingReadable,
 } from "@p2p-mirror/shared";
-import type { BufferPool } from "./buffer-pool.ts";
 
 /**
  * Bytes per read. Measured over loopback HTTP with a 1 GiB file in the page cache, CPU of the whole process per GB, two

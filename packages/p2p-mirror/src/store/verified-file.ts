@@ -4,13 +4,13 @@ import { addAbortSignal, type Readable } from "node:stream";
 import { LRUCache } from "lru-cache";
 import {
   algorithmOf,
+  BufferPool,
   Hasher,
   IntegrityError,
   InvalidInputError,
   type ByteRange,
   type Digest,
 } from "@p2p-mirror/shared";
-import { BufferPool } from "./buffer-pool.ts";
 import { CHUNK_BYTES, FileRangeStream } from "./file-range-stream.ts";
 import { LingeringRuns } from "./lingering-runs.ts";
 

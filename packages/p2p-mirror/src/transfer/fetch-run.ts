@@ -1,4 +1,11 @@
-import { consume, IntegrityError, SourceError, type ByteRange, type Clock } from "@p2p-mirror/shared";
+import {
+  consume,
+  IntegrityError,
+  isRecycling,
+  SourceError,
+  type ByteRange,
+  type Clock,
+} from "@p2p-mirror/shared";
 import { BatchWriter } from "./batch-writer.ts";
 import type { BlobSource } from "./source.ts";
 import { StallWatch } from "./stall-watch.ts";
@@ -14,8 +21,8 @@ export interface RunTarget {
   end(): number;
   /** The source has answered with a body. */
   accepted(): void;
-  /** A chunk is here; it will be written with others. */
-  arrived(offset: number, chunk: Buffer): void;
+  /** A chunk is here; it will be written with others. `recycle` takes it back when nobody looks at it any more. */
+  arrived(offset: number, chunk: Buffer, recycle: ((chunk: Buffer) => void) | undefined): void;
   /** Takes chunks that begin at `offset`; resolves when they are written. One call at a time. */
   write(offset: number, chunks: readonly Buffer[]): Promise<void>;
 }
@@ -62,6 +69,7 @@ export async function fetchRun(
       }
       target.accepted();
       const writer = new BatchWriter(range.start, (offset, chunks) => target.write(offset, chunks));
+      const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
       let at = said.start;
       try {
         await consume(body, (chunk) => {
@@ -70,7 +78,7 @@ export async function fetchRun(
           // A source without ranges starts at 0: what was asked for comes later.
           const skip = Math.min(chunk.length, Math.max(0, range.start - at));
           const wanted = chunk.subarray(skip, Math.max(skip, target.end() - at));
-          if (wanted.length > 0) target.arrived(at + skip, wanted);
+          if (wanted.length > 0) target.arrived(at + skip, wanted, recycle);
           at += chunk.length;
           const more = (): boolean => {
             watch.waiting();

@@ -158,8 +158,8 @@ export class Fetches {
       {
         end,
         accepted: () => this.#deps.accepted(source.kind),
-        arrived: (offset, chunk) => {
-          if (pieces.arrived(offset, chunk, peer)) this.#deps.arrived(offset);
+        arrived: (offset, chunk, recycle) => {
+          if (pieces.arrived(offset, chunk, peer, recycle)) this.#deps.arrived(offset);
         },
         write: async (offset, chunks) => {
           if (spool.windowed && !pieces.isFront(offset)) throw new Preempted();

@@ -1,4 +1,4 @@
-import type { Digest } from "@p2p-mirror/shared";
+import { joinParts, type Digest } from "@p2p-mirror/shared";
 import { Picker, type Run } from "./picker.ts";
 import { PieceGeometry, PieceMap } from "./pieces.ts";
 import { PrefixHash } from "./prefix-hash.ts";
@@ -65,15 +65,25 @@ export class FlightPieces {
   }
 
   /** A chunk of a run is here and will be written. True when readers may have it at once. */
-  arrived(offset: number, chunk: Buffer, peer: BlobSource | undefined): boolean {
-    if (peer !== undefined && this.heldBack) return false;
-    this.#unwritten.add(offset, chunk);
-    return true;
+  arrived(
+    offset: number,
+    chunk: Buffer,
+    peer: BlobSource | undefined,
+    recycle: ((chunk: Buffer) => void) | undefined,
+  ): boolean {
+    const released = peer === undefined || !this.heldBack;
+    this.#unwritten.add(offset, chunk, released, recycle);
+    return released;
   }
 
-  /** The chunk that begins at `offset`, which readers may have although it is not written yet. */
-  fresh(offset: number): Buffer | undefined {
-    return this.#unwritten.get(offset);
+  /** Up to `max` bytes from `offset` that readers may have although they are not written yet. */
+  fresh(offset: number, max: number): Buffer | undefined {
+    return this.#unwritten.get(offset, max);
+  }
+
+  /** A reader has no use any more for what `fresh` gave. */
+  recycle(chunk: Uint8Array): void {
+    this.#unwritten.recycle(chunk);
   }
 
   /** Writes chunks of a run and marks what they complete. Returns how many bytes there were. */
@@ -84,13 +94,14 @@ export class FlightPieces {
     peer: BlobSource | undefined,
   ): Promise<number> {
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    const parts = joinParts(buffers);
     try {
-      await this.#spool.write(offset, buffers);
+      await this.#spool.write(offset, parts);
+      // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
+      this.#hash.offer(offset, parts);
     } finally {
       this.#unwritten.remove(offset, buffers);
     }
-    // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
-    this.#hash.offer(offset, buffers);
     this.received += bytes;
     const end = offset + bytes;
     if (peer !== undefined) this.#peers.add(peer);

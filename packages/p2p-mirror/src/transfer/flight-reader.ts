@@ -7,8 +7,8 @@ const TAIL_BYTES = 64 * 1024;
 /** What a reader sees of its flight. */
 export interface FlightView {
   readonly spool: Spool;
-  /** The chunk that begins at `offset`, when it has arrived but is not written yet, and may be given out. */
-  fresh(offset: number): Buffer | undefined;
+  /** Up to `max` bytes from `offset`, when they have arrived but are not written yet, and may be given out. */
+  fresh(offset: number, max: number): Buffer | undefined;
   /** The whole blob matches its digest. */
   readonly verified: boolean;
   /** How far the bytes from `offset` on may be given out: `offset` itself when the next byte is not there yet. */
@@ -36,11 +36,10 @@ export async function* readFlight(
   const tail = Math.max(range.start, range.end - TAIL_BYTES);
   while (cursor.position < range.end) {
     const end = view.verified ? range.end : tail;
-    const fresh = cursor.position < end ? view.fresh(cursor.position) : undefined;
+    const fresh = cursor.position < end ? view.fresh(cursor.position, end - cursor.position) : undefined;
     if (fresh !== undefined) {
-      const chunk = fresh.subarray(0, end - cursor.position);
-      cursor.position += chunk.length;
-      yield chunk;
+      cursor.position += fresh.length;
+      yield fresh;
       continue;
     }
     const limit = Math.min(view.releasable(cursor.position), end);

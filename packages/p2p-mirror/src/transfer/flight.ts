@@ -144,7 +144,10 @@ export class Flight implements FlightView {
       objectMode: false,
       highWaterMark: 1,
     });
-    const recycle = (chunk: Uint8Array): void => this.spool.recycle(chunk);
+    const recycle = (chunk: Uint8Array): void => {
+      this.#pieces.recycle(chunk);
+      this.spool.recycle(chunk);
+    };
     body.once("close", () => {
       this.#cursors.delete(cursor);
       this.#linger();
@@ -168,8 +171,8 @@ export class Flight implements FlightView {
     this.#wake();
   }
 
-  fresh(offset: number): Buffer | undefined {
-    return this.#pieces.fresh(offset);
+  fresh(offset: number, max: number): Buffer | undefined {
+    return this.#pieces.fresh(offset, max);
   }
 
   releasable(offset: number): number {

@@ -1,4 +1,5 @@
 import {
+  BufferPool,
   NotFoundError,
   type Clock,
   type Descriptor,
@@ -12,7 +13,7 @@ import { Flight } from "./flight.ts";
 import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { SourceFinder } from "./source.ts";
-import { FileSpool, MemorySpool, type Spool } from "./spool.ts";
+import { FileSpool, MemorySpool, READ_BYTES, type Spool } from "./spool.ts";
 
 /** How far a source may be ahead of the slowest reader when nothing can be stored. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
@@ -33,6 +34,7 @@ export class Flights {
   readonly #deps: FlightsDeps;
   readonly #flights = new Map<Digest, Promise<Flight>>();
   readonly #open = new Set<Flight>();
+  readonly #buffers = new BufferPool(READ_BYTES);
   #closed = false;
 
   constructor(deps: FlightsDeps) {
@@ -119,7 +121,7 @@ export class Flights {
       this.#deps.metrics.unstored.inc();
       return new MemorySpool(capacity);
     }
-    return new DegradingSpool(new FileSpool(ingest), capacity, (error) => {
+    return new DegradingSpool(new FileSpool(ingest, this.#buffers), capacity, (error) => {
       this.#deps.metrics.unstored.inc();
       this.#deps.logger.warn({ err: error, digest: blob.digest }, "cannot store a blob, serving on without");
     });

@@ -1,8 +1,9 @@
+import type { BufferPool } from "@p2p-mirror/shared";
 import type { Ingest } from "../store/blob-cache.ts";
 
 /** Where the bytes of a flight are until they are verified. Offsets are those of the blob. */
 export interface Spool {
-  /** Writes buffers one after the other from `offset`. May wait for room; the buffers belong to the spool afterwards. */
+  /** Writes buffers one after the other from `offset`. May wait for room; afterwards the buffers are the caller's again. */
   write(offset: number, buffers: readonly Buffer[]): Promise<void>;
   /** Up to `length` bytes from `offset`, all of which were written before; at least one. */
   read(offset: number, length: number): Promise<Buffer>;
@@ -21,8 +22,7 @@ export interface Spool {
 }
 
 /** As much as is read at once; such buffers go round instead of becoming garbage. */
-export const READ_BYTES = 512 * 1024;
-const MAX_FREE = 4;
+export const READ_BYTES = 256 * 1024;
 
 /** A sparse file in the cache's ingest folder; becomes the cached blob by a rename. */
 export class FileSpool implements Spool {
@@ -30,11 +30,13 @@ export class FileSpool implements Spool {
   readonly windowed = false;
   readonly #ingest: Ingest;
   /** Buffers that went out; only these, and each once, may be read into again. */
-  readonly #lent = new Set<Uint8Array>();
-  readonly #free: Buffer[] = [];
+  readonly #lent = new WeakSet<Uint8Array>();
+  readonly #pool: BufferPool;
 
-  constructor(ingest: Ingest) {
+  /** `pool`: of buffers of `READ_BYTES`, for all spools together. */
+  constructor(ingest: Ingest, pool: BufferPool) {
     this.#ingest = ingest;
+    this.#pool = pool;
   }
 
   async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
@@ -55,7 +57,7 @@ export class FileSpool implements Spool {
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
-    const buffer = (length === READ_BYTES ? this.#free.pop() : undefined) ?? Buffer.allocUnsafeSlow(length);
+    const buffer = this.#pool.take(length);
     const { bytesRead } = await this.#ingest.file.read(buffer, 0, length, offset);
     if (bytesRead === 0) throw new Error(`the spool ends at ${offset}`);
     if (bytesRead < length) return buffer.subarray(0, bytesRead);
@@ -64,8 +66,7 @@ export class FileSpool implements Spool {
   }
 
   recycle(chunk: Uint8Array): void {
-    if (this.#lent.delete(chunk) && this.#free.length < MAX_FREE && Buffer.isBuffer(chunk))
-      this.#free.push(chunk);
+    if (this.#lent.delete(chunk) && Buffer.isBuffer(chunk)) this.#pool.give(chunk);
   }
 
   discard(): void {
@@ -112,7 +113,7 @@ export class MemorySpool implements Spool {
         await new Promise<void>((resolve) => this.#waiting.push({ end, go: resolve }));
       }
       if (this.#released) throw new Error("the spool is closed");
-      this.#insert(at, buffer);
+      this.#insert(at, Buffer.from(buffer));
       at = end;
     }
   }
@@ -121,7 +122,7 @@ export class MemorySpool implements Spool {
   keep(offset: number, buffers: readonly Buffer[]): void {
     let at = offset;
     for (const buffer of buffers) {
-      this.#insert(at, buffer);
+      this.#insert(at, Buffer.from(buffer));
       at += buffer.length;
     }
   }

@@ -1,25 +1,64 @@
+interface Held {
+  readonly chunk: Buffer;
+  /** Readers may have it. */
+  readonly released: boolean;
+  /** Who still looks at it: the writer, and readers that took it. */
+  holders: number;
+  /** Gives the memory back. */
+  readonly recycle: ((chunk: Buffer) => void) | undefined;
+}
+
 /**
  * Chunks that have arrived and are on their way to the spool. A reader that keeps up is fed from here, without the way
- * through the file: writes can then be large, and the file is not read back.
+ * through the file: writes can then be large, and the file is not read back. A chunk goes back to where it came from when
+ * it is written and every reader that took it has given it back.
  */
 export class Unwritten {
-  readonly #chunks = new Map<number, Buffer>();
+  readonly #chunks = new Map<number, Held>();
+  /** Given to readers. Weak: a reader that fails just drops what it has. */
+  readonly #lent = new WeakMap<Uint8Array, Held>();
 
-  add(offset: number, chunk: Buffer): void {
-    this.#chunks.set(offset, chunk);
+  add(
+    offset: number,
+    chunk: Buffer,
+    released: boolean,
+    recycle: ((chunk: Buffer) => void) | undefined,
+  ): void {
+    this.#chunks.set(offset, { chunk, released, holders: 1, recycle });
   }
 
   /** They are in the spool now, or were lost on the way. */
   remove(offset: number, chunks: readonly Buffer[]): void {
     let at = offset;
     for (const chunk of chunks) {
-      if (this.#chunks.get(at) === chunk) this.#chunks.delete(at);
+      const held = this.#chunks.get(at);
       at += chunk.length;
+      if (held?.chunk !== chunk) continue;
+      this.#chunks.delete(at - chunk.length);
+      letGo(held);
     }
   }
 
-  /** The chunk that begins at `offset`. */
-  get(offset: number): Buffer | undefined {
-    return this.#chunks.get(offset);
+  /** Up to `max` bytes of the chunk that begins at `offset`, if readers may have it; to be given back by `recycle`. */
+  get(offset: number, max: number): Buffer | undefined {
+    const held = this.#chunks.get(offset);
+    if (held?.released !== true) return undefined;
+    const part = held.chunk.subarray(0, max);
+    held.holders += 1;
+    this.#lent.set(part, held);
+    return part;
   }
+
+  /** A reader is done with what `get` gave it; anything else is ignored. */
+  recycle(chunk: Uint8Array): void {
+    const held = this.#lent.get(chunk);
+    if (held === undefined) return;
+    this.#lent.delete(chunk);
+    letGo(held);
+  }
+}
+
+function letGo(held: Held): void {
+  held.holders -= 1;
+  if (held.holders === 0) held.recycle?.(held.chunk);
 }

@@ -1,11 +1,11 @@
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { digestOf, silentLogger, systemClock, type Clock } from "@p2p-mirror/shared";
+import { BufferPool, digestOf, silentLogger, systemClock, type Clock } from "@p2p-mirror/shared";
 import type { Test } from "tap";
 import { Flight } from "../../src/transfer/flight.ts";
 import type { SourceFinder } from "../../src/transfer/source.ts";
-import { FileSpool, type Spool } from "../../src/transfer/spool.ts";
+import { FileSpool, READ_BYTES, type Spool } from "../../src/transfer/spool.ts";
 
 export const MIB = 1024 * 1024;
 
@@ -19,14 +19,15 @@ export async function fileSpool(
   await file.truncate(size);
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   const state = { committed: false, released: false };
-  const spool = new FileSpool({
+  const ingest = {
     file,
     commit: () => Promise.resolve(void (state.committed = true)),
     release: async () => {
       if (!state.released) await file.close();
       state.released = true;
     },
-  });
+  };
+  const spool = new FileSpool(ingest, new BufferPool(READ_BYTES));
   return Object.assign(spool, { state });
 }
 

@@ -1,0 +1,88 @@
+import { once } from "node:events";
+import { createServer, type TLSSocket } from "node:tls";
+import t, { type Test } from "tap";
+import { BlockPool } from "../../src/peer/block-pool.ts";
+import { BlockSocket } from "../../src/peer/block-socket.ts";
+import { newNode } from "./rig.ts";
+import { seededBytes } from "../conformance/seeded.ts";
+
+const BYTES = 3 * 1024 * 1024 + 17;
+
+async function connected(t: Test, pool: BlockPool, serve: (socket: TLSSocket) => void): Promise<BlockSocket> {
+  const node = await newNode();
+  const server = createServer({ ...node.tls.serverOptions(), requestCert: false }, (socket) => {
+    serve(socket.on("error", () => undefined));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  const socket = new BlockSocket({ port: address.port, host: "127.0.0.1", rejectUnauthorized: false }, pool);
+  t.teardown(async () => {
+    socket.destroy();
+    server.close();
+    await once(server, "close");
+  });
+  await once(socket.tls, "secureConnect");
+  return socket;
+}
+
+/** Reads as undici does: `read()` until nothing is there, at each `readable`. */
+function readAll(socket: BlockSocket, take: (part: Buffer) => void): Promise<unknown> {
+  const drain = (): void => {
+    for (let part = socket.read(); part !== null; part = socket.read()) take(part);
+  };
+  socket.on("readable", drain);
+  return new Promise((resolve) => void socket.once("end", () => resolve(undefined)).once("error", resolve));
+}
+
+await t.test("every byte arrives once and in order, in few parts, from blocks that go round", async (t) => {
+  const bytes = seededBytes("block socket", BYTES);
+  const pool = new BlockPool();
+  const socket = await connected(t, pool, (server) => server.end(bytes));
+  const memory = new Set<ArrayBufferLike>();
+  const copies: Buffer[] = [];
+  const error = await readAll(socket, (part) => {
+    memory.add(part.buffer);
+    copies.push(Buffer.from(part));
+    pool.recycle(part);
+  });
+  t.equal(error, undefined);
+  t.ok(Buffer.concat(copies).equals(bytes));
+  t.ok(memory.size < 6, `${memory.size} blocks for ${BYTES} bytes`);
+  t.ok(copies.length < BYTES / 16_384, `${copies.length} parts, fewer than there are TLS records`);
+});
+
+await t.test("what is put back is read first, and a reader that waits stops the socket", async (t) => {
+  const bytes = seededBytes("block socket paused", BYTES);
+  const socket = await connected(t, new BlockPool(), (server) => server.end(bytes));
+  await once(socket, "readable");
+  const first = socket.read();
+  if (first === null) throw new Error("something is there");
+  socket.unshift(first.subarray(100));
+  // Nobody reads for a while: it fills up to its limit, and no further.
+  let before = -1;
+  while (socket.tls.bytesRead !== before) {
+    before = socket.tls.bytesRead;
+    await new Promise((resolve) => void setTimeout(resolve, 50));
+  }
+  t.ok(before < BYTES / 2, `${before} bytes were taken from the network`);
+  const copies: Buffer[] = [Buffer.from(first.subarray(0, 100))];
+  const end = readAll(socket, (part) => copies.push(part));
+  socket.emit("readable");
+  await end;
+  t.ok(Buffer.concat(copies).equals(bytes));
+});
+
+await t.test("a broken connection: what came before it is read first, then the error", async (t) => {
+  const socket = await connected(t, new BlockPool(), (server) => {
+    server.write(Buffer.alloc(50_000), () => {
+      // Below TLS: no close_notify, a reset. After the bytes are read on the other side.
+      setTimeout(() => Reflect.get(server, "_parent").resetAndDestroy(), 50);
+    });
+  });
+  let got = 0;
+  const error = await readAll(socket, (part) => (got += part.length));
+  t.equal(got, 50_000);
+  t.ok(error instanceof Error);
+});

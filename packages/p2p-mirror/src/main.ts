@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=1 --single-threaded-gc
+#!/usr/bin/env -S node --max-semi-space-size=1 --single-threaded-gc --memory-saver-mode
 import { readFile } from "node:fs/promises";
 import { runProgram } from "./cli/program.ts";
 import type { Output } from "./cli/terminal.ts";

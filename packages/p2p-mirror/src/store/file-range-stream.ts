@@ -15,7 +15,7 @@ import {
  * busy cores: 64 KiB (what `fs.createReadStream` reads) 1.5 s, 128 KiB 0.93 s, 256 KiB 0.65-0.93 s, 512 KiB and 1 MiB
  * 0.73-0.83 s; with chunks given back 256 KiB 0.51 s, 512 KiB 0.43 s; `fs.createReadStream` itself 1.2-1.5 s.
  */
-export const CHUNK_BYTES = 512 * 1024;
+export const CHUNK_BYTES = 256 * 1024;
 
 export interface FileRangeOptions {
   /** Open for reading; the stream owns it and closes it. */

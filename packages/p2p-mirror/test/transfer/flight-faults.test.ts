@@ -3,9 +3,9 @@ import { buffer } from "node:stream/consumers";
 import { chunksOf, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
-import { MemorySpool, type Spool } from "../../src/transfer/spool.ts";
+import { MemorySpool } from "../../src/transfer/spool.ts";
 import { until } from "../../../../test/rig/until.ts";
-import { fileSpool, fly, MIB, turn, whole } from "./flying.ts";
+import { fileSpool, fly, fullAfter, MIB, turn, whole } from "./flying.ts";
 import { HurriedClock } from "./hurried-clock.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
 
@@ -31,22 +31,7 @@ await t.test("nothing can be stored: a window of memory moves with the reader", 
 await t.test("the disk fails in the middle: the reader does not notice", async (t) => {
   const bytes = seededBytes(12 * MIB, SEED + 14);
   const file = await fileSpool(t, bytes.length);
-  let written = 0;
-  const failing: Spool = {
-    base: 0,
-    windowed: false,
-    write: async (offset, buffers) => {
-      written += buffers.reduce((sum, one) => sum + one.length, 0);
-      if (written > 3 * MIB) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
-      await file.write(offset, buffers);
-    },
-    read: (offset, length) => file.read(offset, length),
-    recycle: (chunk) => file.recycle(chunk),
-    discard: () => undefined,
-    forget: () => undefined,
-    commit: () => file.commit(),
-    release: () => file.release(),
-  };
+  const failing = fullAfter(file, 3 * MIB);
   let degraded: unknown;
   const spool = new DegradingSpool(failing, 2 * MIB, (error) => (degraded = error));
   const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
@@ -131,22 +116,7 @@ await t.test("the disk is full while several sources deliver, and then the one i
     new ScriptedSource("second", { bytes, pace: turn }),
   ];
   const file = await fileSpool(t, bytes.length);
-  let written = 0;
-  const failing: Spool = {
-    base: 0,
-    windowed: false,
-    write: async (offset, buffers) => {
-      written += buffers.reduce((sum, one) => sum + one.length, 0);
-      if (written > 40 * MIB) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
-      await file.write(offset, buffers);
-    },
-    read: (offset, length) => file.read(offset, length),
-    recycle: (chunk) => file.recycle(chunk),
-    discard: () => undefined,
-    forget: () => undefined,
-    commit: () => file.commit(),
-    release: () => file.release(),
-  };
+  const failing = fullAfter(file, 40 * MIB);
   const spool = new DegradingSpool(failing, 2 * MIB, () => undefined);
   const flight = fly(t, bytes, spool, new ScriptedFinder(undefined, peers));
   const began = performance.now();

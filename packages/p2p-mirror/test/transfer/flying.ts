@@ -31,6 +31,26 @@ export async function fileSpool(
   return Object.assign(spool, { state });
 }
 
+/** The spool of a disk that is full after so many bytes. */
+export function fullAfter(spool: Spool, bytes: number): Spool {
+  let written = 0;
+  return {
+    base: 0,
+    windowed: false,
+    write: async (offset, buffers) => {
+      written += buffers.reduce((sum, one) => sum + one.length, 0);
+      if (written > bytes) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+      await spool.write(offset, buffers);
+    },
+    read: (offset, length) => spool.read(offset, length),
+    recycle: (chunk) => spool.recycle(chunk),
+    discard: () => undefined,
+    forget: () => undefined,
+    commit: () => spool.commit(),
+    release: () => spool.release(),
+  };
+}
+
 export function fly(
   t: Test,
   bytes: Buffer,

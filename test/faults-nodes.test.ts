@@ -5,18 +5,20 @@
 import { setTimeout as outage } from "node:timers/promises";
 import t, { type Test } from "tap";
 import {
+  faultsIn,
   freshImage,
   hold,
   holdsAll,
   midway,
   MIB,
+  mirrorsAreBack,
   pastTheMirror,
   received,
   seconds,
   start,
   type Pushed,
 } from "./faults-support.ts";
-import { peersOf, startCluster, type Cluster, type ClusterNode } from "./rig/cluster.ts";
+import { startCluster, type Cluster, type ClusterNode } from "./rig/cluster.ts";
 import type { ComponentName } from "./rig/components.ts";
 import { need } from "./rig/need.ts";
 import { until } from "./rig/until.ts";
@@ -36,15 +38,6 @@ const LAYER = 9 * MIB;
 /** Nine MiB take two seconds. */
 const SLOW = "40mbit";
 
-interface Scene {
-  readonly cluster: Cluster;
-  /** Pulls when the fault strikes. */
-  readonly pulling: ClusterNode;
-  /** Has the image before; the one that fails. */
-  readonly serving: ClusterNode;
-  readonly other: ClusterNode;
-}
-
 for (const { name, all } of CASES) {
   await t.test(name, async (t) => {
     const components = await need(t, { root: true, netns: true, components: [name, "docker-registry"] });
@@ -54,21 +47,12 @@ for (const { name, all } of CASES) {
       containerd: components(name),
       nodes: 3,
     });
-    // The first one is the bootstrap address of the others.
+    // `pulling` pulls when the fault strikes, `serving` has the image before and is the one that fails. The first one is
+    // the bootstrap address of the others.
     const [other, pulling, serving] = cluster.nodes;
     if (other === undefined || pulling === undefined || serving === undefined)
       throw new TypeError("three nodes");
-    const scene = { cluster, pulling, serving, other };
-
-    /** One fault; whatever it broke is whole again for the next. */
-    const fault = (title: string, run: (t: Test, scene: Scene) => Promise<void>): Promise<unknown> =>
-      t.test(title, async (t) => {
-        try {
-          await run(t, scene);
-        } finally {
-          await restore(scene);
-        }
-      });
+    const fault = faultsIn(t, () => restore(cluster));
 
     await fault(
       "the serving mirror stops without a word (SIGSTOP): upstream goes on within seconds",
@@ -216,20 +200,12 @@ async function link(node: ClusterNode, state: "up" | "down"): Promise<void> {
   await node.network.exec(["ip", "link", "set", "eth0", state]);
 }
 
-async function restore({ cluster }: Scene): Promise<void> {
+async function restore(cluster: Cluster): Promise<void> {
   for (const place of cluster.network.nodes) await place.shape({});
   await cluster.upstream.start();
   for (const node of cluster.nodes) {
     await link(node, "up");
     node.mirror.signal("SIGCONT");
-    await node.mirror.start();
   }
-  await until(
-    "the mirrors know each other again",
-    async () => {
-      const peers = await Promise.all(cluster.nodes.map(({ mirror }) => peersOf(mirror)));
-      return peers.every((count) => count === cluster.nodes.length - 1);
-    },
-    { timeoutMs: 30_000 },
-  );
+  await mirrorsAreBack(cluster);
 }

@@ -1,17 +1,19 @@
 /** The node that pulls fails itself, in the middle: its containerd, or the mirror beside it. */
-import t, { type Test } from "tap";
+import t from "tap";
 import {
-  freshImage,
   advertises,
+  faultsIn,
+  freshImage,
   holdsAll,
   midway,
   MIB,
+  mirrorsAreBack,
   received,
   seconds,
   start,
   type Pushed,
 } from "./faults-support.ts";
-import { peersOf, startCluster, type Cluster, type ClusterNode } from "./rig/cluster.ts";
+import { startCluster, type Cluster, type ClusterNode } from "./rig/cluster.ts";
 import type { ComponentName } from "./rig/components.ts";
 import { blobsOf } from "./rig/images.ts";
 import { need } from "./rig/need.ts";
@@ -39,14 +41,7 @@ for (const { name, slow = false } of CASES) {
     const [other, node] = cluster.nodes;
     if (other === undefined || node === undefined) throw new TypeError("two nodes");
 
-    const fault = (title: string, run: (t: Test) => Promise<void>): Promise<unknown> =>
-      t.test(title, async (t) => {
-        try {
-          await run(t);
-        } finally {
-          await restore(cluster);
-        }
-      });
+    const fault = faultsIn(t, () => restore(cluster));
 
     await fault(
       "its containerd is killed: the next pull succeeds, and the others find what it holds",
@@ -133,9 +128,5 @@ async function pullHalf(
 async function restore(cluster: Cluster): Promise<void> {
   await cluster.network.nodes[0]?.shape({});
   await cluster.upstream.start();
-  for (const { mirror } of cluster.nodes) await mirror.start();
-  await until("the mirrors know each other again", async () => {
-    const peers = await Promise.all(cluster.nodes.map(({ mirror }) => peersOf(mirror)));
-    return peers.every((count) => count === cluster.nodes.length - 1);
-  });
+  await mirrorsAreBack(cluster);
 }

@@ -4,7 +4,7 @@ import { createReadStream } from "node:fs";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { Test } from "tap";
-import type { Cluster, ClusterNode } from "./rig/cluster.ts";
+import { peersOf, type Cluster, type ClusterNode } from "./rig/cluster.ts";
 import { writeHosts } from "./rig/hosts.ts";
 import { blobsOf, makeImage, manifestsOf, pushImage, type Content } from "./rig/images.ts";
 import type { Mirror } from "./rig/mirror.ts";
@@ -70,6 +70,31 @@ export async function pastTheMirror(
   } finally {
     await writeHosts(node.containerd.certsDir, cluster.registry, { server, mirrors: [node.mirror.url] });
   }
+}
+
+/** Makes subtests of one fault each; `restore` makes whole again whatever it broke, for the next. */
+export const faultsIn =
+  (t: Test, restore: () => Promise<void>) =>
+  (title: string, run: (t: Test) => Promise<void>): Promise<unknown> =>
+    t.test(title, async (t) => {
+      try {
+        await run(t);
+      } finally {
+        await restore();
+      }
+    });
+
+/** Starts every mirror that does not run; resolves when all of them know each other again. */
+export async function mirrorsAreBack({ nodes }: Cluster): Promise<void> {
+  for (const { mirror } of nodes) await mirror.start();
+  await until(
+    "the mirrors know each other again",
+    async () => {
+      const peers = await Promise.all(nodes.map(({ mirror }) => peersOf(mirror)));
+      return peers.every((count) => count === nodes.length - 1);
+    },
+    { timeoutMs: 30_000 },
+  );
 }
 
 export interface UnderWay<T> {

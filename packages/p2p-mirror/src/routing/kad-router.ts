@@ -287,8 +287,11 @@ class LibP2pRouter implements KadRouter {
 
   closest(key: RoutingKey, count: number): NodeAddress[] {
     const { id, host } = this.self;
+    const address = libp2pAddressOf(this.#node.getMultiaddrs());
+    // Not started, or closed.
+    if (address === undefined) return [];
     const position = positionOfPeer(this.#node.peerId.toMultihash().bytes);
-    return closestNodes(key, count, this.#members, { id, host, port: this.libp2pAddress.port, position });
+    return closestNodes(key, count, this.#members, { id, host, port: address.port, position });
   }
 
   #peersFile(): string {

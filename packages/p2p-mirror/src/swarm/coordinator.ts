@@ -111,7 +111,7 @@ export class Coordinator {
         if (message.kind === "leave") return;
       }
     } catch (error) {
-      this.#deps.logger.debug({ err: error, peer: channel.peer }, "a member's channel failed");
+      this.#deps.logger.error({ err: error, peer: channel.peer }, "a member's channel failed");
     } finally {
       cancel();
       channel.close();

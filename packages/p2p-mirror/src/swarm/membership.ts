@@ -75,7 +75,12 @@ export class Membership implements SwarmMember, LinkOwner {
       changed: () => this.#notifier.notify(),
       lost: (id) => this.#cannotReach(id),
     });
-    this.#done = this.#run();
+    this.#done = this.#run().catch((error: unknown) => {
+      // A fault of ours must not cost the pull, nor the process.
+      deps.logger.error({ err: error, digest: about.digest }, "a membership of a swarm has failed");
+      this.alone = true;
+      this.#notifier.notify();
+    });
   }
 
   get neighbours(): readonly Neighbour[] {

@@ -25,6 +25,13 @@ interface Tracked {
   cut(): void;
 }
 
+interface Road {
+  readonly from: string;
+  readonly to: string;
+  /** What arrives when there is a way again. */
+  readonly held: (() => void)[];
+}
+
 /** What went over the network, by sender and kind. */
 export type Traffic = Map<string, Map<SwarmMessage["kind"], number>>;
 
@@ -33,6 +40,7 @@ export class MemoryNetwork {
   readonly traffic: Traffic = new Map();
   readonly #options: MemoryNetworkOptions;
   readonly #nodes = new Map<string, Node>();
+  readonly #blocked = new Set<Road>();
   #parted: (a: string, b: string) => boolean = () => false;
 
   constructor(options: MemoryNetworkOptions) {
@@ -73,11 +81,13 @@ export class MemoryNetwork {
   wake(id: string): void {
     const node = this.#nodes.get(id);
     if (node?.state === "silent") node.state = "alive";
+    this.#unblock();
   }
 
-  /** Between which nodes nothing goes any more; what was sent meanwhile is lost. */
+  /** Between which nodes nothing goes any more, until the next call. */
   part(parted: (a: string, b: string) => boolean): void {
     this.#parted = parted;
+    this.#unblock();
   }
 
   /** Messages sent by a node, or by all. */
@@ -128,18 +138,32 @@ export class MemoryNetwork {
     return [this.#counted(from.id, raw, forget), this.#counted(to.id, far, forget)];
   }
 
-  /** In order, each after the latency; what cannot get there is lost. */
+  /** In order, each after the latency. What cannot get there now gets there later: TCP does not lose anything. */
   #road(from: string, to: string): Deliver {
+    const road: Road = { from, to, held: [] };
     let last = 0;
     return (arrive) => {
       const { clock, latency } = this.#options;
-      if (!this.#reaches(from, to)) return;
       const at = Math.max(last, clock.now() + latency(from, to));
       last = at;
       this.#later(at - clock.now(), () => {
-        if (this.#reaches(from, to)) arrive();
+        if (road.held.length === 0 && this.#reaches(from, to)) {
+          arrive();
+          return;
+        }
+        road.held.push(arrive);
+        this.#blocked.add(road);
       });
     };
+  }
+
+  /** There may be ways again where there were none. */
+  #unblock(): void {
+    for (const road of this.#blocked) {
+      if (!this.#reaches(road.from, road.to)) continue;
+      this.#blocked.delete(road);
+      for (const arrive of road.held.splice(0)) arrive();
+    }
   }
 
   #counted(from: string, channel: Channel, closed: () => void): Channel {

@@ -172,7 +172,7 @@ class NodeSwarm implements MirrorSwarm {
         closed: (gone) => membership?.neighbourhood.closed(gone),
       });
     } catch (error) {
-      this.#deps.logger.debug({ err: error, peer: channel.peer }, "a neighbour's channel failed");
+      this.#deps.logger.error({ err: error, peer: channel.peer }, "a neighbour's channel failed");
     } finally {
       cancel();
     }

@@ -255,7 +255,9 @@ export class Neighbours {
     }
     link.channel = channel;
     this.#send(channel, this.#hello());
-    await attendNeighbour(channel, this);
+    await attendNeighbour(channel, this).catch((error: unknown) => {
+      logger.error({ err: error, peer: id }, "a neighbour's channel failed");
+    });
   }
 
   #hello(): Hello {

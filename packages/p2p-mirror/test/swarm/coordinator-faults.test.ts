@@ -78,6 +78,41 @@ for (const how of ["is killed", "is silent"] as const) {
 }
 
 await t.test(
+  "holders keep their leases through it, and nobody is given them although they come last",
+  async (t) => {
+    let slowIds = new Set<string>();
+    const { rig, crowd, ranked } = await crowdOf({
+      seed: 16,
+      maxUpstreamFetchers: 3,
+      latency: (from, to) => (slowIds.has(from) || slowIds.has(to) ? 60 : 1),
+    });
+    for (const node of ranked.slice(2)) crowd.start(node);
+    await rig.clock.run(3_000);
+    const before = crowd.live.filter(({ member }) => member.leases.length > 0);
+    t.equal(before.length, 3);
+    const held = new Map(before.map((flight) => [flight, flight.member.leases.map(({ id }) => id)]));
+    slowIds = new Set(before.map(({ node }) => node.id));
+    rig.kill(nth(ranked, 0));
+    for (let step = 0; step < 60; step += 1) {
+      await rig.clock.run(10);
+      const runs = crowd.live.flatMap(({ member }) => member.leases).toSorted((a, b) => a.first - b.first);
+      for (const [at, run] of runs.entries()) {
+        const end = runs[at - 1]?.end ?? 0;
+        if (end > run.first) t.fail(`after ${10 * step} ms: ${run.first} is leased twice`);
+      }
+      if (step !== 25) continue;
+      for (const [{ node, member }, ids] of held) {
+        const kept = member.leases.filter(({ id }) => ids.includes(id));
+        t.ok(kept.length > 0, `${node.id} goes on with what it had`);
+      }
+    }
+    t.not(await crowd.run(60_000), undefined, "all finish");
+    t.ok(crowd.amplification <= 1.01, `upstream ${crowd.amplification.toFixed(2)}`);
+    await rig.close();
+  },
+);
+
+await t.test(
   "coordinator and stand-in are both gone: all go on alone within moments, and find the next one",
   async (t) => {
     const { rig, crowd, ranked } = await crowdOf({ seed: 5 });

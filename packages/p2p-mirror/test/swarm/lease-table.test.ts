@@ -341,3 +341,20 @@ await t.test("progress of somebody else's lease, or backwards, changes nothing",
   t.same(bench.table.leasesOf("a"), [], "it was renewed at 100 ms for the last time");
   t.end();
 });
+
+await t.test("when nothing is free, an idle member takes the far half of what would last longest", (t) => {
+  const bench = new Bench(16 * MIB);
+  bench.enter("a");
+  bench.enter("b");
+  const [lease] = bench.table.leasesOf("a");
+  if (lease === undefined) throw new Error("no lease");
+  for (let piece = lease.end; piece < bench.geometry.count; piece += 1) bench.present.add(piece);
+  t.same(bench.table.assign(0).toSorted(), ["a", "b"], "both are told");
+  const [[kept], [taken]] = [bench.table.leasesOf("a"), bench.table.leasesOf("b")];
+  if (kept === undefined || taken === undefined) throw new Error("both have a lease");
+  t.equal(kept.first, lease.first);
+  t.equal(kept.end, taken.first);
+  t.equal(taken.end, lease.end);
+  t.ok(Math.abs(bench.bytes(kept) - bench.bytes(taken)) <= 2 * bench.geometry.pieceSize, "about half");
+  t.end();
+});

@@ -96,6 +96,27 @@ await t.test("it stays in one piece while members come and leave, 20 seeds", (t)
   t.end();
 });
 
+await t.test(
+  "it stays in one piece when all leave that know somebody beyond their zone, again and again",
+  (t) => {
+    const graph = new MeshGraph(seeded(9));
+    let ids = names(400);
+    const zoneOf = (id: string): string => `zone ${Number(id.slice(7)) % 2}`;
+    for (const id of ids) graph.add(id, zoneOf(id));
+    while (ids.length > 20) {
+      const [bridge] = ids.filter((id) =>
+        graph.neighboursOf(id).some((other) => zoneOf(other) !== zoneOf(id)),
+      );
+      if (bridge === undefined) return t.fail("the zones are apart");
+      ids = ids.filter((id) => id !== bridge);
+      graph.remove(bridge);
+      if (reachable(graph, ids) !== ids.length) return t.fail(`not in one piece with ${ids.length} members`);
+    }
+    t.ok(new Set(ids.map(zoneOf)).size === 2);
+    return t.end();
+  },
+);
+
 await t.test("who has other neighbours than before is named once", (t) => {
   const graph = new MeshGraph(seeded(1));
   graph.add("a", "");

@@ -45,7 +45,9 @@ export interface RigOptions {
   readonly nodes: number;
   readonly size?: number;
   readonly seed?: number;
+  /** Between all, default 1 ms. */
   readonly latencyMs?: number;
+  readonly latency?: (from: string, to: string) => number;
   readonly zoneOf?: (nth: number) => string;
   readonly maxUpstreamFetchers?: number;
   /** Messages are encoded and decoded on the way. Default true. */
@@ -86,7 +88,7 @@ export class Rig {
     const latency = options.latencyMs ?? 1;
     this.network = new MemoryNetwork({
       clock: this.clock,
-      latency: () => latency,
+      latency: options.latency ?? (() => latency),
       ...(options.encoded !== false && { codec: createSwarmCodec() }),
     });
   }

@@ -268,41 +268,45 @@ const allThere = async (containerd: Containerd, blobs: Content["blobs"]): Promis
 const noneThere = async (containerd: Containerd, blobs: Content["blobs"]): Promise<boolean> =>
   (await held(containerd, blobs)) === 0;
 
-for (const name of VERSIONS) {
-  await t.test(name, async (t) => {
-    const components = await need(t, { root: true, components: [name] });
-    if (components === undefined) return;
-    await using stack = new AsyncDisposableStack();
-    const upstream = stack.adopt(await startOciRegistry(), (it) => it.close());
-    const containerd = stack.use(await startContainerd({ component: components(name) }));
-    const cri = stack.use(createCri(containerd.socket));
-    const mirror = stack.use(
-      await startMirror({ upstreams: { [REGISTRY]: upstream.url }, containerdSocket: containerd.socket }),
-    );
-    const recorder = stack.use(await startRecorder({ target: mirror.url }));
-    let images = 0;
-    const scene: Scene = {
-      name,
-      upstream,
-      containerd,
-      cri,
-      mirror,
-      recorder,
-      push: async (image) => {
-        const repository = `rules/${++images}`;
-        await pushImage(image, { registry: upstream.url, repository, tags: ["v1"] });
-        upstream.forget();
-        recorder.clear();
-        return `${REGISTRY}/${repository}:v1`;
-      },
-      hosts: async (entry = recorder.url) =>
-        void (await writeHosts(containerd.certsDir, REGISTRY, { server: upstream.url, mirrors: [entry] })),
-    };
-    for (const [title, rule] of Object.entries(RULES)) {
-      await t.test(title, async (t) => {
-        await scene.hosts();
-        await rule(t, scene);
-      });
-    }
-  });
-}
+// Side by side: they share nothing, and mostly wait.
+t.jobs = VERSIONS.length;
+await Promise.all(
+  VERSIONS.map((name) =>
+    t.test(name, { buffered: true }, async (t) => {
+      const components = await need(t, { root: true, components: [name] });
+      if (components === undefined) return;
+      await using stack = new AsyncDisposableStack();
+      const upstream = stack.adopt(await startOciRegistry(), (it) => it.close());
+      const containerd = stack.use(await startContainerd({ component: components(name) }));
+      const cri = stack.use(createCri(containerd.socket));
+      const mirror = stack.use(
+        await startMirror({ upstreams: { [REGISTRY]: upstream.url }, containerdSocket: containerd.socket }),
+      );
+      const recorder = stack.use(await startRecorder({ target: mirror.url }));
+      let images = 0;
+      const scene: Scene = {
+        name,
+        upstream,
+        containerd,
+        cri,
+        mirror,
+        recorder,
+        push: async (image) => {
+          const repository = `rules/${++images}`;
+          await pushImage(image, { registry: upstream.url, repository, tags: ["v1"] });
+          upstream.forget();
+          recorder.clear();
+          return `${REGISTRY}/${repository}:v1`;
+        },
+        hosts: async (entry = recorder.url) =>
+          void (await writeHosts(containerd.certsDir, REGISTRY, { server: upstream.url, mirrors: [entry] })),
+      };
+      for (const [title, rule] of Object.entries(RULES)) {
+        await t.test(title, async (t) => {
+          await scene.hosts();
+          await rule(t, scene);
+        });
+      }
+    }),
+  ),
+);

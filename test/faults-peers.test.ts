@@ -85,6 +85,7 @@ async function startLiar(t: Test, secretFile: string, mirror: Mirror): Promise<L
             open: async (range) => liar.lie.body(bytes, range),
           };
         },
+        piece: () => Promise.resolve(undefined),
         record: () => undefined,
       },
       others: () => [],

@@ -9,7 +9,14 @@ import {
   type Service,
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import { BusyError, type PeerBlob, type PeerClient, type PeerOptions } from "../transfer/peer-client.ts";
+import {
+  BusyError,
+  type PeerBlob,
+  type PeerClient,
+  type PeerOptions,
+  type PeerPiece,
+  type WantedPiece,
+} from "../transfer/peer-client.ts";
 import { BlockPool } from "./block-pool.ts";
 import { Connections, type Connection } from "./connections.ts";
 import type { PeerClientTls } from "./dial.ts";
@@ -17,11 +24,14 @@ import { ClosedEarlyError, Exchange, type Answer } from "./exchange.ts";
 import type { PeerMetrics } from "./metrics.ts";
 import {
   blobPath,
+  HASH_HEADER,
   LOAD_HEADER,
   MAX_BUSY_BYTES,
   MAX_RECORD_BYTES,
   parseBusy,
+  parseHash,
   parseLoad,
+  piecePath,
   recordPath,
 } from "./protocol.ts";
 import { Trial } from "./trial.ts";
@@ -138,6 +148,19 @@ export class HttpsPeerClient implements PeerClient, Service {
     }
     const { answer, size } = await this.#ask(peer, { kind: "blob", path: blobPath(digest), range }, options);
     return { size, body: answer.body, load: loadOf(answer) };
+  }
+
+  async piece(
+    peer: Peer,
+    digest: Digest,
+    wanted: WantedPiece,
+    options: PeerOptions = {},
+  ): Promise<PeerPiece> {
+    const { size, piece, length } = wanted;
+    const question: PeerQuestion = { kind: "piece", path: piecePath(digest, size, piece), length };
+    const { answer } = await this.#ask(peer, question, options);
+    const hash = parseHash(answer.head.headers[HASH_HEADER], piece);
+    return { body: answer.body, hash, load: loadOf(answer) };
   }
 
   async stat(peer: Peer, digest: Digest, options: PeerOptions = {}): Promise<number> {

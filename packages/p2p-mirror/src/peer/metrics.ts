@@ -26,7 +26,7 @@ export type FetchedOutcome =
 
 export type PeerMetrics = ReturnType<typeof createPeerMetrics>;
 
-/** Metrics of the peer data plane, both sides. `kind`: blob, stat (HEAD), record. */
+/** Metrics of the peer data plane, both sides. `kind`: blob, piece, stat (HEAD), record. */
 export function createPeerMetrics(registry: Registry) {
   const registers = [registry];
   return {

@@ -7,14 +7,17 @@ import type { Peer } from "../routing/router.ts";
 import type { LocalContent } from "../transfer/content.ts";
 import type { PeerMetrics, ServedOutcome } from "./metrics.ts";
 import {
-  formatBusy,
   formatLoad,
   LOAD_HEADER,
   MAX_HEADER_BYTES,
   MAX_RECORD_BYTES,
   parsePeerPath,
+  PIECE_PREFIX,
+  RECORDS_PATH,
 } from "./protocol.ts";
-import { answer, serveBlob, type PeerCall } from "./serve-blob.ts";
+import { serveBlob } from "./serve-blob.ts";
+import { answer, answerBusy, type PeerCall } from "./serve-body.ts";
+import { servePiece } from "./serve-piece.ts";
 import { ServedSockets } from "./served-sockets.ts";
 import { UploadSlots } from "./upload-slots.ts";
 
@@ -204,8 +207,9 @@ class HttpsPeerServer implements PeerServer {
       answer(response, status);
       return "refused";
     };
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      response.setHeader("allow", "GET, HEAD");
+    const hasHead = request.url?.startsWith(PIECE_PREFIX) !== true;
+    if (request.method !== "GET" && !(request.method === "HEAD" && hasHead)) {
+      response.setHeader("allow", hasHead ? "GET, HEAD" : "GET");
       return refuse(405);
     }
     if (
@@ -219,17 +223,12 @@ class HttpsPeerServer implements PeerServer {
     if (asked.kind === "malformed") return refuse(400);
     if (asked.kind === "unknown") return refuse(404);
     if (this.#draining || this.#sockets.isBeyond(request.socket)) {
-      const others = asked.kind === "blob" ? this.#deps.others(asked.digest) : [];
-      answer(response, 503, formatBusy(others.filter((other) => other.id !== call.peer)));
-      return "busy";
+      return answerBusy(call, asked.kind === "record" ? [] : this.#deps.others(asked.digest));
     }
     if (asked.kind === "record") return this.#serveRecord(call, asked.key);
-    return serveBlob(call, asked.digest, {
-      ...this.#deps,
-      slots: this.#slots,
-      readerStallMs: this.#options.readerStallMs,
-      openMs: this.#options.openMs,
-    });
+    const { readerStallMs, openMs } = this.#options;
+    const deps = { ...this.#deps, slots: this.#slots, readerStallMs, openMs };
+    return asked.kind === "piece" ? servePiece(call, asked, deps) : serveBlob(call, asked.digest, deps);
   }
 
   #serveRecord({ response }: PeerCall, key: string): ServedOutcome {
@@ -244,7 +243,8 @@ class HttpsPeerServer implements PeerServer {
   }
 }
 
-function kindOf(request: IncomingMessage): "blob" | "stat" | "record" {
-  if (request.method === "HEAD") return "stat";
-  return request.url?.startsWith("/p2p/v1/records") === true ? "record" : "blob";
+function kindOf({ method, url = "" }: IncomingMessage): "blob" | "piece" | "stat" | "record" {
+  if (method === "HEAD") return "stat";
+  if (url.startsWith(PIECE_PREFIX)) return "piece";
+  return url.startsWith(RECORDS_PATH) ? "record" : "blob";
 }

@@ -48,7 +48,8 @@ export class Trial implements ExchangeHooks {
   };
 
   onBytes = (bytes: number): void => {
-    if (this.#question.kind === "blob") this.#metrics.receivedBytes.inc(bytes);
+    if (this.#question.kind === "blob" || this.#question.kind === "piece")
+      this.#metrics.receivedBytes.inc(bytes);
   };
 
   onEnd = (end: BodyEnd): void => {

@@ -9,8 +9,10 @@ import type { Head } from "./exchange.ts";
 import { MAX_RECORD_BYTES } from "./protocol.ts";
 
 export interface PeerQuestion {
-  readonly kind: "blob" | "stat" | "record";
+  readonly kind: "blob" | "piece" | "stat" | "record";
   readonly path: string;
+  /** What the answer must have, in bytes; undefined: that is not known. */
+  readonly length?: number | undefined;
   /** Undefined: the whole. */
   readonly range?: ByteRange | undefined;
 }
@@ -42,6 +44,9 @@ export function judge(peer: string, question: PeerQuestion, head: Head): Verdict
   if (status === 503) return { kind: "busy" };
   if (status !== (question.range === undefined ? 200 : 206)) return wrong(`answered ${status}`);
   if (question.kind === "record" && length > MAX_RECORD_BYTES) return wrong(`a record of ${length} bytes`);
+  if (question.length !== undefined && length !== question.length) {
+    return wrong(`${length} bytes instead of ${question.length}`);
+  }
   if (question.range === undefined) return { kind: "fine", size: length };
   const asked = question.range;
   const given = rangeOf(headers["content-range"]);

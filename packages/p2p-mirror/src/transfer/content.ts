@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import type { ByteRange, Descriptor, Digest, Repository } from "@p2p-mirror/shared";
+import type { SignedHash } from "../swarm/swarm.ts";
 import type { UpstreamList } from "../upstream/upstream.ts";
 
 /** Where the bytes of an answer came from; the `source` label of the metrics. */
@@ -69,8 +70,28 @@ export interface Content {
   ): Promise<UpstreamList>;
 }
 
-/** What this node can give to its peers: complete blobs of its stores, and its own signed records. */
+/** A piece that is here, as PieceGeometry cuts the blob. */
+export interface PieceContent {
+  /** In bytes. */
+  readonly length: number;
+  /** Of exactly the bytes that `open` gives. */
+  readonly hash: SignedHash;
+  /** The whole piece. Throws NotFoundError or IntegrityError when it is not here any more, or proves wrong. */
+  open(options: ContentOptions): Promise<Readable>;
+}
+
+/**
+ * What this node can give to its peers: complete blobs of its stores, pieces of these and of what it is fetching, and its
+ * own signed records.
+ */
 export interface LocalContent {
   blob(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined>;
+  /** Undefined: it is not here (yet), or the blob has another size than `size` bytes here. May take a read of the piece. */
+  piece(
+    digest: Digest,
+    size: number,
+    piece: number,
+    options: ContentOptions,
+  ): Promise<PieceContent | undefined>;
   record(key: string): string | undefined;
 }

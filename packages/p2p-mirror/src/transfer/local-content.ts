@@ -1,20 +1,46 @@
-import { InvalidInputError, isTag, parseRepository, type Digest, type Repository } from "@p2p-mirror/shared";
+import type { Readable } from "node:stream";
+import {
+  IntegrityError,
+  InvalidInputError,
+  isTag,
+  NotFoundError,
+  parseRepository,
+  type Digest,
+  type Repository,
+} from "@p2p-mirror/shared";
 import type { Catalog } from "../store/catalog.ts";
 import type { ContentStore } from "../store/content-store.ts";
-import type { BlobContent, ContentOptions, LocalContent } from "./content.ts";
+import type { KnownHashes, SignedHash, Swarm } from "../swarm/swarm.ts";
+import type { BlobContent, ContentOptions, LocalContent, PieceContent } from "./content.ts";
+import { PieceHasher, type HashedPiece } from "./piece-hasher.ts";
+import { PieceGeometry } from "./pieces.ts";
 import type { Claim, RecordSigner } from "./records.ts";
 import { storedBlob } from "./stored-blob.ts";
+
+/** A flight under way, as other nodes may have it. */
+export interface FlyingPieces {
+  /** Undefined: it is not here yet. Others get nothing that was not checked. */
+  piece(index: number): PieceContent | undefined;
+}
 
 export interface NodeContentDeps {
   /** In the order they are asked. */
   readonly stores: readonly ContentStore[];
   readonly catalog: Catalog;
   readonly records: RecordSigner;
+  /** The flight of a blob of this very size; default: none ever flies. */
+  readonly flying?: (digest: Digest, size: number) => FlyingPieces | undefined;
+  /** Default: no hashes, so that no pieces of stored blobs are given. */
+  readonly hashes?: Swarm["hashes"];
 }
 
-/** What this node gives to its peers: the blobs its stores hold completely, and what upstream told it, signed. */
+/**
+ * What this node gives to its peers: the blobs its stores hold completely, pieces of these and of what it is fetching, and
+ * what upstream told it, signed.
+ */
 export class NodeContent implements LocalContent {
   readonly #deps: NodeContentDeps;
+  readonly #hasher = new PieceHasher();
 
   constructor(deps: NodeContentDeps) {
     this.#deps = deps;
@@ -22,6 +48,44 @@ export class NodeContent implements LocalContent {
 
   blob(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined> {
     return storedBlob(this.#deps.stores, digest, options);
+  }
+
+  async piece(
+    digest: Digest,
+    size: number,
+    piece: number,
+    options: ContentOptions,
+  ): Promise<PieceContent | undefined> {
+    const flying = this.#deps.flying?.(digest, size)?.piece(piece);
+    if (flying !== undefined) return flying;
+    const blob = await storedBlob(this.#deps.stores, digest, options);
+    // Only now, so that a size that somebody made up takes no room among the hashes.
+    if (blob === undefined || blob.size !== size) return undefined;
+    const geometry = new PieceGeometry(size);
+    const known = this.#deps.hashes?.({ digest, size, geometry });
+    if (known === undefined || piece >= geometry.count) return undefined;
+    const range = geometry.range(piece, piece);
+    const length = range.end - range.start;
+    const open = (opening: ContentOptions): Promise<Readable> => blob.open(range, opening);
+    const key = `${digest} ${piece}`;
+    const hash = known.of(piece) ?? (await this.#sign(known, piece, { key, length, open }, options));
+    return hash && { length, hash, open };
+  }
+
+  /** Signs what the piece hashes to. Undefined: it is not there any more, or not right. */
+  async #sign(
+    known: KnownHashes,
+    piece: number,
+    stored: HashedPiece,
+    { signal }: ContentOptions,
+  ): Promise<SignedHash | undefined> {
+    try {
+      known.sign(piece, await this.#hasher.sha256(stored, signal));
+      return known.of(piece);
+    } catch (error) {
+      if (error instanceof NotFoundError || error instanceof IntegrityError) return undefined;
+      throw error;
+    }
   }
 
   record(key: string): string | undefined {

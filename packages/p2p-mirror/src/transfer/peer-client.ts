@@ -1,6 +1,7 @@
 import type { Readable } from "node:stream";
 import { SourceError, type ByteRange, type Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
+import type { SignedHash } from "../swarm/swarm.ts";
 
 export interface PeerBlob {
   /** Of the whole blob, in bytes. */
@@ -9,6 +10,27 @@ export interface PeerBlob {
   readonly body: Readable;
   /** Share of the peer's upload slots that were taken when it answered, 0 to 1; undefined when it did not say. */
   readonly load?: number | undefined;
+}
+
+/** A piece as PieceGeometry cuts the blob. */
+export interface WantedPiece {
+  /** Of the whole blob, in bytes; a peer that knows another one does not have the piece. */
+  readonly size: number;
+  readonly piece: number;
+  /** Of the piece, in bytes. */
+  readonly length: number;
+}
+
+export interface PeerPiece {
+  /** Exactly `length` bytes, or it ends in SourceError. The caller must consume or destroy it. */
+  readonly body: Readable;
+  /**
+   * By whose word the piece hashes to what: on the wire well-formed, its signature is not checked here. Undefined when
+   * the peer sent none, or something else.
+   */
+  readonly hash: SignedHash | undefined;
+  /** As of PeerBlob. */
+  readonly load: number | undefined;
 }
 
 export interface PeerOptions {
@@ -31,6 +53,9 @@ export interface PeerOptions {
 export interface PeerClient {
   /** `range` undefined: the whole. The body ends in SourceError (`STALLED`, `CUT`) when the peer does not deliver. */
   blob(peer: Peer, digest: Digest, range: ByteRange | undefined, options?: PeerOptions): Promise<PeerBlob>;
+
+  /** One piece, also of a blob that the peer is still fetching. NotFoundError: it is not there (yet), or of another size. */
+  piece(peer: Peer, digest: Digest, wanted: WantedPiece, options?: PeerOptions): Promise<PeerPiece>;
 
   /** Size only (HEAD). */
   stat(peer: Peer, digest: Digest, options?: PeerOptions): Promise<number>;

@@ -6,7 +6,7 @@ import { createPeerClient, type PeerClientDeps, type PeerClientOptions } from ".
 import { createPeerMetrics } from "../../src/peer/metrics.ts";
 import { createPeerServer, type PeerServerDeps, type PeerServerOptions } from "../../src/peer/server.ts";
 import type { Peer } from "../../src/routing/router.ts";
-import type { BlobContent, LocalContent } from "../../src/transfer/content.ts";
+import type { BlobContent, LocalContent, PieceContent } from "../../src/transfer/content.ts";
 import { clusterSecrets, type ClusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { newIdentity, type Identity } from "../../src/trust/identity.ts";
 import { createPeerTls, type PeerTls } from "../../src/trust/peer-tls.ts";
@@ -39,6 +39,8 @@ export function newBlob(size: number): Blob {
 export class MemoryContent implements LocalContent {
   readonly blobs = new Map<Digest, Buffer>();
   readonly records = new Map<string, string>();
+  /** By number, of whatever blob of the size the test asks for. */
+  readonly pieces = new Map<number, PieceContent>();
   readonly opened: Readable[] = [];
   chunkBytes = 64 * 1024;
   open: (bytes: Buffer, range: ByteRange) => Readable = (bytes, range) => {
@@ -69,6 +71,10 @@ export class MemoryContent implements LocalContent {
         return body;
       },
     };
+  }
+
+  async piece(_digest: Digest, _size: number, piece: number): Promise<PieceContent | undefined> {
+    return this.pieces.get(piece);
   }
 
   record(key: string): string | undefined {

@@ -38,6 +38,7 @@ await t.test(
           return body;
         },
       }),
+      piece: async () => undefined,
       record: () => undefined,
     };
     const { peer, registry } = await startServer(t, local, { openMs: 20, uploadSlots: 1 });
@@ -69,6 +70,7 @@ await t.test("a body that its store gives after the busy answer is destroyed", a
   const opened = Promise.withResolvers<Readable>();
   const local: LocalContent = {
     blob: async () => ({ size: blob.bytes.byteLength, source: "cache", open: () => opened.promise }),
+    piece: async () => undefined,
     record: () => undefined,
   };
   const { peer } = await startServer(t, local, { openMs: 20 });

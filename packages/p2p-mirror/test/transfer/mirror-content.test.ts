@@ -76,6 +76,7 @@ const paperPeers = (count: number): Peer[] =>
 /** Peers that say the size of everything at once. */
 const knowingSizes = (real: PeerClient): PeerClient => ({
   blob: (...call) => real.blob(...call),
+  piece: (...call) => real.piece(...call),
   stat: () => Promise.resolve(bytes.length),
   record: (...call) => real.record(...call),
 });
@@ -120,6 +121,7 @@ await t.test(
     let asking = 0;
     const client = (real: PeerClient): PeerClient => ({
       blob: (...call) => real.blob(...call),
+      piece: (...call) => real.piece(...call),
       stat: (...call) => real.stat(...call),
       record: async (_peer, key, options) => {
         t.equal(key, repositoryKey(APP));

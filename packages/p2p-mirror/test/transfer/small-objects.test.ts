@@ -95,6 +95,7 @@ await t.test("a first holder that never answers does not keep the second from be
 function busyClient(busy: Map<string, { times: number; named?: Parameters<PeerClient["blob"]>[0][] }>) {
   const asked: string[] = [];
   const client = (real: PeerClient): PeerClient => ({
+    piece: (...call) => real.piece(...call),
     stat: (...call) => real.stat(...call),
     record: (...call) => real.record(...call),
     blob: (peer, ...rest) => {

@@ -13,6 +13,7 @@ function reachable(graph: MeshGraph, ids: readonly string[]): number {
 const degrees = (graph: MeshGraph, ids: readonly string[]): number[] =>
   ids.map((id) => graph.neighboursOf(id).length);
 
+const zoneOf = (id: string): string => `zone ${Number(id.slice(7)) % 2}`;
 const names = (count: number): string[] => Array.from({ length: count }, (_, nth) => `member ${nth}`);
 
 await t.test("up to 13 members are all neighbours of each other", (t) => {
@@ -101,7 +102,6 @@ await t.test(
   (t) => {
     const graph = new MeshGraph(seeded(9));
     let ids = names(400);
-    const zoneOf = (id: string): string => `zone ${Number(id.slice(7)) % 2}`;
     for (const id of ids) graph.add(id, zoneOf(id));
     while (ids.length > 20) {
       const [bridge] = ids.filter((id) =>

@@ -105,6 +105,9 @@ await t.test(
     );
     const struck = outcomes.flatMap(({ faults }) => faults);
     t.comment(FAULTS.map((fault) => `${fault}: ${struck.filter((one) => one === fault).length}`).join(", "));
-    t.ok((copies[Math.floor(SEEDS / 2)] ?? 9) <= 1.5, "half of them need less than one and a half copies");
+    t.ok(
+      (copies[Math.floor(SEEDS / 2)] ?? 9) <= 1.7,
+      "half of them need less than 1.7 copies: most cut one off from the others for seconds",
+    );
   },
 );

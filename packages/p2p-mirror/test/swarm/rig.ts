@@ -57,6 +57,7 @@ export interface RigOptions {
 export interface RigNode {
   readonly id: string;
   readonly contact: Contact;
+  readonly zone: string;
   readonly swarm: MirrorSwarm;
   readonly metrics: Registry;
   /** Nodes that its routing table does not know. */
@@ -104,9 +105,10 @@ export class Rig {
     const contact = { id, host, port: 24222 };
     const metrics = new Registry();
     const unknown = new Set<string>();
-    const { maxUpstreamFetchers, zoneOf } = this.#options;
+    const { maxUpstreamFetchers } = this.#options;
+    const zone = this.#options.zoneOf?.(nth) ?? "";
     const swarm = createSwarm(
-      { zone: zoneOf?.(nth) ?? "", ...(maxUpstreamFetchers !== undefined && { maxUpstreamFetchers }) },
+      { zone, ...(maxUpstreamFetchers !== undefined && { maxUpstreamFetchers }) },
       {
         self: { contact, peer: { id, host, port: 24221 } },
         wire: this.network.node(id),
@@ -120,7 +122,7 @@ export class Rig {
       },
     );
     await swarm.start(new AbortController().signal);
-    const node: RigNode = { id, contact, swarm, metrics, unknown, alive: true };
+    const node: RigNode = { id, contact, zone, swarm, metrics, unknown, alive: true };
     this.nodes.push(node);
     return node;
   }

@@ -1,5 +1,6 @@
 import type { PieceGeometry } from "../transfer/pieces.ts";
 import { Fetchers, type Fetcher } from "./fetchers.ts";
+import { Runs, type Run } from "./runs.ts";
 import type { HandBackReason, Lease } from "./swarm.ts";
 import { TIMES } from "./times.ts";
 
@@ -32,21 +33,6 @@ export interface LeaseTableOptions {
   readonly missing: (piece: number) => boolean;
 }
 
-interface Held {
-  readonly id: number;
-  readonly holder: string;
-  readonly first: number;
-  end: number;
-  /** The lowest piece that is missing still; where the holder is. */
-  next: number;
-  bytes: number;
-  readonly grantedAt: number;
-  renewedAt: number;
-  measuredAt: number;
-  /** Undefined: the next report is what is measured from (a lease of another coordinator). */
-  measuredBytes: number | undefined;
-}
-
 /**
  * Which member fetches which pieces from upstream. Lowest missing pieces first, since everybody reads in order; runs that
  * shrink towards the end, so that all finish together; nothing for ever. A lone member gets everything in one run, which
@@ -55,7 +41,7 @@ interface Held {
 export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #geometry: PieceGeometry;
-  readonly #leases = new Map<number, Held>();
+  readonly #leases: Runs;
   readonly #fetchers = new Fetchers();
   readonly #changed = new Set<string>();
   /** Upstream has no ranges: one holder streams the whole. */
@@ -66,6 +52,7 @@ export class LeaseTable {
   constructor(options: LeaseTableOptions) {
     this.#options = options;
     this.#geometry = options.geometry;
+    this.#leases = new Runs(options.geometry, options.missing);
     this.#limit = options.maxFetchers;
   }
 
@@ -78,7 +65,7 @@ export class LeaseTable {
     this.#fetchers.enter(id, about.zone, about.denied);
     for (const lease of about.denied ? [] : about.held) this.#adopt(id, lease, now);
     this.#changed.add(id);
-    this.#trim();
+    this.#trim(now);
   }
 
   /** It left, or fell silent: what it held is free. */
@@ -89,15 +76,15 @@ export class LeaseTable {
   }
 
   leasesOf(holder: string): Lease[] {
-    return [...this.#leases.values()]
-      .filter((lease) => lease.holder === holder)
+    return this.#leases
+      .of(holder)
       .map(({ id, next, end }) => ({ id, first: this.#unranged ? 0 : next, end }))
       .toSorted((a, b) => a.first - b.first);
   }
 
   /** All leases there are, with their holders. */
   get all(): (Lease & { readonly holder: string })[] {
-    return [...this.#leases.values()].map(({ id, holder, next, end }) => ({ id, holder, first: next, end }));
+    return [...this.#leases].map(({ id, holder, next, end }) => ({ id, holder, first: next, end }));
   }
 
   /** Members that upstream lets in, as far as is known. */
@@ -155,7 +142,7 @@ export class LeaseTable {
   /** Looks after what time brings, and gives out what can be given. Returns the members whose leases are others now. */
   assign(now: number): string[] {
     this.#retire();
-    for (const lease of this.#leases.values()) this.#judge(lease, now);
+    for (const lease of this.#leases) this.#judge(lease, now);
     if (now >= this.#pausedUntil) while (this.#grantOne(now));
     const changed = [...this.#changed];
     this.#changed.clear();
@@ -168,7 +155,7 @@ export class LeaseTable {
       one.leases === 0 ? spare : one.leases === 1 && this.#nearlyDone(one),
     );
     for (const fetcher of candidates) {
-      const run = this.#unranged ? this.#whole(fetcher) : this.#gap(fetcher);
+      const run = this.#unranged ? this.#whole(fetcher) : this.#leases.lowestFree(this.#runBytes(fetcher));
       if (run !== undefined && !this.#wouldBeLast(fetcher, run.first)) {
         this.#grant(fetcher, run.first, run.end, now);
         return true;
@@ -184,31 +171,27 @@ export class LeaseTable {
     this.#hold(fetcher, { id, first, end }, now, 0);
   }
 
-  #hold(fetcher: Fetcher, { id, first, end }: Lease, now: number, measuredBytes: number | undefined): void {
-    const times = { grantedAt: now, renewedAt: now, measuredAt: now };
-    this.#leases.set(id, {
-      id,
-      holder: fetcher.id,
-      first,
-      end,
-      next: first,
-      bytes: 0,
-      measuredBytes,
-      ...times,
-    });
+  #hold(fetcher: Fetcher, lease: Lease, now: number, measuredBytes: number | undefined): void {
+    this.#leases.add(fetcher.id, lease, now, measuredBytes);
     fetcher.leases += 1;
     this.#changed.add(fetcher.id);
   }
 
   #adopt(holder: string, { id, first, end }: Lease, now: number): void {
     const fetcher = this.#fetchers.get(holder);
-    if (fetcher === undefined || this.#leases.has(id) || first < 0 || end > this.#geometry.count) return;
+    if (
+      fetcher === undefined ||
+      this.#leases.get(id) !== undefined ||
+      first < 0 ||
+      end > this.#geometry.count
+    )
+      return;
     let stop = first;
-    while (stop < end && !this.#isLeased(stop)) stop += 1;
+    while (stop < end && !this.#leases.isLeased(stop)) stop += 1;
     if (stop > first) this.#hold(fetcher, { id, first, end: stop }, now, undefined);
   }
 
-  #drop(lease: Held | undefined): void {
+  #drop(lease: Run | undefined): void {
     if (lease === undefined || !this.#leases.delete(lease.id)) return;
     const fetcher = this.#fetchers.get(lease.holder);
     if (fetcher !== undefined) fetcher.leases -= 1;
@@ -216,14 +199,14 @@ export class LeaseTable {
   }
 
   #dropAll(holder: string): void {
-    for (const lease of this.#leases.values()) if (lease.holder === holder) this.#drop(lease);
+    for (const lease of this.#leases.of(holder)) this.#drop(lease);
   }
 
   /** Ends leases of which every piece is here, and cuts off what others have brought. */
   #retire(): void {
     const { missing } = this.#options;
-    for (const lease of this.#leases.values()) {
-      const reached = this.#position(lease);
+    for (const lease of this.#leases) {
+      const reached = this.#leases.position(lease);
       while (lease.next < lease.end && !missing(lease.next)) lease.next += 1;
       if (lease.next === lease.end) {
         this.#drop(lease);
@@ -240,7 +223,7 @@ export class LeaseTable {
   }
 
   /** Takes a lease, or its far part, from a holder that does not get on while another one could. */
-  #judge(lease: Held, now: number): void {
+  #judge(lease: Run, now: number): void {
     const fetcher = this.#fetchers.get(lease.holder);
     if (fetcher === undefined || !this.#fetchers.hasBetterThan(fetcher, now)) return;
     const idle = now - lease.renewedAt;
@@ -256,15 +239,15 @@ export class LeaseTable {
 
   /** Nothing is free: the far half of the lease that would last longest, when this one would be done with it earlier. */
   #takeOver(fetcher: Fetcher, now: number): boolean {
-    let longest: Held | undefined;
-    for (const lease of this.#leases.values()) {
+    let longest: Run | undefined;
+    for (const lease of this.#leases) {
       if (longest === undefined || this.#leftMs(lease) > this.#leftMs(longest)) longest = lease;
     }
     if (longest === undefined || this.#unranged) return false;
-    const at = this.#position(longest);
-    const half = this.#geometry.at(Math.floor((at + this.#geometry.end(longest.end - 1)) / 2)) + 1;
+    const last = this.#leases.lastByte(longest);
+    const half = this.#geometry.at(Math.floor((this.#reached(longest, now) + last) / 2)) + 1;
     if (half >= longest.end || half <= longest.next) return false;
-    const bytes = this.#geometry.end(longest.end - 1) - this.#geometry.start(half);
+    const bytes = last - this.#geometry.start(half);
     if (bytes < Math.min(SHORTEST_RUN, this.#geometry.pieceSize)) return false;
     if (this.#msFor(fetcher, bytes) > this.#leftMs(longest)) return false;
     const { end } = longest;
@@ -273,33 +256,29 @@ export class LeaseTable {
     return true;
   }
 
-  #cut(lease: Held, end: number): void {
+  /** Where its holder will be by now, since it reports twice a second only: what it has is not to be given to others. */
+  #reached(lease: Run, now: number): number {
+    const rate = this.#fetchers.get(lease.holder)?.rate ?? 0;
+    const since = (rate * (now - lease.renewedAt)) / 1_000;
+    return Math.min(this.#leases.position(lease) + since, this.#leases.lastByte(lease) - 1);
+  }
+
+  #cut(lease: Run, end: number): void {
     lease.end = end;
     this.#changed.add(lease.holder);
   }
 
   /** Long leases of the time when there was one member are cut to what is fair now. */
-  #trim(): void {
+  #trim(now: number): void {
     if (this.#unranged || this.#fetchers.allowed < 2) return;
-    for (const lease of this.#leases.values()) {
+    for (const lease of this.#leases) {
       const fetcher = this.#fetchers.get(lease.holder);
       if (fetcher === undefined) continue;
-      const position = this.#position(lease);
+      const position = this.#reached(lease, now);
       const fair = this.#runBytes(fetcher);
-      if (this.#geometry.end(lease.end - 1) - position <= 2 * fair) continue;
+      if (this.#leases.lastByte(lease) - position <= 2 * fair) continue;
       this.#cut(lease, Math.max(lease.next, this.#geometry.at(position + fair)) + 1);
     }
-  }
-
-  /** The lowest run that is free. */
-  #gap(fetcher: Fetcher): { first: number; end: number } | undefined {
-    let first = 0;
-    while (first < this.#geometry.count && !this.#isFree(first)) first += 1;
-    if (first === this.#geometry.count) return undefined;
-    const limit = this.#geometry.start(first) + this.#runBytes(fetcher);
-    let end = first + 1;
-    while (end < this.#geometry.count && this.#geometry.end(end) <= limit && this.#isFree(end)) end += 1;
-    return { first, end };
   }
 
   /** Near the end: the others will have everything before this one has its next piece. */
@@ -308,21 +287,21 @@ export class LeaseTable {
     const others = this.#fetchers.rateOfHolders(fetcher);
     if (others === 0) return false;
     const own = this.#msFor(fetcher, this.#geometry.end(piece) - this.#geometry.start(piece));
-    return own > LAST_MS && own > ((this.#openBytes() * LAST_SHARE) / others) * 1_000;
+    return own > LAST_MS && own > ((this.#leases.openBytes * LAST_SHARE) / others) * 1_000;
   }
 
   #whole(fetcher: Fetcher): { first: number; end: number } | undefined {
-    const done = this.#leases.size > 0 || fetcher.leases > 0 || !this.#anyMissing();
+    const done = this.#leases.size > 0 || fetcher.leases > 0 || this.#leases.openBytes === 0;
     return done ? undefined : { first: 0, end: this.#geometry.count };
   }
 
   #becomeUnranged(fetcher: Fetcher, now: number): void {
-    const holdsTheWhole = [...this.#leases.values()].some(
+    const holdsTheWhole = [...this.#leases].some(
       ({ first, end }) => this.#unranged && first === 0 && end === this.#geometry.count,
     );
     if (holdsTheWhole) return;
     this.#unranged = true;
-    for (const lease of this.#leases.values()) this.#drop(lease);
+    for (const lease of this.#leases) this.#drop(lease);
     const run = this.#whole(fetcher);
     // Whoever found out has the response open already.
     if (run !== undefined) this.#grant(fetcher, run.first, run.end, now);
@@ -333,62 +312,28 @@ export class LeaseTable {
     if (this.#fetchers.allowed < 2) return Infinity;
     const sharing = Math.min(this.#limit, this.#fetchers.allowed);
     const bySpeed = fetcher.rate === undefined ? FIRST_RUN : (fetcher.rate * RUN_MS) / 1_000;
-    const fair = this.#openBytes() / (2 * sharing);
+    const fair = this.#leases.openBytes / (2 * sharing);
     const shortest = Math.max(SHORTEST_RUN, this.#geometry.pieceSize);
     return Math.max(shortest, Math.min(LONGEST_RUN, bySpeed, fair));
   }
 
-  /** Bytes that are nobody's yet, leased or not. */
-  #openBytes(): number {
-    let bytes = 0;
-    for (let piece = 0; piece < this.#geometry.count; piece += 1) {
-      if (this.#options.missing(piece)) bytes += this.#geometry.end(piece) - this.#geometry.start(piece);
-    }
-    return bytes;
-  }
-
-  #anyMissing(): boolean {
-    for (let piece = 0; piece < this.#geometry.count; piece += 1) {
-      if (this.#options.missing(piece)) return true;
-    }
-    return false;
-  }
-
   #nearlyDone(fetcher: Fetcher): boolean {
-    for (const lease of this.#leases.values()) {
-      if (lease.holder !== fetcher.id) continue;
+    for (const lease of this.#leases.of(fetcher.id)) {
       // What is left may be its last piece, which is small enough whatever its rate.
       if (lease.end - lease.next > 1 && this.#leftMs(lease) > NEARLY_DONE_MS) return false;
     }
     return true;
   }
 
-  #position(lease: Held): number {
-    return Math.max(
-      this.#geometry.start(lease.next),
-      Math.min(this.#geometry.start(lease.first) + lease.bytes, this.#geometry.end(lease.end - 1)),
-    );
-  }
-
   /** How long its holder will take for the rest, at the median rate when its own is not known. */
-  #leftMs(lease: Held): number {
+  #leftMs(lease: Run): number {
     const fetcher = this.#fetchers.get(lease.holder);
-    const left = this.#geometry.end(lease.end - 1) - this.#position(lease);
-    return fetcher === undefined ? Infinity : this.#msFor(fetcher, left);
+    return fetcher === undefined ? Infinity : this.#msFor(fetcher, this.#leases.left(lease));
   }
 
   #msFor(fetcher: Fetcher, bytes: number): number {
     // 1 MB/s while nothing is known at all: only compared with itself then.
     const rate = fetcher.rate ?? this.#fetchers.medianRate() ?? 1_000_000;
     return rate === 0 ? Infinity : (bytes / rate) * 1_000;
-  }
-
-  #isLeased(piece: number): boolean {
-    for (const lease of this.#leases.values()) if (piece >= lease.first && piece < lease.end) return true;
-    return false;
-  }
-
-  #isFree(piece: number): boolean {
-    return this.#options.missing(piece) && !this.#isLeased(piece);
   }
 }

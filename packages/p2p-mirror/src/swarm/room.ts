@@ -57,6 +57,8 @@ export class Room {
   readonly #holders = new Set<string>();
   /** Members, and those that left complete, that have each piece. */
   readonly #copies: Uint32Array;
+  /** When a member reported pieces last. */
+  #gainedAt = -Infinity;
   /** Bytes of which there is a copy. */
   #secured = 0;
   /** Holders that never were members; and those of them that were not to be had. */
@@ -137,6 +139,7 @@ export class Room {
     if (member === undefined) return;
     member.load = load;
     for (const piece of pieces) if (piece < this.#options.geometry.count) this.#gained(member, piece);
+    if (pieces.length > 0) this.#gainedAt = now;
     for (const lease of leases) this.#leases.progress(id, lease.id, lease.bytes, now);
     this.#dirty ||= leases.length > 0;
     for (const other of unreachable) this.#cannotReach(member, other);
@@ -193,10 +196,13 @@ export class Room {
     const out: string[] = [];
     if (this.#hearsay > 0 && !this.#holdersFail && now >= this.#holdersDue) {
       this.#holdersFail = this.#secured - this.#securedBefore < SLOW_HOLDERS_BYTES;
+      this.#dirty ||= this.#holdersFail;
       this.#watchHolders(now);
     }
     for (const { id, left, heardAt } of this.#members.values()) {
-      if (now - heardAt <= (left ? TIMES.completeHolder : TIMES.silent)) continue;
+      // Of a source outside nothing is heard; while members get pieces, it may well be from there.
+      const since = left ? Math.max(heardAt, this.#gainedAt) : heardAt;
+      if (now - since <= (left ? TIMES.completeHolder : TIMES.silent)) continue;
       this.gone(id);
       if (!left) out.push(id);
     }
@@ -312,6 +318,7 @@ export class Room {
     });
     this.#holders.add(peer.id);
     this.#hearsay += 1;
+    this.#dirty = true;
     if (this.#hearsay === 1) this.#watchHolders(now);
   }
 

@@ -38,6 +38,6 @@ export const TIMES = {
   longestPause: 60_000,
   /** Nodes that hold the whole blob must have delivered something in this time, or upstream is asked, too. */
   holderPatience: 3_000,
-  /** A member that left complete, or another holder, is still named as a source for so long. */
+  /** A member that left complete, or another holder, is still a source for so long after anybody got a piece. */
   completeHolder: 60_000,
 } as const;

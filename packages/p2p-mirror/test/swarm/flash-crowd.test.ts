@@ -43,3 +43,18 @@ for (const nodes of [1, 2, 3, 5, 8, 16, 32]) {
     await rig.close();
   });
 }
+
+await t.test("the same seed makes the same run, message for message; another seed another", async (t) => {
+  const run = async (seed: number): Promise<unknown> => {
+    const rig = await new Rig({ nodes: 12, size: 32 * MIB, seed, encoded: false }).start();
+    const crowd = new Crowd(rig, { upstream: UPSTREAM, nodeRate: NODE_RATE });
+    for (const node of rig.nodes) crowd.start(node);
+    const took = await crowd.run(60_000);
+    const traffic = rig.ranked().map(({ id }) => [...(rig.network.traffic.get(id) ?? [])].toSorted());
+    await rig.close();
+    return { took, traffic };
+  };
+  const first = await run(3);
+  t.same(await run(3), first);
+  t.notSame(await run(4), first);
+});

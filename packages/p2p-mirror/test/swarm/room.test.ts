@@ -138,6 +138,55 @@ await t.test("a source that left counts until somebody cannot reach it, or a min
   t.end();
 });
 
+await t.test("a source that left counts as long as somebody gets pieces, for a slow member too", (t) => {
+  const room = createRoom();
+  join(room, "a");
+  join(room, "slow");
+  room.progress("a", report(all), 0);
+  room.leave("a", true, 0);
+  for (const piece of all.slice(0, -1)) {
+    const now = (piece + 1) * 3_000;
+    room.progress("slow", report([piece]), now);
+    room.tick(now);
+    room.takeUrgent(now);
+    if (room.leases.length > 0) return t.fail(`after ${now} ms upstream is asked`);
+  }
+  t.same(room.members, ["slow"]);
+  return t.end();
+});
+
+await t.test("a holder outside that somebody found counts for all, unless it brings next to nothing", (t) => {
+  for (const how of ["delivers", "does not"]) {
+    const room = createRoom();
+    const outside = { id: "outside", host: "10.0.0.9", port: 24221 };
+    join(room, "a");
+    join(room, "b");
+    room.progress("a", { ...report([]), holders: [outside] }, 10);
+    room.takeUrgent(10);
+    t.same(room.leases, [], "upstream is not asked");
+    t.match(room.toldTo("b", 10)?.neighbours, [{ peer: outside, left: true }]);
+    for (const id of ["a", "b"]) room.progress(id, report(how === "delivers" ? [1, 2, 3, 4, 5] : [0]), 2_900);
+    room.tick(3_100);
+    room.takeUrgent(3_100);
+    t.equal(room.leases.length > 0, how === "does not", how);
+  }
+  t.end();
+});
+
+await t.test("a holder that somebody could not reach is not taken at anybody's word again", (t) => {
+  const room = createRoom();
+  const outside = { id: "outside", host: "10.0.0.9", port: 24221 };
+  join(room, "a");
+  join(room, "b");
+  room.progress("a", { ...report([]), holders: [outside] }, 10);
+  room.progress("b", report([], ["outside"]), 20);
+  room.progress("a", { ...report([]), holders: [outside] }, 30);
+  room.takeUrgent(30);
+  t.equal(room.leases.length, 2, "upstream is asked");
+  t.ok(room.toldTo("a", 30)?.neighbours.every(({ peer }) => peer.id !== "outside"));
+  t.end();
+});
+
 await t.test("whoever leaves without having all, whatever it says, is no source", (t) => {
   const room = createRoom();
   join(room, "a");

@@ -10,7 +10,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { Catalog } from "../store/catalog.ts";
 import type { ContentStore } from "../store/content-store.ts";
-import type { KnownHashes, SignedHash, Swarm } from "../swarm/swarm.ts";
+import type { Swarm } from "../swarm/swarm.ts";
 import type { BlobContent, ContentOptions, LocalContent, PieceContent } from "./content.ts";
 import { PieceHasher, type HashedPiece } from "./piece-hasher.ts";
 import { PieceGeometry } from "./pieces.ts";
@@ -67,23 +67,21 @@ export class NodeContent implements LocalContent {
     const range = geometry.range(piece, piece);
     const length = range.end - range.start;
     const open = (opening: ContentOptions): Promise<Readable> => blob.open(range, opening);
-    const key = `${digest} ${piece}`;
-    const hash = known.of(piece) ?? (await this.#sign(known, piece, { key, length, open }, options));
+    if (known.of(piece) === undefined) {
+      const hashed = (sha256: Uint8Array): void => known.sign(piece, sha256);
+      if (!(await this.#hash({ key: `${digest} ${piece}`, length, open, hashed }, options))) return undefined;
+    }
+    const hash = known.of(piece);
     return hash && { length, hash, open };
   }
 
-  /** Signs what the piece hashes to. Undefined: it is not there any more, or not right. */
-  async #sign(
-    known: KnownHashes,
-    piece: number,
-    stored: HashedPiece,
-    { signal }: ContentOptions,
-  ): Promise<SignedHash | undefined> {
+  /** False: it is not there any more, or not right. */
+  async #hash(piece: HashedPiece, { signal }: ContentOptions): Promise<boolean> {
     try {
-      known.sign(piece, await this.#hasher.sha256(stored, signal));
-      return known.of(piece);
+      await this.#hasher.hash(piece, signal);
+      return true;
     } catch (error) {
-      if (error instanceof NotFoundError || error instanceof IntegrityError) return undefined;
+      if (error instanceof NotFoundError || error instanceof IntegrityError) return false;
       throw error;
     }
   }

@@ -8,10 +8,12 @@ export interface HashedPiece {
   /** In bytes. */
   readonly length: number;
   open(options: { readonly signal: AbortSignal }): Promise<Readable>;
+  /** Remembers its sha256: who asks after that needs no hash. */
+  hashed(sha256: Uint8Array): void;
 }
 
 interface Run {
-  readonly sha256: Promise<Uint8Array>;
+  readonly result: Promise<void>;
   readonly abort: AbortController;
   waiting: number;
 }
@@ -29,15 +31,15 @@ export class PieceHasher {
   #free = AT_ONCE;
 
   /**
-   * The sha256 of a piece.
+   * Resolves when `hashed` was called, of this piece or of the one with the same key that was under way.
    * @throws IntegrityError (`SIZE_MISMATCH`) when it is short, what `open` throws, the signal's reason
    */
-  async sha256(piece: HashedPiece, signal: AbortSignal): Promise<Uint8Array> {
+  async hash(piece: HashedPiece, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const run = this.#runs.get(piece.key) ?? this.#begin(piece);
     run.waiting += 1;
     try {
-      return await raceSignal(run.sha256, signal);
+      await raceSignal(run.result, signal);
     } finally {
       run.waiting -= 1;
       if (run.waiting === 0) this.#end(piece.key, run);
@@ -46,10 +48,10 @@ export class PieceHasher {
 
   #begin(piece: HashedPiece): Run {
     const abort = new AbortController();
-    const run: Run = { abort, waiting: 0, sha256: this.#run(piece, abort.signal) };
+    const run: Run = { abort, waiting: 0, result: this.#run(piece, abort.signal) };
     this.#runs.set(piece.key, run);
     const over = (): void => this.#end(piece.key, run);
-    run.sha256.then(over, over);
+    run.result.then(over, over);
     return run;
   }
 
@@ -58,12 +60,12 @@ export class PieceHasher {
     run.abort.abort();
   }
 
-  async #run(piece: HashedPiece, signal: AbortSignal): Promise<Uint8Array> {
+  async #run(piece: HashedPiece, signal: AbortSignal): Promise<void> {
     const body = await piece.open({ signal });
     try {
       await this.#turn(signal);
       try {
-        return await raceSignal(hashOf(body, piece.length), signal);
+        piece.hashed(await raceSignal(sha256(body, piece.length), signal));
       } finally {
         this.#next();
       }
@@ -100,7 +102,7 @@ export class PieceHasher {
   }
 }
 
-async function hashOf(body: Readable, length: number): Promise<Uint8Array> {
+async function sha256(body: Readable, length: number): Promise<Uint8Array> {
   const hash = createHash("sha256");
   let bytes = 0;
   await consume(body, (chunk) => {

@@ -6,7 +6,9 @@ import { NotFoundError, type Digest } from "@p2p-mirror/shared";
 import t from "tap";
 import { VerifiedFiles } from "../../src/store/verified-file.ts";
 import type { LocalContent } from "../../src/transfer/content.ts";
+import { NodeContent } from "../../src/transfer/local-content.ts";
 import { until } from "../../../../test/rig/until.ts";
+import { pieceOf, sha256, storingNode } from "./pieces-rig.ts";
 import { MemoryContent, metric, newBlob, newClient, read, startServer } from "./rig.ts";
 
 const SERVED = "p2p_mirror_peer_served_total";
@@ -61,6 +63,57 @@ await t.test(
     t.same(hashed, [blob.digest], "hashed once, not once more for each request");
     t.equal(await metric(registry, SERVED, { outcome: "busy" }), busy);
     t.equal(await metric(asking, TRIPS), 0, "and it was nobody's fault");
+  },
+);
+
+await t.test(
+  "a piece of a blob that is being hashed is busy, too, and does not begin the hash again",
+  async (t) => {
+    const blob = newBlob(8 * 1024 * 1024);
+    const { wanted, bytes } = pieceOf(blob, 20);
+    const dir = await mkdtemp(join(tmpdir(), "p2p-hashing-"));
+    t.teardown(() => rm(dir, { recursive: true }));
+    const file = { path: join(dir, "blob"), digest: blob.digest, size: blob.bytes.byteLength };
+    await writeFile(file.path, blob.bytes);
+    const hashed: Digest[] = [];
+    const files = new VerifiedFiles({
+      source: "test",
+      chunkBytes: 512,
+      onVerified: ({ digest }) => hashed.push(digest),
+    });
+    t.teardown(() => files.close());
+    const { cache, hashes } = await storingNode(t, []);
+    const local = new NodeContent({
+      stores: [
+        {
+          name: "cache",
+          stat: async () => file,
+          read: (_, range, options) => files.read(file, range, options),
+          list: (options) => cache.store.list(options),
+          watch: () => () => undefined,
+        },
+      ],
+      catalog: cache.catalog,
+      records: { sign: () => "", verify: () => undefined },
+      hashes,
+    });
+    const { peer } = await startServer(t, local, { openMs: 20 });
+    const { client, registry } = await newClient(t);
+    let busy = 0;
+    const { body, hash } = await until("the piece comes", async () => {
+      try {
+        return await client.piece(peer, blob.digest, wanted);
+      } catch (error) {
+        t.match(error, { code: "BUSY" });
+        busy += 1;
+        return false;
+      }
+    });
+    t.ok((await read(body)).equals(bytes));
+    t.ok(sha256(bytes).equals(hash?.sha256 ?? Buffer.alloc(0)));
+    t.ok(busy > 0, `it was busy ${busy} times`);
+    t.same(hashed, [blob.digest]);
+    t.equal(await metric(registry, TRIPS), 0);
   },
 );
 

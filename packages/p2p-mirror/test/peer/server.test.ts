@@ -60,7 +60,32 @@ await t.test("malformed requests are 4xx, without a look at the store", async (t
     return blob(digest);
   };
   const { peer, registry } = await startServer(t, local);
+  local.piece = async () => {
+    asked += 1;
+    return undefined;
+  };
   const path = `/p2p/v1/blobs/${large.digest}`;
+  const wrongPieces = [
+    "",
+    large.digest,
+    `${large.digest}/${LARGE}`,
+    `${large.digest}/${LARGE}/`,
+    `${large.digest}/${LARGE}/0/`,
+    `${large.digest}/${LARGE}/0?x=1`,
+    `${large.digest}/${LARGE}/00`,
+    `${large.digest}/0${LARGE}/0`,
+    `${large.digest}/${LARGE}/-1`,
+    `${large.digest}/${LARGE}/1e1`,
+    `${large.digest}/${LARGE}/0x1`,
+    `${large.digest}/${LARGE}/%30`,
+    `${large.digest}/${LARGE}/129`,
+    `${large.digest}/${LARGE}/${"9".repeat(400)}`,
+    `${large.digest}/0/0`,
+    `${large.digest}/${"9".repeat(16)}/0`,
+    `${large.digest.toUpperCase()}/${LARGE}/0`,
+    `../${large.digest}/${LARGE}/0`,
+    `sha256:${"a".repeat(63)}/${LARGE}/0`,
+  ];
   const cases: [RequestOptions, number, string?][] = [
     [{ path: "/" }, 404],
     [{ path: "/v2/" }, 404],
@@ -69,6 +94,10 @@ await t.test("malformed requests are 4xx, without a look at the store", async (t
     [{ path: `/p2p/v1/blobs/${large.digest.toUpperCase()}` }, 400],
     [{ path: `${path}?x=1` }, 400],
     [{ path: `${path}/` }, 400],
+    ...wrongPieces.map((piece): [RequestOptions, number] => [{ path: `/p2p/v1/pieces/${piece}` }, 400]),
+    [{ path: `/p2p/v1/pieces/${large.digest}/${LARGE}/0`, method: "HEAD" }, 405],
+    [{ path: `/p2p/v1/pieces/${large.digest}/${LARGE}/0`, method: "PUT" }, 405],
+    [{ path: `/p2p/v1/piece/${large.digest}/${LARGE}/0` }, 404],
     [{ path: `/p2p/v1/blobs/sha256:${"a".repeat(63)}` }, 400],
     [{ path: "/p2p/v1/records" }, 404],
     [{ path: "/p2p/v1/records?" }, 400],
@@ -216,16 +245,23 @@ await t.test("a source of more bytes than it said never breaks the framing", asy
 
 await t.test("close lets what is under way finish and takes nothing new", async (t) => {
   const local = new MemoryContent(large);
-  const { peer, close, registry } = await startServer(t, local, { drainMs: 5000 });
+  const holder = { id: "12D3KooWother0000000000000000000000", host: "10.1.2.3", port: 24_221 };
+  const deps = { others: () => [holder] };
+  const { peer, close, registry } = await startServer(t, local, { drainMs: 5000 }, deps);
   const { client } = await newClient(t, { highWaterMark: 1 });
-  const other = await member(t, peer);
+  const open = [await member(t, peer), await member(t, peer)];
   const { body } = await client.blob(peer, large.digest, undefined);
   const closing = close();
-  let answer = "";
-  other.on("data", (chunk: Buffer) => (answer += chunk.toString()));
-  other.write(`GET /p2p/v1/blobs/${large.digest} HTTP/1.1\r\nHost: x\r\n\r\n`);
-  await until("a connection that was open already is told to go", () => other.readableEnded);
-  t.match(answer, /^HTTP\/1\.1 503 [^]*connection: close[^]*\{"tryInstead":\[\]\}$/i);
+  for (const what of [`blobs/${large.digest}`, `pieces/${large.digest}/${LARGE}/0`]) {
+    const other = open.pop();
+    if (other === undefined) throw new Error("one too few");
+    let answer = "";
+    other.on("data", (chunk: Buffer) => (answer += chunk.toString()));
+    other.write(`GET /p2p/v1/${what} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await until("a connection that was open already is told to go", () => other.readableEnded);
+    t.match(answer, /^HTTP\/1\.1 503 [^]*connection: close/i);
+    t.ok(answer.endsWith(JSON.stringify({ tryInstead: [holder] })), "and where to");
+  }
   await t.rejects(client.stat({ ...peer }, large.digest), { code: "UNREACHABLE" });
   t.ok((await read(body)).equals(large.bytes));
   await closing;

@@ -101,6 +101,7 @@ function fromWire(decoded: unknown): SwarmMessage {
         })),
         load: fields.share("load"),
         unreachable: fields.peerIds("unreachable", MAX_UNREACHABLE),
+        lost: fields.peerIds("lost", MAX_UNREACHABLE),
         holders: fields.parts("holders", MAX_HOLDERS).map(contact),
       };
     case "handBack":

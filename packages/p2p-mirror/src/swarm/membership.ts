@@ -32,6 +32,12 @@ export interface MembershipDeps extends LinkDeps, Omit<NeighboursDeps, "have" | 
   readonly ended: () => void;
 }
 
+function takeSome(ids: Set<string>): string[] {
+  const some = [...ids].slice(0, MAX_UNREACHABLE);
+  for (const id of some) ids.delete(id);
+  return some;
+}
+
 /** One digest as a member sees it: finds the coordinator and stays with it, and keeps what it says. */
 export class Membership implements SwarmMember, LinkOwner {
   alone = false;
@@ -46,6 +52,7 @@ export class Membership implements SwarmMember, LinkOwner {
   readonly #avoided: Avoided;
   readonly #leaving = new AbortController();
   readonly #unreachable = new Set<string>();
+  readonly #lost = new Set<string>();
   /** Found with the whole blob, by this member. */
   readonly #holders = new Map<string, Peer>();
   #newHolders: Peer[] = [];
@@ -73,7 +80,7 @@ export class Membership implements SwarmMember, LinkOwner {
       ...deps,
       have: this.#have,
       changed: () => this.#notifier.notify(),
-      lost: (id) => this.#cannotReach(id),
+      lost: (id) => this.#lost.add(id),
     });
     this.#done = this.#run().catch((error: unknown) => {
       // A fault of ours must not cost the pull, nor the process.
@@ -158,7 +165,7 @@ export class Membership implements SwarmMember, LinkOwner {
   unreachable({ id }: Peer): void {
     this.#holders.delete(id);
     this.neighbourhood.drop(id);
-    this.#cannotReach(id);
+    this.#unreachable.add(id);
   }
 
   mismatch(): void {
@@ -180,14 +187,13 @@ export class Membership implements SwarmMember, LinkOwner {
   }
 
   takeProgress(): Progress {
-    const unreachable = [...this.#unreachable].slice(0, MAX_UNREACHABLE);
-    for (const id of unreachable) this.#unreachable.delete(id);
     return {
       kind: "progress",
       pieces: this.#news.splice(0),
       leases: this.#leases.progress,
       load: this.#deps.load(),
-      unreachable,
+      unreachable: takeSome(this.#unreachable),
+      lost: takeSome(this.#lost),
       holders: this.#newHolders.splice(0),
     };
   }
@@ -300,9 +306,5 @@ export class Membership implements SwarmMember, LinkOwner {
     });
     await raceSignal(over, this.#leaving.signal).catch(() => undefined);
     cancel?.();
-  }
-
-  #cannotReach(id: string): void {
-    this.#unreachable.add(id);
   }
 }

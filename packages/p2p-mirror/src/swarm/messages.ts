@@ -66,7 +66,10 @@ export interface Progress {
   readonly pieces: readonly number[];
   readonly leases: readonly LeaseProgress[];
   readonly load: number;
+  /** Neighbours and holders whose data plane cannot be reached. */
   readonly unreachable: readonly string[];
+  /** Neighbours whose channel ended without a word. */
+  readonly lost: readonly string[];
   /** Nodes with the whole blob that are no members. */
   readonly holders: readonly Peer[];
 }

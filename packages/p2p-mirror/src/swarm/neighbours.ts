@@ -120,7 +120,7 @@ export class Neighbours {
     for (const id of ids) {
       const link = this.#links.get(id);
       if (link === undefined || link.left || !this.#links.delete(id)) continue;
-      link.channel?.close();
+      this.#part(link, false);
     }
     this.#changed();
   }
@@ -159,7 +159,11 @@ export class Neighbours {
     if (message.kind === "hello") this.#greeted(link, message);
     else if (message.kind === "have") this.#heard(link, message);
     else if (message.kind === "leave" && message.complete) this.#left(link);
-    else return false;
+    else {
+      // It goes without the blob, or has been given other neighbours.
+      if (this.#links.delete(channel.peer)) this.#changed();
+      return false;
+    }
     return true;
   }
 
@@ -195,11 +199,7 @@ export class Neighbours {
     this.#flush();
     this.#closing.abort();
     for (const id of this.#opening.keys()) this.#cancelOpen(id);
-    for (const { channel } of this.#links.values()) {
-      if (channel === undefined) continue;
-      this.#send(channel, { kind: "leave", complete });
-      channel.close();
-    }
+    for (const link of this.#links.values()) this.#part(link, complete);
   }
 
   #add(peer: Peer, zone: string, load: number): Link {
@@ -285,6 +285,13 @@ export class Neighbours {
     for (const hash of hashes) this.#deps.hashes.learn(hash);
     for (const piece of pieces) if (piece < this.#about.geometry.count) link.pieces.set(piece);
     this.#changed();
+  }
+
+  /** Says so before it closes: a channel that ends without a word is a node that is gone. */
+  #part({ channel }: Link, complete: boolean): void {
+    if (channel === undefined) return;
+    this.#send(channel, { kind: "leave", complete });
+    channel.close();
   }
 
   #left(link: Link): void {

@@ -1,6 +1,7 @@
 import type { Peer } from "../routing/router.ts";
 import { PieceMap, type PieceGeometry } from "../transfer/pieces.ts";
 import { bitAt, packBits } from "./bitmap.ts";
+import { Copies } from "./copies.ts";
 import { LeaseTable } from "./lease-table.ts";
 import { MeshGraph } from "./mesh-graph.ts";
 import {
@@ -12,12 +13,15 @@ import {
   type Told,
 } from "./messages.ts";
 import { TIMES } from "./times.ts";
+import { ranksByZone } from "./zone-ranks.ts";
 import type { Contact } from "./wire.ts";
 
 /** With fewer neighbours than this, news of more cannot wait for the next answer. */
 const FEW_NEIGHBOURS = 4;
 /** Members that left complete, named beside the neighbours. */
 const HOLDERS_NAMED = 3;
+/** So many members cannot reach another one's data plane: it is not they who are cut off. */
+const DOUBTERS = 2;
 /** In `TIMES.holderPatience`, from nodes outside, all members together: less is next to nothing. */
 const SLOW_HOLDERS_BYTES = 512 * 1024;
 
@@ -33,6 +37,9 @@ interface Member {
   left: boolean;
   /** Only others say that it has the blob. */
   readonly hearsay: boolean;
+  /** Members that could not reach its data plane; when there are several, what it has does not count. */
+  readonly doubters: Set<string>;
+  dark: boolean;
   /** Of whom it was told. */
   readonly told: Set<string>;
 }
@@ -55,12 +62,10 @@ export class Room {
   readonly #members = new Map<string, Member>();
   /** Those that left complete. */
   readonly #holders = new Set<string>();
-  /** Members, and those that left complete, that have each piece. */
-  readonly #copies: Uint32Array;
+  /** At members, and those that left complete. */
+  readonly #copies: Copies;
   /** When a member reported pieces last. */
   #gainedAt = -Infinity;
-  /** Bytes of which there is a copy. */
-  #secured = 0;
   /** Holders that never were members; and those of them that were not to be had. */
   #hearsay = 0;
   readonly #doubted = new Set<string>();
@@ -80,7 +85,7 @@ export class Room {
   constructor(options: RoomOptions) {
     this.#options = options;
     this.#settleUntil = options.settleUntil;
-    this.#copies = new Uint32Array(options.geometry.count);
+    this.#copies = new Copies(options.geometry);
     this.#graph = new MeshGraph(options.random);
     this.#leases = new LeaseTable({ ...options, missing: (piece) => this.#isMissing(piece) });
   }
@@ -119,6 +124,8 @@ export class Room {
       heardAt: now,
       left: false,
       hearsay: false,
+      doubters: new Set(),
+      dark: false,
       told: new Set(),
     };
     this.#members.set(id, member);
@@ -134,16 +141,18 @@ export class Room {
   }
 
   /** What a member reports; it is to be answered. */
-  progress(id: string, { pieces, leases, load, unreachable, holders }: Progress, now: number): void {
+  progress(id: string, report: Progress, now: number): void {
     const member = this.#live(id, now);
     if (member === undefined) return;
-    member.load = load;
+    const { pieces, leases } = report;
+    member.load = report.load;
     for (const piece of pieces) if (piece < this.#options.geometry.count) this.#gained(member, piece);
     if (pieces.length > 0) this.#gainedAt = now;
     for (const lease of leases) this.#leases.progress(id, lease.id, lease.bytes, now);
     this.#dirty ||= leases.length > 0;
-    for (const other of unreachable) this.#cannotReach(member, other);
-    for (const peer of holders) this.#holds(peer, now);
+    for (const other of report.lost) this.#part(member, other);
+    for (const other of report.unreachable) this.#cannotReach(member, other);
+    for (const peer of report.holders) this.#holds(peer, now);
     this.#urgent.add(id);
   }
 
@@ -182,12 +191,7 @@ export class Room {
       this.#dirty = true;
       return;
     }
-    for (let piece = 0; piece < this.#options.geometry.count; piece += 1) {
-      if (!member.have.has(piece)) continue;
-      const copies = (this.#copies[piece] ?? 1) - 1;
-      this.#copies[piece] = copies;
-      if (copies === 0) this.#secured -= this.#bytes(piece);
-    }
+    this.#discount(member);
     this.#withdraw(id);
   }
 
@@ -195,7 +199,7 @@ export class Room {
   tick(now: number): string[] {
     const out: string[] = [];
     if (this.#hearsay > 0 && !this.#holdersFail && now >= this.#holdersDue) {
-      this.#holdersFail = this.#secured - this.#securedBefore < SLOW_HOLDERS_BYTES;
+      this.#holdersFail = this.#copies.bytes - this.#securedBefore < SLOW_HOLDERS_BYTES;
       this.#dirty ||= this.#holdersFail;
       this.#watchHolders(now);
     }
@@ -259,7 +263,7 @@ export class Room {
 
   /** No member has it, and no holder outside is good for it. */
   #isMissing(piece: number): boolean {
-    return this.#copies[piece] === 0 && (this.#hearsay === 0 || this.#holdersFail);
+    return this.#copies.of(piece) === 0 && (this.#hearsay === 0 || this.#holdersFail);
   }
 
   #isMember(id: string): boolean {
@@ -276,15 +280,8 @@ export class Room {
   #gained(member: Member, piece: number): void {
     if (member.have.has(piece)) return;
     member.have.set(piece);
-    const copies = (this.#copies[piece] ?? 0) + 1;
-    this.#copies[piece] = copies;
-    if (copies > 1) return;
-    this.#secured += this.#bytes(piece);
-    this.#dirty = true;
-  }
-
-  #bytes(piece: number): number {
-    return this.#options.geometry.end(piece) - this.#options.geometry.start(piece);
+    if (member.dark) return;
+    if (this.#copies.add(piece)) this.#dirty = true;
   }
 
   #withdraw(id: string): void {
@@ -314,6 +311,8 @@ export class Room {
       heardAt: now,
       left: true,
       hearsay: true,
+      doubters: new Set(),
+      dark: false,
       told: new Set(),
     });
     this.#holders.add(peer.id);
@@ -325,17 +324,36 @@ export class Room {
   /** Holders bring next to nothing: upstream is asked, too. */
   #watchHolders(now: number): void {
     this.#holdersDue = now + TIMES.holderPatience;
-    this.#securedBefore = this.#secured;
+    this.#securedBefore = this.#copies.bytes;
+  }
+
+  /** What it has is not to be had any more. */
+  #discount(member: Member): void {
+    if (member.dark) return;
+    member.dark = true;
+    this.#dirty = true;
+    this.#copies.remove(member.have);
+  }
+
+  /** They are no neighbours any more, whatever the graph says. */
+  #part(member: Member, id: string): void {
+    member.told.delete(id);
+    this.#graph.separate(member.id, id);
   }
 
   #cannotReach(member: Member, id: string): void {
+    this.#part(member, id);
     const other = this.#members.get(id);
-    member.told.delete(id);
-    // Who left is heard of no more; that it cannot be reached is all that is ever known of its end.
-    if (other?.left === true) {
+    if (other === undefined) return;
+    if (other.left) {
+      // Who left is heard of no more; that it cannot be reached is all that is ever known of its end.
       if (other.hearsay) this.#doubted.add(id);
       this.gone(id);
-    } else this.#graph.separate(member.id, id);
+      return;
+    }
+    other.doubters.add(member.id);
+    // One alone may be the one that is cut off; what only this node has would never be fetched by anybody.
+    if (other.doubters.size >= Math.min(DOUBTERS, this.size - 1)) this.#discount(other);
   }
 
   /** Some that left with the whole blob, for a member that has little. */
@@ -361,17 +379,4 @@ export class Room {
     this.#ranks ??= ranksByZone([...this.#members.values()].filter((member) => !member.left));
     return this.#ranks.get(id) ?? [0, 0];
   }
-}
-
-/** For each its number in its zone and the size of the zone; empty when there is one zone only. */
-function ranksByZone(
-  members: readonly { readonly id: string; readonly zone: string }[],
-): ReadonlyMap<string, readonly [number, number]> {
-  const zones = Map.groupBy(members, (member) => member.zone);
-  const ranks = new Map<string, readonly [number, number]>();
-  if (zones.size < 2) return ranks;
-  for (const zone of zones.values()) {
-    for (const [rank, { id }] of zone.entries()) ranks.set(id, [rank, zone.length]);
-  }
-  return ranks;
 }

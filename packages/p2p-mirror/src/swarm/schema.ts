@@ -27,7 +27,7 @@ message Told {
 }
 message Progress {
   repeated uint32 pieces = 1; repeated LeaseProgress leases = 2; float load = 3; repeated string unreachable = 4;
-  repeated Contact holders = 5;
+  repeated Contact holders = 5; repeated string lost = 6;
 }
 message HandBack { uint64 lease = 1; string why = 2; optional uint32 retry_after_ms = 3; }
 message Redirect { Contact to = 1; }

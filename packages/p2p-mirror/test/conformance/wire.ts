@@ -105,6 +105,7 @@ export async function wireConformance(t: Test, fixture: WireFixture): Promise<vo
         leases: [{ id: 7, bytes: 2 ** 40 }],
         load: 0,
         unreachable: ["node3"],
+        lost: ["node4"],
         holders: [contact],
       },
       { kind: "hand-back", lease: 7, why: { kind: "rate-limited", retryAfterMs: 100 } },

@@ -55,6 +55,7 @@ await t.test("the largest messages that there are fit", (t) => {
       leases: [],
       load: 1,
       unreachable: [],
+      lost: [],
       holders: [],
     },
     {

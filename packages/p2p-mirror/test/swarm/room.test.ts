@@ -35,7 +35,7 @@ const joining = (init: Partial<Join> & { pieces?: readonly number[] } = {}): Joi
 };
 
 const report = (pieces: readonly number[], unreachable: readonly string[] = []) =>
-  ({ kind: "progress", pieces, leases: [], load: 0, unreachable, holders: [] }) as const;
+  ({ kind: "progress", pieces, leases: [], load: 0, unreachable, lost: [], holders: [] }) as const;
 
 const all = Array.from({ length: geometry.count }, (_, piece) => piece);
 
@@ -248,6 +248,47 @@ await t.test("neighbours that cannot reach each other are not named to each othe
     ids.some((id) => id !== "m3" && lookup(id).includes("m3")),
     "the others are told",
   );
+  t.end();
+});
+
+await t.test(
+  "what a member has that two others cannot reach is leased again; one alone may be cut off itself",
+  (t) => {
+    const room = createRoom();
+    for (const id of ["a", "b", "c"]) join(room, id);
+    const [mine, ...rest] = all;
+    room.progress("a", report(all), 0);
+    room.takeUrgent(0);
+    t.same(room.leases, []);
+    room.progress("b", report([], ["a"]), 10);
+    room.takeUrgent(10);
+    t.same(room.leases, [], "one says so");
+    room.progress("b", report([], ["a"]), 20);
+    room.takeUrgent(20);
+    t.same(room.leases, [], "twice");
+    room.progress("c", report([mine ?? 0], ["a"]), 30);
+    room.takeUrgent(30);
+    t.ok(
+      room.leases.some(({ first }) => first === rest[0]),
+      "two say so",
+    );
+    room.gone("a");
+    room.takeUrgent(40);
+    t.ok(
+      room.leases.every(({ first }) => first !== mine),
+      "what others have is counted right afterwards",
+    );
+    t.end();
+  },
+);
+
+await t.test("of two members one that cannot be reached is enough", (t) => {
+  const room = createRoom();
+  for (const id of ["a", "b"]) join(room, id);
+  room.progress("a", report(all), 0);
+  room.progress("b", report([], ["a"]), 10);
+  room.takeUrgent(10);
+  t.ok(room.leases.length > 0);
   t.end();
 });
 

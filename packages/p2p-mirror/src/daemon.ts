@@ -9,6 +9,7 @@ import {
 } from "@p2p-mirror/shared";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { MirrorConfig } from "./config/mirror-config.ts";
+import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
 import { createHttpMetrics } from "./http/metrics.ts";
@@ -26,7 +27,7 @@ import { prepareDataDir } from "./store/data-dir.ts";
 import { createStoreMetrics } from "./store/metrics.ts";
 import { Flights } from "./transfer/flights.ts";
 import { HandedOut } from "./transfer/handed-out.ts";
-import { NodeContent } from "./transfer/local-content.ts";
+import { NodeContent, type NodeContentDeps } from "./transfer/local-content.ts";
 import { Manifests } from "./transfer/manifests.ts";
 import { createTransferMetrics } from "./transfer/metrics.ts";
 import { allowAll, PublicAccess } from "./transfer/mirror-access.ts";
@@ -195,12 +196,18 @@ class MirrorDaemon implements Daemon {
 
     const peerMetrics = createPeerMetrics(metrics);
     const handedOut = new HandedOut(() => this.#status?.router.peers() ?? []);
+    // What is being fetched is added below; until then nobody knows of this node.
+    const given: { -readonly [Key in keyof NodeContentDeps]: NodeContentDeps[Key] } = {
+      stores,
+      catalog,
+      records,
+    };
     const peerServer = await run(
       createPeerServer(
         { listen: config.peerListen, drainMs: DRAIN_MS },
         {
           tls,
-          local: new NodeContent({ stores, catalog, records }),
+          local: new NodeContent(given),
           others: (digest) => handedOut.holders(digest),
           handedOut: (digest, peerId) => handedOut.add(digest, peerId),
           logger,
@@ -224,6 +231,9 @@ class MirrorDaemon implements Daemon {
       ),
     );
     const peerClient = await run(createPeerClient({}, { tls, logger, metrics: peerMetrics }));
+    const load = (): number => peerServer.load;
+    const swarm = await run(daemonSwarm(config, { router, identity, load, logger, metrics }));
+    given.hashes = (about) => swarm.hashes(about);
 
     const transferMetrics = createTransferMetrics(metrics);
     const sources = new MirrorSources({
@@ -243,11 +253,17 @@ class MirrorDaemon implements Daemon {
     const parts = { upstream, router, peerClient, catalog, records, published, clock: systemClock, logger };
     const flights = new Flights({
       cache: store,
+      swarm: {
+        swarm,
+        ask: (peer, digest, request, options) => peerClient.piece(peer, digest, request, options),
+        random: Math.random,
+      },
       finder: sources,
       clock: systemClock,
       logger,
       metrics: transferMetrics,
     });
+    given.flying = (digest, size) => flights.flying(digest, size);
     const small = new SmallObjects({ ...parts, cache: store, sources, metrics: transferMetrics });
     const manifests = new Manifests({ ...parts, stores, small });
     const tags = new Tags({ ...parts, metrics: transferMetrics });

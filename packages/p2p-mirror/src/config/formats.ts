@@ -46,6 +46,22 @@ function parseHeaderValue(text: string): string {
   return text;
 }
 
+/** A value of a node label (Kubernetes: at most 63 characters), in which it may also be empty. */
+function parseZone(text: string): string {
+  if (text.length > 63 || !/^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$/.test(text)) {
+    throw new InvalidValue("give the name of a zone, at most 63 letters, digits, dots and dashes");
+  }
+  return text;
+}
+
+/** As many as there may be at a time: 1 to 64. */
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d{1,2}$/.test(text.trim()) || count < 1 || count > 64)
+    throw new InvalidValue("give a number from 1 to 64");
+  return count;
+}
+
 /** Parsers by the format names of the schema. */
 export const MIRROR_FORMATS = {
   ...FORMATS,
@@ -54,4 +70,6 @@ export const MIRROR_FORMATS = {
   "proxy-url": parseProxyUrl,
   "header-name": parseHeaderName,
   "header-value": parseHeaderValue,
+  zone: parseZone,
+  count: parseCount,
 } as const;

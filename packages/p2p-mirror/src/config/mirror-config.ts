@@ -49,6 +49,9 @@ export interface MirrorConfig {
   readonly containerdSocket: string | undefined;
   readonly containerdNamespace: string;
   readonly bootstrap: readonly HostPort[];
+  /** "": not known. */
+  readonly zone: string;
+  readonly maxUpstreamFetchers: number;
   /** The first is used, all are accepted; none: the mesh is open, and on loopback unless `insecureOpenMesh`. */
   readonly clusterSecretFiles: readonly string[];
   readonly insecureOpenMesh: boolean;

@@ -173,6 +173,23 @@ export const MIRROR_SCHEMA = {
       description:
         "Allow peer_listen and p2p_listen beyond loopback without a cluster secret. Whoever reaches them can then join, and fetch everything that is held.",
     },
+    zone: {
+      type: "string",
+      format: "zone",
+      default: "",
+      "x-placeholder": "NAME",
+      "x-default": "unknown: all nodes are equally near",
+      description:
+        "Where this node is. Nodes of one zone give each other pieces first, and each byte enters a zone once.",
+    },
+    max_upstream_fetchers: {
+      type: ["string", "integer"],
+      format: "count",
+      default: "8",
+      "x-placeholder": "COUNT",
+      description:
+        "How many nodes may fetch different parts of one blob from its registry at the same time, as far as this node coordinates it.",
+    },
     access: {
       type: "string",
       enum: ["public", "open"],

@@ -64,6 +64,8 @@ export interface PeerServerDeps {
 export interface PeerServer extends Service {
   /** Known after `start`. */
   readonly address: AddressInfo;
+  /** Share of the upload slots that are busy, 0 to 1. */
+  readonly load: number;
 }
 
 /** The peer data plane as a server. */
@@ -127,6 +129,10 @@ class HttpsPeerServer implements PeerServer {
       const call = this.#handle(request, response).finally(() => this.#calls.delete(call));
       this.#calls.add(call);
     });
+  }
+
+  get load(): number {
+    return this.#slots.busy / this.#slots.all;
   }
 
   get address(): AddressInfo {

@@ -1,4 +1,5 @@
 import { NotFoundError, SourceError, type Clock, type Digest, type Repository } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 
 /** How long a lookup may take before upstream is asked although peers may still be found. */
@@ -29,9 +30,17 @@ export interface FailureDetail {
   readonly patienceMs: number;
 }
 
+/** Which kinds of sources may be put to work: in a swarm others decide who asks upstream, and peers are asked piece by piece. */
+export interface Allowed {
+  readonly peers: boolean;
+  readonly upstream: boolean;
+}
+
 export interface CandidatesDeps {
   readonly finder: SourceFinder;
   readonly clock: Clock;
+  /** A peer with the whole blob was found. */
+  readonly found?: ((peer: Peer) => void) | undefined;
   /** Called when something changed: a peer was found, the lookup ended, a pause is over. */
   readonly changed: () => void;
 }
@@ -97,18 +106,40 @@ export class Candidates {
    * The next source to use now, taken out of here until `worked` or `failed`; undefined: none at the moment. `slow`: those
    * at work bring next to nothing, so that upstream may join them.
    */
-  take(slow: boolean): Candidate | undefined {
+  take(slow: boolean, allowed: Allowed = { peers: true, upstream: true }): Candidate | undefined {
     const now = this.#deps.clock.now();
-    const peer = this.#peers.findIndex((one) => one.notBefore <= now);
+    const peer = !allowed.peers ? -1 : this.#peers.findIndex((one) => one.notBefore <= now);
     if (peer !== -1) return this.#setToWork(this.#peers, peer);
     const waitForOthers =
       this.#working.size > 0 ||
       (!this.#lookupDone && !this.#patienceOver) ||
       this.#peers.some((one) => now - (one.busySince ?? now) < BUSY_PATIENCE_MS);
     const upstreamWorks = [...this.#working].some(({ source }) => source.kind === "upstream");
-    if (slow ? upstreamWorks : waitForOthers) return undefined;
+    if (!allowed.upstream || (slow ? upstreamWorks : waitForOthers)) return undefined;
     const upstream = this.#upstreams.findIndex((one) => one.notBefore <= now);
     return upstream === -1 ? undefined : this.#setToWork(this.#upstreams, upstream);
+  }
+
+  /** Upstream, for what this node alone is to bring; as `take`. */
+  takeUpstream(): Candidate | undefined {
+    const now = this.#deps.clock.now();
+    const upstream = this.#upstreams.findIndex((one) => one.notBefore <= now);
+    return upstream === -1 ? undefined : this.#setToWork(this.#upstreams, upstream);
+  }
+
+  /** It is known who has the whole blob, as far as it can be known soon. */
+  get lookedUp(): boolean {
+    return this.#lookupDone || this.#patienceOver;
+  }
+
+  /** A peer with the whole blob is at work, or will be. */
+  get hasPeers(): boolean {
+    return this.#peers.length > 0 || [...this.#working].some(({ source }) => source.kind === "peer");
+  }
+
+  /** False when no upstream would be asked (again) by this flight. */
+  get mayAskUpstream(): boolean {
+    return this.#upstreams.length > 0 || [...this.#working].some(({ source }) => source.kind === "upstream");
   }
 
   /** There was nothing to ask it for. */
@@ -197,6 +228,7 @@ export class Candidates {
     try {
       for await (const peer of this.#deps.finder.peers(this.#digest, signal)) {
         if (signal.aborted) return;
+        if (peer.peer !== undefined && !this.#banned.has(peer.id)) this.#deps.found?.(peer.peer);
         this.addPeer(peer);
       }
     } catch (error) {

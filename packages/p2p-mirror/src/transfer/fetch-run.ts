@@ -19,8 +19,8 @@ const FIRST_BYTE_MS = 2_000;
 export interface RunTarget {
   /** Where the run ends now; another source may have taken the rest over. */
   end(): number;
-  /** The source has answered with a body. */
-  accepted(): void;
+  /** The source has answered with a body that begins at `start`: 0 when it knows no ranges. */
+  accepted(start: number): void;
   /** A chunk is here; it will be written with others. `recycle` takes it back when nobody looks at it any more. */
   arrived(offset: number, chunk: Buffer, recycle: ((chunk: Buffer) => void) | undefined): void;
   /** Takes chunks that begin at `offset`; resolves when they are written. One call at a time. */
@@ -67,7 +67,7 @@ export async function fetchRun(
       if (said.size !== undefined && said.size !== size) {
         throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said.size} bytes`, source.id);
       }
-      target.accepted();
+      target.accepted(said.start);
       const writer = new BatchWriter(range.start, (offset, chunks) => target.write(offset, chunks));
       const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
       let at = said.start;

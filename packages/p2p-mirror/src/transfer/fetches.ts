@@ -1,17 +1,22 @@
 import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import { Candidates, type Candidate } from "./candidates.ts";
+import type { KnownHashes, SwarmMember } from "../swarm/swarm.ts";
+import { Candidates, type Allowed, type Candidate } from "./candidates.ts";
+import type { AskForPiece } from "./fetch-piece.ts";
 import { fetchRun } from "./fetch-run.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
 import { BusyError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
+import { SwarmFetches } from "./swarm-fetches.ts";
 
 /** Sources at work at a time. */
 const MAX_SOURCES = 4;
 /** When peers bring less than so much in so long, upstream joins them: slow is better than never, but not good. */
 const TICK_MS = 3_000;
+/** A member of a swarm for whom nobody does anything for so long helps itself: that costs bytes twice, not a pull. */
+const STUCK_MS = 2_000;
 const SLOW_BYTES_PER_TICK = 512 * 1024;
 /** Peers that busy ones name may be as many; inventing more must not keep the flight from upstream. */
 const MAX_NAMED = 16;
@@ -25,7 +30,18 @@ export interface FetchesOptions {
   readonly start: number;
 }
 
+/** What a flight needs to be a member of the swarm of its blob. */
+export interface Crowd {
+  readonly member: SwarmMember;
+  readonly hashes: KnownHashes;
+  readonly ask: AskForPiece;
+  /** From 0 to 1. */
+  readonly random: () => number;
+}
+
 export interface FetchesDeps {
+  /** Undefined: this node works alone. */
+  readonly crowd?: Crowd | undefined;
   readonly pieces: FlightPieces;
   readonly spool: Spool;
   readonly finder: SourceFinder;
@@ -57,7 +73,10 @@ export class Fetches {
   readonly #options: FetchesOptions;
   readonly #deps: FetchesDeps;
   readonly #fetching = new Set<Fetching>();
+  #swarm: SwarmFetches | undefined;
   #cancelTick: (() => void) | undefined;
+  #cancelStuck: (() => void) | undefined;
+  #idle: { readonly received: number; readonly since: number };
   #closed = false;
   #slow = false;
   #named = 0;
@@ -68,7 +87,11 @@ export class Fetches {
     this.#options = options;
     this.#deps = deps;
     this.#preferred = deps.pieces.geometry.at(options.start);
-    this.candidates = new Candidates(options.digest, deps);
+    this.#idle = { received: 0, since: deps.clock.now() };
+    const { crowd } = deps;
+    this.candidates = new Candidates(options.digest, { ...deps, found: (peer) => crowd?.member.holds(peer) });
+    if (crowd !== undefined)
+      this.#swarm = new SwarmFetches(options, { ...deps, ...crowd, candidates: this.candidates });
     this.#tick();
   }
 
@@ -78,12 +101,17 @@ export class Fetches {
   }
 
   get active(): number {
-    return this.#fetching.size;
+    return this.#fetching.size + (this.#swarm?.active ?? 0);
+  }
+
+  /** Something may still come by itself. */
+  get hope(): boolean {
+    return this.candidates.hope || this.#swarm?.hope === true;
   }
 
   /** Who is at work. */
   get sources(): string[] {
-    return [...this.#fetching].map(({ source }) => source.id);
+    return [...[...this.#fetching].map(({ source }) => source.id), ...(this.#swarm?.sources ?? [])];
   }
 
   /** Puts sources to work as long as there are any, and work for them. */
@@ -91,8 +119,10 @@ export class Fetches {
     const { pieces, spool } = this.#deps;
     // A window is filled in order, by one source.
     const { windowed } = spool;
+    if (windowed) this.#leaveSwarm();
+    const allowed = this.#assignSwarm();
     while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
-      const candidate = this.candidates.take(this.#slow);
+      const candidate = this.candidates.take(this.#slow, allowed);
       if (candidate === undefined) return;
       const run = pieces.picker.take(windowed ? 0 : this.#preferred);
       if (run === undefined) {
@@ -118,6 +148,42 @@ export class Fetches {
     }
   }
 
+  /** In a swarm upstream is asked by those who have a lease, and pieces go round as soon as others want them, too. */
+  #assignSwarm(): Allowed {
+    const swarm = this.#swarm;
+    if (swarm === undefined) return { peers: true, upstream: true };
+    const { crowded } = swarm;
+    if (crowded) {
+      for (const { source, abort } of this.#fetching)
+        if (source.kind === "peer") abort.abort(new Preempted());
+    }
+    // Whoever has the whole blob spares upstream.
+    const due = this.candidates.lookedUp && (crowded || this.#slow || !this.candidates.hasPeers);
+    swarm.assign(this.#preferred, due);
+    return { peers: swarm.settled && !crowded, upstream: swarm.alone || this.#isStuck(swarm) };
+  }
+
+  #isStuck(swarm: SwarmFetches): boolean {
+    const { pieces, clock } = this.#deps;
+    const now = clock.now();
+    if (this.active > 0 || pieces.received > this.#idle.received || swarm.pausedMs > 0) {
+      this.#idle = { received: pieces.received, since: now };
+      return false;
+    }
+    const left = this.#idle.since + STUCK_MS - now;
+    if (left <= 0) return true;
+    this.#cancelStuck?.();
+    this.#cancelStuck = clock.after(left, () => this.#deps.changed());
+    return false;
+  }
+
+  /** Nothing can be stored, so nothing can be given either. */
+  #leaveSwarm(): void {
+    this.#swarm?.close();
+    this.#swarm = undefined;
+    void this.#deps.crowd?.member.leave();
+  }
+
   /** A reader that resumes far ahead of what is being fetched would wait too long: its bytes come first. */
   prefer(offset: number): void {
     const { pieces, spool } = this.#deps;
@@ -132,7 +198,9 @@ export class Fetches {
   close(): void {
     this.#closed = true;
     this.#cancelTick?.();
+    this.#cancelStuck?.();
     this.candidates.close();
+    this.#swarm?.close();
     for (const { abort } of this.#fetching) abort.abort();
   }
 

@@ -1,9 +1,10 @@
+import { createHash, type Hash } from "node:crypto";
 import { joinParts, type Digest } from "@p2p-mirror/shared";
 import { Picker, type Run } from "./picker.ts";
 import { PieceGeometry, PieceMap } from "./pieces.ts";
 import { PrefixHash } from "./prefix-hash.ts";
 import type { BlobSource } from "./source.ts";
-import type { Spool } from "./spool.ts";
+import { READ_BYTES, type Spool } from "./spool.ts";
 import { Unwritten } from "./unwritten.ts";
 
 /**
@@ -25,6 +26,13 @@ export class FlightPieces {
   readonly heldBack: boolean;
   /** Bytes written, twice written ones counted twice. */
   received = 0;
+  /** The sha256 of each piece, as far as it is known to be right as far as a source's word goes (see `shareable`). */
+  readonly hashes = new Map<number, Buffer>();
+  /**
+   * Set while others want pieces of a blob that is not complete: called for each one that came from upstream. Only then
+   * pieces are hashed.
+   */
+  onPiece: ((piece: number, sha256: Buffer) => void) | undefined;
 
   readonly #spool: Spool;
   readonly #onHashed: () => void;
@@ -34,6 +42,10 @@ export class FlightPieces {
   /** Pieces with at least one byte from a peer. */
   readonly #fromPeers: PieceMap;
   readonly #peers = new Set<BlobSource>();
+  /** Hashes of pieces that upstream is sending, and how far they are. */
+  readonly #hashing = new Map<number, { readonly hash: Hash; at: number }>();
+  /** Pieces that were taken by a signed hash. */
+  #signed = 0;
   /** Pieces that are not complete: the offset up to which their bytes are here. */
   readonly #filled = new Map<number, number>();
   /** First piece that is not complete. */
@@ -86,6 +98,45 @@ export class FlightPieces {
     this.#unwritten.recycle(chunk);
   }
 
+  get usedSignedHashes(): boolean {
+    return this.#signed > 0;
+  }
+
+  isDone(piece: number): boolean {
+    return this.#done.has(piece);
+  }
+
+  get map(): PieceMap {
+    return this.#done;
+  }
+
+  /** Others may have it: from upstream, or taken by a signed hash. What came by a peer's word alone is not given on. */
+  isShareable(piece: number): boolean {
+    return this.#done.has(piece) && this.hashes.has(piece);
+  }
+
+  /** Bytes of a piece that counts for nothing until `take`. */
+  async writeUnchecked(offset: number, parts: readonly Buffer[]): Promise<void> {
+    await this.#spool.write(offset, parts);
+  }
+
+  /** What a source began to bring of a piece is forgotten; it comes anew, as a whole. */
+  restart(piece: number): void {
+    this.#filled.delete(piece);
+    this.#hashing.delete(piece);
+  }
+
+  /** All of a piece is written and has the hash that somebody has signed. */
+  take(piece: number, sha256: Buffer): void {
+    this.received += this.geometry.end(piece) - this.geometry.start(piece);
+    this.hashes.set(piece, sha256);
+    this.#signed += 1;
+    this.#filled.delete(piece);
+    this.#fromPeers.clear(piece);
+    this.#done.set(piece);
+    this.#advance();
+  }
+
   /** Writes chunks of a run and marks what they complete. Returns how many bytes there were. */
   async write(
     run: Run,
@@ -99,6 +150,7 @@ export class FlightPieces {
       await this.#spool.write(offset, parts);
       // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
       this.#hash.offer(offset, parts);
+      if (peer === undefined && this.onPiece !== undefined) this.#hashPieces(offset, parts);
     } finally {
       this.#unwritten.remove(offset, buffers);
     }
@@ -112,14 +164,62 @@ export class FlightPieces {
         this.#done.set(piece);
         this.#filled.delete(piece);
         run.next = Math.max(run.next, piece + 1);
+        if (peer === undefined && this.onPiece !== undefined) void this.#tell(piece);
       } else {
         this.#filled.set(piece, end);
       }
     }
-    while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
-    // Only behind a hole; what comes in order was hashed above.
-    if (this.#hash.size < this.#frontier()) this.#catchUp();
+    this.#advance();
     return bytes;
+  }
+
+  #advance(): void {
+    while (this.#front < this.geometry.count && this.#done.has(this.#front)) this.#front += 1;
+    // Only behind a hole; what comes in order was hashed as it was written.
+    if (this.#hash.size < this.#frontier()) this.#catchUp();
+  }
+
+  /** Upstream's bytes go into the hashes of their pieces as they come. */
+  #hashPieces(offset: number, parts: readonly Buffer[]): void {
+    let at = offset;
+    for (const part of parts) {
+      for (let rest = part; rest.length > 0;) {
+        const piece = this.geometry.at(at);
+        const bytes = rest.subarray(0, this.geometry.end(piece) - at);
+        if (at === this.geometry.start(piece)) this.#hashing.set(piece, { hash: createHash("sha256"), at });
+        const hashing = this.#hashing.get(piece);
+        if (hashing?.at === at) {
+          hashing.hash.update(bytes);
+          hashing.at += bytes.length;
+        }
+        at += bytes.length;
+        rest = rest.subarray(bytes.length);
+      }
+    }
+  }
+
+  async #tell(piece: number): Promise<void> {
+    if (this.#fromPeers.has(piece)) return;
+    const hashing = this.#hashing.get(piece);
+    this.#hashing.delete(piece);
+    const whole = hashing?.at === this.geometry.end(piece);
+    // Resumed in its middle: what was written before is read again. A file that fails is noticed by its readers.
+    const sha256 = whole ? hashing.hash.digest() : await this.#readHash(piece).catch(() => undefined);
+    if (sha256 === undefined || !this.#done.has(piece)) return;
+    this.hashes.set(piece, sha256);
+    this.onPiece?.(piece, sha256);
+  }
+
+  async #readHash(piece: number): Promise<Buffer> {
+    const hash = createHash("sha256");
+    const end = this.geometry.end(piece);
+    for (let at = this.geometry.start(piece); at < end;) {
+      const chunk = await this.#spool.read(at, Math.min(READ_BYTES, end - at));
+      hash.update(chunk);
+      at += chunk.length;
+      this.#spool.recycle(chunk);
+    }
+    return hash.digest();
   }
 
   /** Every byte below `offset` is here. */
@@ -158,6 +258,7 @@ export class FlightPieces {
       this.#fromPeers.clear(piece);
       this.#done.clear(piece);
       this.#filled.delete(piece);
+      this.hashes.delete(piece);
     }
     this.#peers.clear();
     this.#front = 0;

@@ -10,12 +10,15 @@ import {
   type Logger,
   type Repository,
 } from "@p2p-mirror/shared";
-import { Fetches } from "./fetches.ts";
+import type { KnownHashes, Swarm, SwarmMember } from "../swarm/swarm.ts";
+import type { PieceContent } from "./content.ts";
+import type { AskForPiece } from "./fetch-piece.ts";
+import { Fetches, type Crowd } from "./fetches.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
 import { Notifier } from "./notifier.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
-import type { Spool } from "./spool.ts";
+import { READ_BYTES, type Spool } from "./spool.ts";
 
 /** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
 export const PATIENCE_MS = 45_000;
@@ -31,7 +34,16 @@ export interface FlightOptions {
   readonly start?: number;
 }
 
+/** How a flight takes part in the swarm. */
+export interface FlightSwarm {
+  readonly swarm: Swarm;
+  readonly ask: AskForPiece;
+  readonly random: () => number;
+}
+
 export interface FlightDeps {
+  /** Undefined: what others fetch at the same time is not looked at. */
+  readonly swarm?: FlightSwarm | undefined;
   readonly spool: Spool;
   readonly finder: SourceFinder;
   readonly clock: Clock;
@@ -62,6 +74,7 @@ export class Flight implements FlightView {
   readonly #deps: FlightDeps;
   readonly #pieces: FlightPieces;
   readonly #fetches: Fetches;
+  readonly #member: SwarmMember | undefined;
   readonly #cursors = new Set<Cursor>();
   readonly #ended = new AbortController();
   readonly #accept = Promise.withResolvers<void>();
@@ -70,6 +83,7 @@ export class Flight implements FlightView {
   readonly #step = new Notifier();
   /** Readers may have more, or nothing any more. */
   readonly #readable = new Notifier();
+  #hashes: KnownHashes | undefined;
   #failure: Error | undefined;
   #over = false;
   #released = false;
@@ -85,10 +99,13 @@ export class Flight implements FlightView {
     this.#deps = deps;
     this.#lastProgress = deps.clock.now();
     this.#pieces = new FlightPieces(options.digest, options.size, deps.spool, () => this.#wake());
+    const crowd = deps.swarm === undefined ? undefined : this.#join(deps.swarm);
+    this.#member = crowd?.member;
     this.#fetches = new Fetches(
       { ...options, start: options.start ?? 0 },
       {
         ...deps,
+        crowd,
         pieces: this.#pieces,
         accepted: (kind) => {
           this.firstSource ??= kind;
@@ -119,9 +136,28 @@ export class Flight implements FlightView {
     this.#fetches.addOrigin(repository);
   }
 
+  /** A piece that others may have, verified by itself though the blob is not complete; undefined: not here (yet). */
+  piece(piece: number): PieceContent | undefined {
+    const { geometry } = this.#pieces;
+    if (this.#failure !== undefined || this.#released || !this.#pieces.isShareable(piece)) return undefined;
+    const hash = this.#hashes?.of(piece);
+    if (hash === undefined || this.spool.windowed) return undefined;
+    const range = geometry.range(piece, piece);
+    return {
+      length: range.end - range.start,
+      hash,
+      open: ({ signal }) => Promise.resolve(this.#openSpool(range, signal)),
+    };
+  }
+
   /** False when bytes of the range are gone already (nothing is stored, and the window has moved on). */
   canServe(range: ByteRange): boolean {
     return this.#failure === undefined && !this.#released && range.start >= this.spool.base;
+  }
+
+  /** Nothing is fetched any more; it may still be read. */
+  get isOver(): boolean {
+    return this.#over;
   }
 
   get readers(): number {
@@ -136,14 +172,16 @@ export class Flight implements FlightView {
   /** Bytes of `range`, ending in an error when the flight fails. Leaving early is nobody's fault. */
   open(range: ByteRange, signal: AbortSignal): Readable {
     const cursor: Cursor = { position: range.start, end: range.end };
-    this.#cursors.add(cursor);
     this.#everRead = true;
-    this.#cancelLinger?.();
     this.#fetches.prefer(range.start);
-    const body = Readable.from(readFlight(this, range, cursor, signal), {
-      objectMode: false,
-      highWaterMark: 1,
-    });
+    return this.#reader(cursor, readFlight(this, range, cursor, signal));
+  }
+
+  /** A body of what `bytes` gives; as long as it is open the flight goes on. */
+  #reader(cursor: Cursor, bytes: AsyncIterable<Buffer>): Readable {
+    this.#cursors.add(cursor);
+    this.#cancelLinger?.();
+    const body = Readable.from(bytes, { objectMode: false, highWaterMark: 1 });
     const recycle = (chunk: Uint8Array): void => {
       this.#pieces.recycle(chunk);
       this.spool.recycle(chunk);
@@ -190,11 +228,37 @@ export class Flight implements FlightView {
     this.#throwIfFailed();
   }
 
+  #join({ swarm, ask, random }: FlightSwarm): Crowd {
+    const { geometry, map } = this.#pieces;
+    const about = { digest: this.digest, size: this.size, geometry };
+    const hashes = swarm.hashes(about);
+    const member = swarm.join({ ...about, have: map }, this.#ended.signal);
+    this.#hashes = hashes;
+    this.#pieces.onPiece = (piece, sha256) => member.have(piece, sha256, true);
+    return { member, hashes, ask, random };
+  }
+
+  /** Bytes that are all here, as they are in the spool. Counts as a reader: who is being served keeps the flight. */
+  #openSpool(range: ByteRange, signal: AbortSignal | undefined): Readable {
+    const { spool } = this;
+    const cursor: Cursor = { position: range.start, end: range.end };
+    async function* bytes(): AsyncGenerator<Buffer, void, undefined> {
+      while (cursor.position < range.end) {
+        signal?.throwIfAborted();
+        const chunk = await spool.read(cursor.position, Math.min(READ_BYTES, range.end - cursor.position));
+        cursor.position += chunk.length;
+        yield chunk;
+      }
+    }
+    return this.#reader(cursor, bytes());
+  }
+
   async #run(): Promise<void> {
     try {
       this.#fetches.candidates.look();
       await this.#drive();
       this.verified = true;
+      this.#tellVerified();
       this.#accept.resolve();
       this.#wake();
       await this.spool.commit().catch((error: unknown) => {
@@ -208,9 +272,17 @@ export class Flight implements FlightView {
       this.#over = true;
       this.#cancelLinger?.();
       this.#fetches.close();
+      void this.#member?.leave();
       this.#wake();
       this.#releaseWhenUnused();
     }
+  }
+
+  /** Whoever signed another hash than the right one is a liar. */
+  #tellVerified(): void {
+    const { hashes, geometry } = this.#pieces;
+    const all = Array.from({ length: geometry.count }, (_, piece) => hashes.get(piece));
+    if (all.every((hash) => hash !== undefined)) this.#member?.verified(all);
   }
 
   /** Keeps sources at work until every piece is here and the whole is right. */
@@ -243,13 +315,18 @@ export class Flight implements FlightView {
       peer.refuted();
       this.#fetches.candidates.drop(peer);
     }
+    if (this.#pieces.usedSignedHashes) {
+      // Readers have these bytes already: this pull fails, the next one believes others.
+      this.#member?.mismatch();
+      throw error;
+    }
     if (peers.length === 0 || !this.#pieces.heldBack || !this.#pieces.discardFromPeers()) throw error;
     return false;
   }
 
   #failWithoutHope(): void {
     const progressed = this.#pieces.received > this.#bytesAtLook;
-    if (this.#fetches.candidates.hope && this.#patienceLeft() > 0) return;
+    if (this.#fetches.hope && this.#patienceLeft() > 0) return;
     if (progressed && this.#patienceLeft() > 0) {
       this.#bytesAtLook = this.#pieces.received;
       this.#fetches.candidates.look();

@@ -9,7 +9,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { BlobCache } from "../store/blob-cache.ts";
 import { DegradingSpool } from "./degrading-spool.ts";
-import { Flight } from "./flight.ts";
+import { Flight, type FlightSwarm } from "./flight.ts";
 import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { SourceFinder } from "./source.ts";
@@ -22,6 +22,8 @@ const WINDOW_BYTES = 32 * 1024 * 1024;
 const MAX_BLOB_BYTES = 2 ** 40;
 
 export interface FlightsDeps {
+  /** Undefined: flights work alone. */
+  readonly swarm?: FlightSwarm | undefined;
   readonly cache: BlobCache;
   readonly finder: SourceFinder;
   readonly clock: Clock;
@@ -63,6 +65,12 @@ export class Flights {
     return this.#flights.has(digest);
   }
 
+  /** The flight of a blob that is under way now, if it is of this size. */
+  flying(digest: Digest, size: number): Flight | undefined {
+    for (const flight of this.#open) if (flight.digest === digest && flight.size === size) return flight;
+    return undefined;
+  }
+
   /** For the status page. */
   list(): Flight[] {
     return [...this.#open];
@@ -86,17 +94,20 @@ export class Flights {
   }
 
   async #create(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
-    const { cache, finder, clock, logger, metrics } = this.#deps;
+    const { cache, finder, clock, logger, metrics, swarm } = this.#deps;
     const spool = await this.#spool(blob, origin, cache);
     if (this.#closed) {
       await spool.release();
       throw new DOMException("the mirror is closing", "AbortError");
     }
+    // A blob has one membership; a second flight of it (a window that has moved on) works alone.
+    const isMember = [...this.#open].some((other) => other.digest === blob.digest && !other.isOver);
     const flight = new Flight(
       { ...blob, start },
       {
         spool,
         finder,
+        swarm: isMember ? undefined : swarm,
         clock,
         logger,
         received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),

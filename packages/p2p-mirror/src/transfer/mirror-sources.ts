@@ -90,6 +90,7 @@ export class MirrorSources implements SourceFinder {
   peer(peer: Peer, digest: Digest): BlobSource {
     return {
       kind: "peer",
+      peer,
       available: true,
       id: peer.id,
       fetch: (range, options) => this.#fetch(peer, digest, range, options),

@@ -37,6 +37,20 @@ export class Picker {
     return run;
   }
 
+  /** The lowest open pieces of `[first, end)`, for a source that was told to bring these. */
+  takeWithin(first: number, end: number): Run | undefined {
+    const run = this.#gap(first);
+    if (run === undefined || run.first >= end) return undefined;
+    run.end = Math.min(run.end, end);
+    this.#runs.add(run);
+    return run;
+  }
+
+  /** Neither here nor asked for. */
+  isFree(piece: number): boolean {
+    return !this.#taken(piece);
+  }
+
   /** The run's request is over; what it did not deliver is open again. */
   release(run: Run): void {
     this.#runs.delete(run);

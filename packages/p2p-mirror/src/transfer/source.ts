@@ -26,6 +26,8 @@ export interface BlobSource {
   readonly kind: "peer" | "upstream";
   /** For logs and metrics: a peer ID, or registry/repository. */
   readonly id: string;
+  /** Of kind `peer`: who it is. */
+  readonly peer?: Peer;
   /** False when asking it now would be in vain, as far as is known without asking. */
   readonly available: boolean;
   /** Throws NotFoundError or SourceError; nothing it delivers is verified. */

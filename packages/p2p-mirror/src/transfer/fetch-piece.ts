@@ -1,0 +1,97 @@
+import { createHash } from "node:crypto";
+import type { Readable } from "node:stream";
+import { consume, IntegrityError, isRecycling, SourceError, type Digest } from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import type { KnownHashes, SignedHash } from "../swarm/swarm.ts";
+import { BatchWriter } from "./batch-writer.ts";
+import type { FlightPieces } from "./flight-pieces.ts";
+
+export interface PieceRequest {
+  /** Of the whole blob. */
+  readonly size: number;
+  readonly piece: number;
+  /** Of the piece, in bytes. */
+  readonly length: number;
+}
+
+export interface PieceFetchOptions {
+  readonly signal: AbortSignal;
+  /** See PeerOptions. */
+  readonly stallMs: number;
+  readonly firstByteMs: number;
+}
+
+/** Port: one piece of a blob from a peer that has it, of a whole blob or of one that it is fetching itself. */
+export type AskForPiece = (
+  peer: Peer,
+  digest: Digest,
+  request: PieceRequest,
+  options: PieceFetchOptions,
+) => Promise<{ readonly body: Readable; readonly hash?: SignedHash | undefined }>;
+
+export interface FetchPieceDeps {
+  readonly ask: AskForPiece;
+  readonly hashes: KnownHashes;
+  readonly pieces: FlightPieces;
+  /** The peer has answered with a body. */
+  readonly accepted: () => void;
+}
+
+/**
+ * Brings one piece from a peer into the spool; it counts when its hash is the one that a member has signed.
+ * @returns its sha256.
+ * @throws IntegrityError: another hash, or nobody's word for it; SourceError, NotFoundError, BusyError of the peer.
+ */
+export async function fetchPiece(
+  peer: Peer,
+  digest: Digest,
+  request: PieceRequest,
+  options: PieceFetchOptions,
+  { ask, hashes, pieces, accepted }: FetchPieceDeps,
+): Promise<Buffer> {
+  const { piece, length } = request;
+  const { body, hash: said } = await ask(peer, digest, request, options);
+  try {
+    if (said !== undefined && said.piece === piece) hashes.learn(said);
+    const expected = hashes.of(piece);
+    if (expected === undefined) {
+      throw new IntegrityError("DIGEST_MISMATCH", `a signed hash of piece ${piece}`, "none", peer.id);
+    }
+    accepted();
+    pieces.restart(piece);
+    const start = pieces.geometry.start(piece);
+    const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
+    const writer = new BatchWriter(start, async (offset, chunks) => {
+      await pieces.writeUnchecked(offset, chunks);
+      for (const chunk of chunks) recycle?.(chunk);
+    });
+    const sha256 = createHash("sha256");
+    let received = 0;
+    try {
+      await consume(body, (chunk) => {
+        options.signal.throwIfAborted();
+        received += chunk.length;
+        if (received > length) throw new SourceError("STATUS", peer.id, { message: "more than the piece" });
+        sha256.update(chunk);
+        const more = (): boolean => received < length;
+        return writer.add(chunk)?.then(more) ?? more();
+      });
+    } finally {
+      await writer.end();
+    }
+    if (received < length) throw new SourceError("CUT", peer.id, { message: `${received} bytes of a piece` });
+    const found = sha256.digest();
+    if (!found.equals(expected.sha256)) {
+      throw new IntegrityError(
+        "DIGEST_MISMATCH",
+        Buffer.from(expected.sha256).toString("hex"),
+        found.toString("hex"),
+        peer.id,
+      );
+    }
+    pieces.take(piece, found);
+    return found;
+  } finally {
+    body.destroy();
+  }
+}

@@ -1,0 +1,100 @@
+import { buffer } from "node:stream/consumers";
+import t from "tap";
+import { Crowd } from "./crowd.ts";
+import { MIB, turn, whole } from "./flying.ts";
+import { ScriptedSource, seededBytes } from "./scripted-source.ts";
+
+const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 1e9);
+t.comment(`seed ${SEED} (TEST_SEED)`);
+const never = new AbortController().signal;
+
+await t.test("a lone node gets everything in one request, at once", async (t) => {
+  const bytes = seededBytes(6 * MIB + 5, SEED);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const crowd = await Crowd.of(t, bytes, { nodes: 1, seed: SEED, upstream: () => upstream });
+  const flight = await crowd.start(0);
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  t.strictSame(upstream.requests, [whole(bytes)]);
+  await flight.done;
+});
+
+await t.test(
+  "nodes that start together fetch each byte from upstream once, and give it to each other",
+  async (t) => {
+    const bytes = seededBytes(16 * MIB + 77, SEED + 1);
+    const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+    const crowd = await Crowd.of(t, bytes, { nodes: 5, seed: SEED, upstream: () => upstream });
+    const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
+    const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+    for (const body of bodies) t.ok(body.equals(bytes));
+    const share = upstream.delivered / bytes.length;
+    t.ok(share < 1.2, `upstream sent ${share.toFixed(3)} of the blob`);
+    t.ok(crowd.nodes.filter(({ given }) => given > 0).length >= 3, "most gave something");
+  },
+);
+
+await t.test("a piece that is changed on its way is fetched again; the pull succeeds", async (t) => {
+  const bytes = seededBytes(12 * MIB, SEED + 2);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  let changed = 0;
+  const crowd = await Crowd.of(t, bytes, {
+    nodes: 3,
+    seed: SEED,
+    upstream: () => upstream,
+    onTheWay: (_from, _to, _piece, piece) => {
+      if (changed >= 3) return piece;
+      changed += 1;
+      const wrong = Buffer.from(piece);
+      wrong[17] = (wrong[17] ?? 0) ^ 1;
+      return wrong;
+    },
+  });
+  const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
+  t.equal(changed, 3);
+});
+
+await t.test(
+  "a neighbour that changes every piece is left alone; upstream brings what only it has",
+  async (t) => {
+    const bytes = seededBytes(8 * MIB, SEED + 5);
+    const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+    const crowd = await Crowd.of(t, bytes, {
+      nodes: 3,
+      seed: SEED,
+      upstream: () => upstream,
+      onTheWay: (from, _to, _piece, piece) => (from === "node0" ? Buffer.alloc(piece.length) : piece),
+    });
+    const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
+    const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+    for (const body of bodies) t.ok(body.equals(bytes));
+    const share = upstream.delivered / bytes.length;
+    t.ok(share < 2, `upstream sent ${share.toFixed(3)} of the blob`);
+  },
+);
+
+await t.test("nodes that upstream does not let in get everything from the one it does", async (t) => {
+  const bytes = seededBytes(8 * MIB, SEED + 3);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  const crowd = await Crowd.of(t, bytes, {
+    nodes: 4,
+    seed: SEED,
+    upstream: (nth) => (nth === 2 ? upstream : undefined),
+  });
+  const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
+  t.ok(upstream.delivered < bytes.length * 1.2);
+});
+
+await t.test("upstream without ranges: one node streams, the others get it from there", async (t) => {
+  const bytes = seededBytes(12 * MIB, SEED + 4);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn, ignoreRange: true });
+  const crowd = await Crowd.of(t, bytes, { nodes: 3, seed: SEED, upstream: () => upstream });
+  const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
+  const share = upstream.delivered / bytes.length;
+  t.ok(share < 2.2, `upstream sent ${share.toFixed(3)} of the blob`);
+});

@@ -1,0 +1,137 @@
+import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { digestOf, NotFoundError, silentLogger, systemClock } from "@p2p-mirror/shared";
+import { Registry } from "prom-client";
+import type { Test } from "tap";
+import { createSwarmCodec } from "../../src/swarm/codec.ts";
+import { MemoryNetwork } from "../../src/swarm/memory-wire.ts";
+import { createSwarmMetrics } from "../../src/swarm/metrics.ts";
+import { createSwarm, type MirrorSwarm } from "../../src/swarm/mirror-swarm.ts";
+import type { PieceContent } from "../../src/transfer/content.ts";
+import type { AskForPiece } from "../../src/transfer/fetch-piece.ts";
+import { Flight } from "../../src/transfer/flight.ts";
+import { PieceGeometry } from "../../src/transfer/pieces.ts";
+import type { BlobSource } from "../../src/transfer/source.ts";
+import type { Spool } from "../../src/transfer/spool.ts";
+import { cheapSigner, seeded } from "../swarm/rig.ts";
+import { fileSpool } from "./flying.ts";
+import { ScriptedFinder } from "./scripted-source.ts";
+
+export interface CrowdOptions {
+  readonly nodes: number;
+  readonly seed: number;
+  /** Upstream of the n-th node. */
+  readonly upstream: (nth: number) => BlobSource | undefined;
+  /** What becomes of a piece on its way from one node to another. */
+  readonly onTheWay?: (from: string, to: string, piece: number, bytes: Buffer) => Buffer | Error;
+}
+
+export interface CrowdNode {
+  readonly id: string;
+  readonly swarm: MirrorSwarm;
+  flight: Flight | undefined;
+  /** Bytes of pieces that others got here. */
+  given: number;
+}
+
+/** Flights of one blob on several nodes in this process: real files, real time, the swarm over a network in memory. */
+export class Crowd {
+  readonly nodes: CrowdNode[] = [];
+  readonly network: MemoryNetwork;
+  readonly #t: Test;
+  readonly #bytes: Buffer;
+  readonly #options: CrowdOptions;
+
+  private constructor(t: Test, bytes: Buffer, options: CrowdOptions) {
+    this.#t = t;
+    this.#bytes = bytes;
+    this.#options = options;
+    this.network = new MemoryNetwork({ clock: systemClock, latency: () => 0, codec: createSwarmCodec() });
+  }
+
+  static async of(t: Test, bytes: Buffer, options: CrowdOptions): Promise<Crowd> {
+    const crowd = new Crowd(t, bytes, options);
+    const random = seeded(options.seed);
+    const contacts = Array.from({ length: options.nodes }, (_, nth) => ({
+      id: `node${nth}`,
+      host: "127.0.0.1",
+      port: 1_000 + nth,
+    }));
+    for (const contact of contacts) {
+      const swarm = createSwarm(
+        {},
+        {
+          self: { contact, peer: contact },
+          wire: crowd.network.node(contact.id),
+          closest: (_, count) => contacts.slice(0, count),
+          clock: systemClock,
+          random,
+          signer: cheapSigner(contact.id),
+          load: () => 0,
+          logger: silentLogger(),
+          metrics: createSwarmMetrics(new Registry()),
+        },
+      );
+      await swarm.start(new AbortController().signal);
+      crowd.nodes.push({ id: contact.id, swarm, flight: undefined, given: 0 });
+    }
+    t.teardown(async () => {
+      const over = new Error("the test is over");
+      await Promise.all(
+        crowd.nodes.flatMap(({ flight }) => (flight === undefined ? [] : [flight.close(over)])),
+      );
+      await Promise.all(crowd.nodes.map(({ swarm }) => swarm.close()));
+    });
+    return crowd;
+  }
+
+  async start(nth: number, spool?: Spool): Promise<Flight> {
+    const node = this.nodes[nth];
+    if (node === undefined) throw new RangeError(`no node ${nth}`);
+    const bytes = this.#bytes;
+    const flight = new Flight(
+      { digest: digestOf(bytes), size: bytes.length },
+      {
+        spool: spool ?? (await fileSpool(this.#t, bytes.length)),
+        finder: new ScriptedFinder(this.#options.upstream(nth)),
+        clock: systemClock,
+        logger: silentLogger(),
+        received: () => undefined,
+        swarm: { swarm: node.swarm, ask: this.#ask(node.id), random: seeded(this.#options.seed + nth) },
+      },
+    );
+    flight.addOrigin({ registry: "registry", repository: "repo" });
+    node.flight = flight;
+    return flight;
+  }
+
+  /** What the node has kept when its flight was over. */
+  async #stored(node: CrowdNode | undefined, piece: number): Promise<PieceContent | undefined> {
+    if (node?.flight?.isOver !== true) return undefined;
+    const done = await node.flight.done.then(
+      () => true,
+      () => false,
+    );
+    const geometry = new PieceGeometry(this.#bytes.length);
+    const about = { digest: digestOf(this.#bytes), size: this.#bytes.length, geometry };
+    const hash = node.swarm.hashes(about).of(piece);
+    if (!done || hash === undefined) return undefined;
+    const bytes = this.#bytes.subarray(geometry.start(piece), geometry.end(piece));
+    return { length: bytes.length, hash, open: () => Promise.resolve(Readable.from([bytes])) };
+  }
+
+  #ask(asker: string): AskForPiece {
+    return async (peer, digest, { piece }, { signal }) => {
+      const node = this.nodes.find(({ id }) => id === peer.id);
+      const content = node?.flight?.piece(piece) ?? (await this.#stored(node, piece));
+      if (node === undefined || content === undefined) {
+        throw new NotFoundError("BLOB_UNKNOWN", `piece ${piece} of ${digest} at ${peer.id}`);
+      }
+      const bytes = await buffer(await content.open({ signal }));
+      node.given += bytes.length;
+      const sent = this.#options.onTheWay?.(peer.id, asker, piece, bytes) ?? bytes;
+      if (sent instanceof Error) throw sent;
+      return { body: Readable.from([sent], { objectMode: false }), hash: content.hash };
+    };
+  }
+}

@@ -45,6 +45,7 @@ export interface CrowdSource {
 export class Crowd {
   readonly rig: Rig;
   readonly flights: CrowdFlight[] = [];
+  readonly #byId = new Map<string, CrowdFlight>();
   /** Pieces that went from one zone to another. */
   crossed = 0;
   readonly seeds = new Map<string, CrowdSource>();
@@ -62,6 +63,7 @@ export class Crowd {
   start(node: RigNode, have?: PieceMap): CrowdFlight {
     const flight = new CrowdFlight(this, node, have ?? new PieceMap(this.rig.geometry.count));
     this.flights.push(flight);
+    this.#byId.set(node.id, flight);
     void flight.run();
     return flight;
   }
@@ -84,7 +86,9 @@ export class Crowd {
 
   /** Runs until every live flight is complete, or the time is over. Resolves to how long it took. */
   async run(ms: number, from = this.rig.clock.now()): Promise<number | undefined> {
-    const done = await this.rig.clock.run(ms, () => this.live.every(({ complete }) => complete));
+    const done = await this.rig.clock.run(ms, () =>
+      this.flights.every(({ node, complete }) => complete || !node.alive),
+    );
     return done ? this.rig.clock.now() - from : undefined;
   }
 
@@ -94,7 +98,7 @@ export class Crowd {
   }
 
   flightOf(id: string): CrowdFlight | undefined {
-    return this.flights.find(({ node }) => node.id === id);
+    return this.#byId.get(id);
   }
 }
 

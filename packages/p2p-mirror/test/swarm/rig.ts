@@ -29,17 +29,23 @@ const sha256 = (...parts: (string | Uint8Array)[]): Buffer => {
   return hash.digest();
 };
 
-const cheapSignature = (signer: string, bytes: Uint8Array): Buffer =>
-  Buffer.concat([sha256(signer, bytes), Buffer.alloc(32)]);
+/** The signer and the end of what is signed, which has the hash in it. */
+const cheapSignature = (signer: string, bytes: Uint8Array): Buffer => {
+  const signature = Buffer.alloc(64);
+  signature.set(bytes.subarray(-48));
+  signature.write(signer, 48, "latin1");
+  return signature;
+};
 
-/** Signs by hashing, which anybody could: enough where nobody forges, and fast. */
+/** Signs in a way that anybody could: enough where nobody forges, and fast. */
 export const cheapSigner = (id: string): PieceSigner => ({
   id,
   sign: (bytes) => cheapSignature(id, bytes),
   verify: (signer, bytes, given) => Buffer.compare(cheapSignature(signer, bytes), given) === 0,
 });
 
-export const pieceHash = (piece: number): Buffer => sha256(`piece ${piece}`);
+const pieceHashes: Buffer[] = [];
+export const pieceHash = (piece: number): Buffer => (pieceHashes[piece] ??= sha256(`piece ${piece}`));
 
 export interface RigOptions {
   readonly nodes: number;
@@ -78,6 +84,9 @@ export class Rig {
   /** Nodes that no routing table names any more. */
   readonly forgotten = new Set<string>();
   readonly #options: RigOptions;
+  readonly #byId = new Map<string, RigNode>();
+  /** All nodes, closest first. */
+  #ranking: readonly Contact[] = [];
 
   constructor(options: RigOptions) {
     this.#options = options;
@@ -124,6 +133,7 @@ export class Rig {
     await swarm.start(new AbortController().signal);
     const node: RigNode = { id, contact, zone, swarm, metrics, unknown, alive: true };
     this.nodes.push(node);
+    this.#byId.set(id, node);
     return node;
   }
 
@@ -134,7 +144,7 @@ export class Rig {
   }
 
   node(id: string): RigNode {
-    const found = this.nodes.find((node) => node.id === id);
+    const found = this.#byId.get(id);
     if (found === undefined) throw new Error(`no ${id}`);
     return found;
   }
@@ -155,13 +165,20 @@ export class Rig {
   }
 
   #closest(digest: Digest, count: number, unknown: ReadonlySet<string>): Contact[] {
-    const distance = (id: string): bigint =>
-      BigInt(`0x${sha256(digest).toString("hex")}`) ^ BigInt(`0x${sha256(id).toString("hex")}`);
-    return this.nodes
-      .filter(({ id }) => !unknown.has(id) && !this.forgotten.has(id))
-      .map(({ contact }) => ({ contact, far: distance(contact.id) }))
-      .toSorted((a, b) => (a.far < b.far ? -1 : 1))
-      .slice(0, count)
-      .map(({ contact }) => contact);
+    if (digest !== this.digest) throw new Error("there is one blob");
+    if (this.#ranking.length !== this.nodes.length) {
+      const distance = (id: string): bigint =>
+        BigInt(`0x${sha256(digest).toString("hex")}`) ^ BigInt(`0x${sha256(id).toString("hex")}`);
+      this.#ranking = this.nodes
+        .map(({ contact }) => ({ contact, far: distance(contact.id) }))
+        .toSorted((a, b) => (a.far < b.far ? -1 : 1))
+        .map(({ contact }) => contact);
+    }
+    const found: Contact[] = [];
+    for (const contact of this.#ranking) {
+      if (found.length >= count) break;
+      if (!unknown.has(contact.id) && !this.forgotten.has(contact.id)) found.push(contact);
+    }
+    return found;
   }
 }

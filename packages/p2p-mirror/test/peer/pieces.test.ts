@@ -293,7 +293,9 @@ await t.test(
     t.equal(signals.length, 3);
     await until("nothing is read for nobody", () => signals.every((signal) => signal?.aborted === true));
     hanging = false;
-    t.ok((await read((await client.piece(peer, blob.digest, wanted)).body)).equals(bytes));
+    // On a busy machine even this takes longer now and then.
+    const { body } = await until("the piece comes", () => client.piece(peer, blob.digest, wanted));
+    t.ok((await read(body)).equals(bytes));
     t.equal(await metric(registry, TRIPS), 0);
   },
 );

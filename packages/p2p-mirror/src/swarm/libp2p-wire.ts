@@ -13,6 +13,9 @@ const MAX_STREAMS_PER_PEER = 512;
 const MAX_OUTBOX_BYTES = 4 * 1024 * 1024;
 /** A varint of a length up to 64 KiB. */
 const MAX_LENGTH_BYTES = 3;
+/** Messages a second that a peer may send for long, and at once. The busiest neighbour sends twenty. */
+const MESSAGES_PER_SECOND = 500;
+const BURST_MESSAGES = 2_000;
 /** What was sent before a close gets so long to arrive. */
 const LINGER_MS = 1_000;
 
@@ -49,6 +52,27 @@ export function createLibp2pWire(deps: Libp2pWireDeps): Wire {
   };
 }
 
+/** What a peer may send. */
+class Allowance {
+  readonly #clock: Clock;
+  #messages = BURST_MESSAGES;
+  #at: number;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#at = clock.now();
+  }
+
+  /** @throws SwarmProtocolError when there are too many. */
+  take(): void {
+    const now = this.#clock.now();
+    const earned = ((now - this.#at) / 1_000) * MESSAGES_PER_SECOND;
+    this.#messages = Math.min(BURST_MESSAGES, this.#messages + earned) - 1;
+    this.#at = now;
+    if (this.#messages < 0) throw new SwarmProtocolError("a peer that sends too many messages");
+  }
+}
+
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 function channelOver(stream: Stream, peer: string, { codec, clock, logger }: Libp2pWireDeps): Channel {
@@ -66,6 +90,7 @@ function channelOver(stream: Stream, peer: string, { codec, clock, logger }: Lib
     close();
     stream.abort(asError(error));
   };
+  const allowance = new Allowance(clock);
   /** The other side sends nothing more. */
   let ended = false;
   const receive = async (): Promise<void> => {
@@ -73,7 +98,10 @@ function channelOver(stream: Stream, peer: string, { codec, clock, logger }: Lib
       stream,
       (source) => decode(source, { maxDataLength: MAX_MESSAGE_BYTES, maxLengthLength: MAX_LENGTH_BYTES }),
       async (messages) => {
-        for await (const bytes of messages) inbox.push(codec.decode(bytes.subarray()));
+        for await (const bytes of messages) {
+          allowance.take();
+          inbox.push(codec.decode(bytes.subarray()));
+        }
       },
     );
     ended = true;

@@ -1,4 +1,4 @@
-import type { Clock, Digest, Logger, Service } from "@p2p-mirror/shared";
+import { ConfigError, type Clock, type Digest, type Logger, type Service } from "@p2p-mirror/shared";
 import { MAX_PIECES } from "./bitmap.ts";
 import { Bans } from "./bans.ts";
 import { Coordinator, type Closest, type Self } from "./coordinator.ts";
@@ -13,7 +13,7 @@ import { TIMES } from "./times.ts";
 import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
 
 export interface SwarmOptions {
-  /** Where this node is; nodes of one zone give each other pieces first. At most 63 characters; "" or default: unknown. */
+  /** Where this node is; nodes of one zone give each other pieces first. At most 63 ASCII characters; default "", unknown. */
   readonly zone?: string;
   /** Members of one digest that fetch from upstream at a time. Default 8. */
   readonly maxUpstreamFetchers?: number;
@@ -46,9 +46,21 @@ const MAX_MEMBERS = 5_000;
 /** About 25 KiB each. They outlive the membership: others ask for pieces, and a try that went wrong tells who lied. */
 const MAX_HASHED = 256;
 
-/** The swarm of a node: member where it fetches, coordinator where it is the closest. */
+/** What other nodes take for a zone; a message with anything else would be refused as a whole. */
+const ZONE = new RegExp(`^[\\x20-\\x7e]{0,${MAX_ZONE_BYTES}}$`);
+
+/**
+ * The swarm of a node: member where it fetches, coordinator where it is the closest.
+ * @throws ConfigError when the zone is none.
+ */
 export function createSwarm(options: SwarmOptions, deps: SwarmDeps): MirrorSwarm {
-  return new NodeSwarm(options, deps);
+  const zone = options.zone ?? "";
+  if (!ZONE.test(zone)) {
+    throw new ConfigError("zone", zone.slice(0, 100), `use up to ${MAX_ZONE_BYTES} ASCII characters`);
+  }
+  // Others refuse what is out of bounds.
+  const load = (): number => Math.min(1, Math.max(0, deps.load() || 0));
+  return new NodeSwarm(options, { ...deps, load });
 }
 
 const keyOf = (about: { readonly digest: Digest; readonly size: number }): string =>
@@ -66,7 +78,7 @@ class NodeSwarm implements MirrorSwarm {
   #closed = false;
 
   constructor(options: SwarmOptions, deps: SwarmDeps) {
-    this.#zone = (options.zone ?? "").slice(0, MAX_ZONE_BYTES);
+    this.#zone = options.zone ?? "";
     this.#deps = deps;
     this.#bans = new Bans(deps);
     this.#coordinator = new Coordinator(

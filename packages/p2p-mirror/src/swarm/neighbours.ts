@@ -108,7 +108,7 @@ export class Neighbours {
       link.left ||= one.left;
       if (known === undefined && !one.left) this.#openSoon(link, one, first);
     }
-    if (this.#links.size > MAX_NEIGHBOURS) {
+    if (this.#talking > MAX_NEIGHBOURS) {
       this.dismissed([...this.#links].filter(([, link]) => !link.named).map(([id]) => id));
     }
     this.#changed();
@@ -138,7 +138,7 @@ export class Neighbours {
     const id = channel.peer;
     if (this.#closing.signal.aborted || id === this.#deps.self.peer.id) return false;
     const known = this.#links.get(id);
-    if (known === undefined && this.#links.size >= MAX_NEIGHBOURS + MAX_UNASKED) return false;
+    if (known === undefined && this.#talking >= MAX_NEIGHBOURS + MAX_UNASKED) return false;
     // Both have opened one: that of the smaller ID is kept, so that both keep the same.
     if (known?.channel !== undefined && id > this.#deps.self.peer.id) return false;
     const link = known ?? this.#add({ id, host: hello.host, port: hello.port }, hello.zone, hello.load);
@@ -200,6 +200,13 @@ export class Neighbours {
     this.#closing.abort();
     for (const id of this.#opening.keys()) this.#cancelOpen(id);
     for (const link of this.#links.values()) this.#part(link, complete);
+  }
+
+  /** Neighbours that have not left. */
+  get #talking(): number {
+    let count = 0;
+    for (const { left } of this.#links.values()) if (!left) count += 1;
+    return count;
   }
 
   #add(peer: Peer, zone: string, load: number): Link {

@@ -39,7 +39,10 @@ export interface KnownHashes {
 
 export interface JoinAbout {
   readonly digest: Digest;
-  /** Bytes of the blob; every member must say the same. */
+  /**
+   * Bytes of the blob; every member must say the same. For what is fetched in one request and whose size is not known
+   * beforehand (a manifest) all say 1: one piece, and one of them is to fetch it.
+   */
   readonly size: number;
   readonly geometry: PieceGeometry;
   /** What is here already. Read while joining; what comes later is told by `have`. */

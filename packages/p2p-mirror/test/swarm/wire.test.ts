@@ -101,6 +101,22 @@ await t.test("what a hostile peer sends ends its channel and nothing else", asyn
   const connections = good.router.peers().map(({ id }) => peerIdFromString(id).toString());
   t.same(connections, [bad.identity.id], "the connection is still there");
 
+  await t.test("a peer that floods is cut off", async (t) => {
+    const before = channels.length;
+    const stream = await raw();
+    const leave = createSwarmCodec().encode({ kind: "leave", complete: true });
+    const one = Buffer.concat([Buffer.from([leave.byteLength]), leave]);
+    stream.send(one);
+    await until("the channel is there", () => channels.length > before);
+    for (let nth = 0; nth < 5_000; nth += 1) {
+      if (stream.status !== "open") break;
+      stream.send(one);
+    }
+    let count = 0;
+    for await (const message of channels[before]?.messages ?? []) count += message.kind === "leave" ? 1 : 0;
+    t.ok(count >= 1_999 && count < 4_000, `after ${count} messages`);
+  });
+
   await t.test("a peer that takes nothing is cut off", async (t) => {
     const before = channels.length;
     const stream = await raw();

@@ -78,3 +78,12 @@ await t.test("where all are of one zone, everybody brings in everything", async 
   t.ok(members.every((member) => member.neighbours.length === 3 && member.bringsIn(0) && member.bringsIn(1)));
   await rig.close();
 });
+
+await t.test("a zone that other nodes would not take is refused at start", async (t) => {
+  for (const zone of ["zone-\u00fc", "a\nb", "z".repeat(64)]) {
+    await t.rejects(new Rig({ nodes: 1, zoneOf: () => zone }).start(), {
+      code: "CONFIG_INVALID",
+      field: "zone",
+    });
+  }
+});

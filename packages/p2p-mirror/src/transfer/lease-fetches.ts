@@ -1,0 +1,154 @@
+import { NotFoundError, SourceError, type Clock, type Digest, type Logger } from "@p2p-mirror/shared";
+import type { HandBackReason, Lease, SwarmMember } from "../swarm/swarm.ts";
+import type { Candidate, Candidates } from "./candidates.ts";
+import { fetchRun } from "./fetch-run.ts";
+import type { FlightPieces } from "./flight-pieces.ts";
+import type { Run } from "./picker.ts";
+import type { BlobSource } from "./source.ts";
+
+export interface LeaseFetchesDeps {
+  readonly member: SwarmMember;
+  readonly candidates: Candidates;
+  readonly pieces: FlightPieces;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly accepted: (kind: BlobSource["kind"]) => void;
+  readonly arrived: (offset: number) => void;
+  readonly written: (kind: BlobSource["kind"], bytes: number) => void;
+  readonly changed: () => void;
+}
+
+/** The lease is another's now, or goes on with another request. */
+class Reassigned extends Error {
+  override readonly name = "Reassigned";
+}
+
+interface Fetching {
+  readonly run: Run;
+  readonly abort: AbortController;
+  readonly source: string;
+}
+
+/** What this node is to bring from upstream for all members: one request for each lease. */
+export class LeaseFetches {
+  readonly #options: { readonly digest: Digest; readonly size: number };
+  readonly #deps: LeaseFetchesDeps;
+  /** By the lease's ID. */
+  readonly #fetching = new Map<number, Fetching>();
+  /** Upstream ignores ranges: whoever streams, streams from the beginning. */
+  #unranged = false;
+  #closed = false;
+
+  constructor(options: { readonly digest: Digest; readonly size: number }, deps: LeaseFetchesDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  get active(): number {
+    return this.#fetching.size;
+  }
+
+  /** Who is at work. */
+  get sources(): string[] {
+    return [...this.#fetching.values()].map(({ source }) => source);
+  }
+
+  /** Ends the requests for leases that are lost. */
+  endLost(): void {
+    for (const [id, { abort }] of this.#fetching)
+      if (this.#lease(id) === undefined) abort.abort(new Reassigned());
+  }
+
+  /** Begins to fetch what is leased and not fetched yet. */
+  fetchAll(): void {
+    for (const lease of this.#deps.member.leases) this.#fetch(lease);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const { abort } of this.#fetching.values()) abort.abort();
+  }
+
+  #lease(id: number): Lease | undefined {
+    return this.#deps.member.leases.find((lease) => lease.id === id);
+  }
+
+  #fetch(lease: Lease): void {
+    const { candidates, member, pieces } = this.#deps;
+    if (this.#fetching.has(lease.id)) return;
+    if (!candidates.mayAskUpstream) return member.handBack(lease, { kind: "unauthorized" });
+    const candidate = candidates.takeUpstream();
+    if (candidate === undefined) return;
+    const run = pieces.picker.takeWithin(lease.first, lease.end);
+    if (run === undefined) return candidates.putBack(candidate);
+    const fetching = { run, abort: new AbortController(), source: candidate.source.id };
+    this.#fetching.set(lease.id, fetching);
+    const before = pieces.received;
+    void this.#bring(lease.id, candidate, fetching)
+      .then(
+        () => candidates.worked(candidate),
+        (error: unknown) => {
+          if (!this.#closed) this.#failed(lease.id, candidate, fetching, error, pieces.received > before);
+        },
+      )
+      .finally(() => {
+        this.#fetching.delete(lease.id);
+        pieces.picker.release(run);
+        this.#deps.changed();
+      });
+  }
+
+  async #bring(id: number, { source }: Candidate, { run, abort }: Fetching): Promise<void> {
+    const { pieces, clock, member } = this.#deps;
+    const start = pieces.filledTo(run.first);
+    // Its end moves down when others take a part.
+    const end = (): number => pieces.geometry.end(Math.min(run.end, this.#lease(id)?.end ?? run.end) - 1);
+    await fetchRun(
+      source,
+      { start, end: end() },
+      this.#options.size,
+      {
+        end,
+        accepted: (from) => {
+          this.#deps.accepted("upstream");
+          if (from === start || this.#unranged) return;
+          this.#unranged = true;
+          const lease = this.#lease(id);
+          if (lease !== undefined) member.handBack(lease, { kind: "unranged" });
+          throw new Reassigned();
+        },
+        arrived: (offset, chunk, recycle) => {
+          if (pieces.arrived(offset, chunk, undefined, recycle)) this.#deps.arrived(offset);
+        },
+        write: async (offset, chunks) => {
+          const bytes = await pieces.write(run, offset, chunks, undefined);
+          const lease = this.#lease(id);
+          if (lease !== undefined) member.received(lease, bytes);
+          this.#deps.written("upstream", bytes);
+        },
+      },
+      // Who is too slow loses the lease: that is the coordinator's to judge.
+      { abort, clock, alternatives: () => false },
+    );
+  }
+
+  #failed(id: number, candidate: Candidate, { abort }: Fetching, error: unknown, progressed: boolean): void {
+    const { candidates, member, logger, pieces } = this.#deps;
+    if (error instanceof Reassigned || abort.signal.reason instanceof Reassigned) {
+      return candidates.putBack(candidate);
+    }
+    logger.debug({ err: error, digest: this.#options.digest, source: candidate.source.id }, "a lease failed");
+    candidates.failed(candidate, error, { progressed, begun: pieces.received > 0, patienceMs: Infinity });
+    const lease = this.#lease(id);
+    if (lease !== undefined) member.handBack(lease, handBackReason(error));
+  }
+}
+
+function handBackReason(error: unknown): HandBackReason {
+  if (error instanceof NotFoundError) return { kind: "unauthorized" };
+  if (!(error instanceof SourceError)) return { kind: "failed" };
+  if (error.code === "DENIED") return { kind: "unauthorized" };
+  return error.retryAfterMs === undefined
+    ? { kind: "failed" }
+    : { kind: "rate-limited", retryAfterMs: error.retryAfterMs };
+}

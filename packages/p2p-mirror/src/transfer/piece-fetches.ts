@@ -1,0 +1,165 @@
+import {
+  IntegrityError,
+  NotFoundError,
+  SourceError,
+  type Clock,
+  type Digest,
+  type Logger,
+} from "@p2p-mirror/shared";
+import type { Peer } from "../routing/router.ts";
+import type { KnownHashes, Neighbour, SwarmMember } from "../swarm/swarm.ts";
+import { fetchPiece, type AskForPiece } from "./fetch-piece.ts";
+import type { FlightPieces } from "./flight-pieces.ts";
+import { BusyError } from "./peer-client.ts";
+import { choosePiece } from "./piece-choice.ts";
+import type { BlobSource } from "./source.ts";
+
+/** Neighbours asked at a time, and pieces asked of each: enough that the next piece is on its way when one is there. */
+const MAX_NEIGHBOURS_ASKED = 6;
+const PIECES_EACH = 2;
+/** A neighbour that is silent for so long loses the piece. */
+const STALL_MS = 1_500;
+const FIRST_BYTE_MS = 2_000;
+/** After "busy", a connection that broke, or a piece it does not have after all, a neighbour is left alone for so long. */
+const BUSY_PAUSE_MS = 100;
+const FAULT_PAUSE_MS = 1_000;
+/** Pieces with another hash than the signed one: the first may be the network's fault. */
+const MAX_WRONG = 2;
+
+export interface PieceFetchesDeps {
+  readonly member: SwarmMember;
+  readonly hashes: KnownHashes;
+  readonly ask: AskForPiece;
+  readonly pieces: FlightPieces;
+  readonly clock: Clock;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly accepted: (kind: BlobSource["kind"]) => void;
+  readonly written: (kind: BlobSource["kind"], bytes: number) => void;
+  readonly changed: () => void;
+}
+
+/** Pieces that are on their way from neighbours, and who is asked next for which. */
+export class PieceFetches {
+  readonly #options: { readonly digest: Digest; readonly size: number };
+  readonly #deps: PieceFetchesDeps;
+  /** The neighbour of each request. */
+  readonly #asked = new Map<AbortController, string>();
+  /** Until when not to ask a neighbour, or a neighbour for a piece ("ID piece"). */
+  readonly #notBefore = new Map<string, number>();
+  readonly #wrong = new Map<string, number>();
+  readonly #timers = new Set<() => void>();
+  #closed = false;
+
+  constructor(options: { readonly digest: Digest; readonly size: number }, deps: PieceFetchesDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  get active(): number {
+    return this.#asked.size;
+  }
+
+  /** Somebody will be asked again later. */
+  get waiting(): boolean {
+    return this.#timers.size > 0;
+  }
+
+  /** Who is at work. */
+  get sources(): string[] {
+    return [...new Set(this.#asked.values())];
+  }
+
+  /** `from`: the piece the newest reader waits for. */
+  askAll(from: number): void {
+    const { member, pieces, random, clock } = this.#deps;
+    const now = clock.now();
+    const options = {
+      picker: pieces.picker,
+      count: pieces.geometry.count,
+      member,
+      random,
+      from,
+      excluded: (neighbour: Neighbour, piece: number): boolean =>
+        (this.#notBefore.get(`${neighbour.peer.id} ${piece}`) ?? 0) > now ||
+        member.leases.some((lease) => piece >= lease.first && piece < lease.end),
+    };
+    // One piece of each before a second of any: the load is spread.
+    for (let round = 1; round <= PIECES_EACH; round += 1) {
+      for (const neighbour of member.neighbours) {
+        if (!this.#mayAsk(neighbour.peer.id, round, now)) continue;
+        const piece = choosePiece(neighbour, options);
+        if (piece !== undefined) this.#ask(neighbour.peer, piece);
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const cancel of this.#timers) cancel();
+    for (const abort of this.#asked.keys()) abort.abort();
+  }
+
+  #mayAsk(id: string, round: number, now: number): boolean {
+    const asked = [...this.#asked.values()];
+    const ofThis = asked.filter((one) => one === id).length;
+    if (ofThis >= round || (ofThis === 0 && new Set(asked).size >= MAX_NEIGHBOURS_ASKED)) return false;
+    return (this.#notBefore.get(id) ?? 0) <= now && (this.#wrong.get(id) ?? 0) < MAX_WRONG;
+  }
+
+  #ask(peer: Peer, piece: number): void {
+    const { pieces } = this.#deps;
+    const run = pieces.picker.takeWithin(piece, piece + 1);
+    if (run === undefined) return;
+    const abort = new AbortController();
+    this.#asked.set(abort, peer.id);
+    const length = pieces.geometry.end(piece) - pieces.geometry.start(piece);
+    const request = { size: this.#options.size, piece, length };
+    const options = { signal: abort.signal, stallMs: STALL_MS, firstByteMs: FIRST_BYTE_MS };
+    const deps = { ...this.#deps, accepted: () => this.#deps.accepted("peer") };
+    void fetchPiece(peer, this.#options.digest, request, options, deps)
+      .then(
+        (sha256) => this.#taken(piece, sha256, length),
+        (error: unknown) => {
+          if (!this.#closed) this.#failed(peer, piece, error);
+        },
+      )
+      .finally(() => {
+        this.#asked.delete(abort);
+        pieces.picker.release(run);
+        this.#deps.changed();
+      });
+  }
+
+  #taken(piece: number, sha256: Buffer, length: number): void {
+    this.#deps.member.have(piece, sha256, false);
+    this.#deps.written("peer", length);
+  }
+
+  #failed(peer: Peer, piece: number, error: unknown): void {
+    const { member, logger } = this.#deps;
+    const { id } = peer;
+    logger.debug({ err: error, digest: this.#options.digest, peer: id, piece }, "a neighbour failed");
+    if (error instanceof BusyError) return this.#pause(id, BUSY_PAUSE_MS);
+    if (error instanceof NotFoundError) return this.#pause(`${id} ${piece}`, FAULT_PAUSE_MS);
+    let useless =
+      error instanceof SourceError && (error.code === "UNREACHABLE" || error.code === "NO_FIRST_BYTE");
+    if (error instanceof IntegrityError) {
+      const wrong = (this.#wrong.get(id) ?? 0) + 1;
+      this.#wrong.set(id, wrong);
+      useless = wrong >= MAX_WRONG;
+    }
+    this.#pause(error instanceof IntegrityError ? `${id} ${piece}` : id, FAULT_PAUSE_MS);
+    if (useless) member.unreachable(peer);
+  }
+
+  #pause(key: string, ms: number): void {
+    this.#notBefore.set(key, this.#deps.clock.now() + ms);
+    const cancel = this.#deps.clock.after(ms, () => {
+      this.#timers.delete(cancel);
+      this.#deps.changed();
+    });
+    this.#timers.add(cancel);
+  }
+}

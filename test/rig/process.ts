@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { RigError } from "./errors.ts";
 import { until, type UntilOptions } from "./until.ts";
@@ -62,14 +62,12 @@ export async function startProcess(options: ProcessOptions): Promise<RigProcess>
     });
   }
   let running = true;
-  // Where setpriv is missing, at least an orderly exit of the test takes the process along.
-  const killAtExit = (): void => void child.kill("SIGKILL");
-  process.once("exit", killAtExit);
+  killAtExit(child);
   const ended = new Promise<Ended>((resolve) => {
     let timer: NodeJS.Timeout | undefined;
     child.once("exit", () => {
       running = false;
-      process.off("exit", killAtExit);
+      children.delete(child);
       // What the program itself started (a shim) may hold its outputs open for as long as it likes.
       timer = setTimeout(() => {
         child.stdout.destroy();
@@ -84,7 +82,7 @@ export async function startProcess(options: ProcessOptions): Promise<RigProcess>
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);
     child.once("error", (cause) => {
-      process.off("exit", killAtExit);
+      children.delete(child);
       for (const stream of [child.stdout, child.stderr]) stream.destroy();
       reject(new RigError("COMMAND_FAILED", `${options.name}: ${command} could not be started`, { cause }));
     });
@@ -137,6 +135,18 @@ export async function startProcess(options: ProcessOptions): Promise<RigProcess>
     },
   };
   return self;
+}
+
+const children = new Set<ChildProcess>();
+
+/** Where setpriv is missing, at least an orderly exit of the test takes the process along. One listener serves all. */
+function killAtExit(child: ChildProcess): void {
+  process.off("exit", killChildren).once("exit", killChildren);
+  children.add(child);
+}
+
+function killChildren(): void {
+  for (const child of children) child.kill("SIGKILL");
 }
 
 /** Prefixes that replace themselves by the program (exec), so that the pid stays that of the program. */

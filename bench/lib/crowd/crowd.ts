@@ -3,7 +3,7 @@ import type { Component } from "../../../test/rig/components.ts";
 import { startContainerd } from "../../../test/rig/containerd.ts";
 import { RigError } from "../../../test/rig/errors.ts";
 import type { NetworkNode } from "../../../test/rig/netns.ts";
-import { cpuOf, peakOf, untilIdle } from "./daemons.ts";
+import { cpuOf, goneOf, peakOf, untilIdle } from "./daemons.ts";
 import { LoadMeter, type MachineLoad } from "./machine.ts";
 import type { CrowdOptions } from "./options.ts";
 import type { SystemName } from "./shapes.ts";
@@ -52,6 +52,8 @@ export interface CrowdResult {
   readonly daemonCpuSeconds: number;
   /** Of the one that had most; 0 where there is none. */
   readonly daemonPeakBytes: number;
+  /** How many of them ended by themselves; their CPU time and memory are not in the figures. */
+  readonly daemonsGone: number;
 }
 
 /** The crowd once, on fresh containerds and a fresh system, which are gone afterwards. */
@@ -91,8 +93,10 @@ export async function runCrowd(
   const upstreamBytes = (await site.upstreamPlace.counters()).txBytes - counted;
   const load = await meter.stop();
   const sentAfter = await sent(places);
-  const daemonCpuSeconds = (await cpuOf(system)) - before;
+  const daemonCpuSeconds = Math.max(0, (await cpuOf(system)) - before);
   const daemonPeakBytes = await peakOf(system);
+  const gone = await goneOf(system);
+  for (const index of gone) say(`${name} ${index + 1} ended by itself:\n${system.logOf(index)}`);
   if (options.logs !== undefined) await system.keepLogs(join(options.logs, name));
   signal.throwIfAborted();
 
@@ -115,6 +119,7 @@ export async function runCrowd(
     load,
     daemonCpuSeconds,
     daemonPeakBytes,
+    daemonsGone: gone.length,
   };
 }
 

@@ -1,26 +1,32 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { RigError } from "../../../test/rig/errors.ts";
 import { isCode } from "../../../test/rig/lock.ts";
 import { cpuSeconds } from "../cpu.ts";
 import { peakResident } from "./machine.ts";
 import type { System } from "./systems.ts";
 
-/** CPU seconds of all daemons of a system since they started. */
+/** CPU seconds of all daemons of a system since they started; of what is gone, nothing. */
 export const cpuOf = async (system: System): Promise<number> =>
-  (await ofEach(system, cpuSeconds)).reduce((sum, one) => sum + one, 0);
+  (await ofEach(system, cpuSeconds)).reduce<number>((sum, one) => sum + (one ?? 0), 0);
 
 /** Bytes that the one with the most has had resident; 0 where there is none. */
 export const peakOf = async (system: System): Promise<number> =>
-  Math.max(0, ...(await ofEach(system, peakResident)));
+  Math.max(0, ...(await ofEach(system, peakResident)).map((one) => one ?? 0));
 
-function ofEach(system: System, look: (pid: number) => Promise<number>): Promise<number[]> {
+/** Indexes of daemons that ended by themselves. */
+export const goneOf = async (system: System): Promise<number[]> =>
+  (await ofEach(system, cpuSeconds)).flatMap((one, index) => (one === undefined ? [index] : []));
+
+function ofEach(
+  system: System,
+  look: (pid: number) => Promise<number>,
+): Promise<readonly (number | undefined)[]> {
   return Promise.all(
-    system.daemons.map(async (pid, index) => {
+    system.daemons.map(async (pid) => {
       try {
         return await look(pid);
       } catch (error) {
-        if (!isCode(error, "ENOENT")) throw error;
-        throw new RigError("PROCESS_ENDED", `${system.name} ${index + 1} is gone:\n${system.logOf(index)}`);
+        if (isCode(error, "ENOENT") || isCode(error, "ESRCH")) return undefined;
+        throw error;
       }
     }),
   );

@@ -31,10 +31,12 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
     ...rigOf(measured.direct),
   ];
   if (mirror.length === 0) return targets;
+  const gone = sum([...mirror, ...plain, ...measured.lone], ({ result }) => result.daemonsGone);
   const most = (pick: (one: Figures) => number): number => Math.max(...mirror.map(pick));
   const resident = most(({ result }) => result.daemonPeakBytes) / MIB;
   const copies = most(({ copies }) => copies);
   targets.push(
+    atMost("mirrors that ended by themselves", gone, 0),
     atMost("peak RSS of a mirror", resident, MAX_RESIDENT_MIB, "MiB"),
     atMost("bytes out of upstream / image", copies, options.seeded ? 0.3 : 1.05),
   );

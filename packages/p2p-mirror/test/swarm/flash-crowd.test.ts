@@ -44,6 +44,39 @@ for (const nodes of [1, 2, 3, 5, 8, 16, 32]) {
   });
 }
 
+for (const [name, rate, size] of [
+  ["100 Mbit", 12 * MIB, 64 * MIB],
+  ["1 Gbit", 118 * MIB, 512 * MIB],
+] as const) {
+  await t.test(
+    `eight nodes that come one after the other over the whole pull, upstream ${name}`,
+    async (t) => {
+      const rig = await new Rig({ nodes: 8, size, seed: 50 }).start();
+      const crowd = new Crowd(rig, { upstream: { rate }, nodeRate: 2 * rate });
+      const began = rig.clock.now();
+      const bound = (size / rate) * 1_000;
+      const arrivals = new Map<string, number>();
+      for (const [nth, node] of rig.nodes.entries()) {
+        rig.clock.after((bound * nth) / 8, () => {
+          arrivals.set(node.id, rig.clock.now());
+          crowd.start(node);
+        });
+      }
+      await rig.clock.run(bound);
+      t.not(await crowd.run(120_000, began), undefined, "all finish");
+      t.ok(crowd.amplification <= 1.05, `upstream ${crowd.amplification.toFixed(3)}`);
+      for (const { node, completedAt } of crowd.flights) {
+        const took = (completedAt ?? Infinity) - (arrivals.get(node.id) ?? 0);
+        t.ok(
+          took <= bound * 1.3,
+          `${(took / bound).toFixed(2)} of what upstream takes for one, in this coarse model`,
+        );
+      }
+      await rig.close();
+    },
+  );
+}
+
 /** What a run with this seed comes to. */
 async function outcomeOf(seed: number): Promise<unknown> {
   const rig = await new Rig({ nodes: 12, size: 32 * MIB, seed, encoded: false }).start();

@@ -5,8 +5,12 @@ import type { HandBackReason, Lease } from "./swarm.ts";
 import { TIMES } from "./times.ts";
 
 const MIB = 1024 * 1024;
-/** A run is at most so long; at first half of that, until it is known how fast its holder is. */
+/**
+ * A run is at most so long, or what its holder brings in half a second: a request takes a while to begin. At first it is
+ * half of that, until it is known how fast its holder is.
+ */
 const LONGEST_RUN = 16 * MIB;
+const QUICKEST_RUN_MS = 500;
 const FIRST_RUN = 8 * MIB;
 /** Less is not worth a request of its own, unless a piece is smaller. */
 const SHORTEST_RUN = MIB;
@@ -311,10 +315,12 @@ export class LeaseTable {
   #runBytes(fetcher: Fetcher): number {
     if (this.#fetchers.allowed < 2) return Infinity;
     const sharing = Math.min(this.#limit, this.#fetchers.allowed);
-    const bySpeed = fetcher.rate === undefined ? FIRST_RUN : (fetcher.rate * RUN_MS) / 1_000;
+    const { rate } = fetcher;
+    const bySpeed = rate === undefined ? FIRST_RUN : (rate * RUN_MS) / 1_000;
+    const longest = Math.max(LONGEST_RUN, ((rate ?? 0) * QUICKEST_RUN_MS) / 1_000);
     const fair = this.#leases.openBytes / (2 * sharing);
     const shortest = Math.max(SHORTEST_RUN, this.#geometry.pieceSize);
-    return Math.max(shortest, Math.min(LONGEST_RUN, bySpeed, fair));
+    return Math.max(shortest, Math.min(longest, bySpeed, fair));
   }
 
   #nearlyDone(fetcher: Fetcher): boolean {

@@ -103,6 +103,8 @@ await t.test("two nodes, once by each system: every byte is verified, and nothin
     t.ok(last > 0.9 * bound, `${result.system}: nobody is faster than links allow`);
   }
   const [direct] = runs.direct;
+  const payload = direct?.payloadCopies ?? 0;
+  t.ok(payload > 1.99 && payload < 2.02, `without the headers of packets exactly that: ${payload}`);
   const [cache] = runs.cache;
   t.ok(
     direct !== undefined && direct.copies > 1.98 && direct.copies < 2.2,

@@ -19,6 +19,8 @@ export interface LinkRates {
 export interface Counters {
   readonly rxBytes: number;
   readonly txBytes: number;
+  /** As the kernel hands them over: one may hold what becomes several frames, and has one header then. */
+  readonly txPackets: number;
 }
 
 export interface NetworkNode {
@@ -268,10 +270,11 @@ function parseCounters(json: string): Counters {
   const stats = field(link, "stats64");
   const rxBytes = field(field(stats, "rx"), "bytes");
   const txBytes = field(field(stats, "tx"), "bytes");
-  if (typeof rxBytes !== "number" || typeof txBytes !== "number") {
+  const txPackets = field(field(stats, "tx"), "packets");
+  if (typeof rxBytes !== "number" || typeof txBytes !== "number" || typeof txPackets !== "number") {
     throw new RigError("UNEXPECTED_ANSWER", `no counters in ${json.slice(0, 200)}`);
   }
-  return { rxBytes, txBytes };
+  return { rxBytes, txBytes, txPackets };
 }
 
 const field = (value: unknown, name: string): unknown =>

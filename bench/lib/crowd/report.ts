@@ -25,6 +25,8 @@ export interface Figures {
   readonly directBound: number | undefined;
   /** Bytes out of upstream / bytes of the image. */
   readonly copies: number;
+  /** The same without the headers of packets. */
+  readonly payloadCopies: number;
   /** Bytes that the busiest of the nodes sent / bytes of the image. */
   readonly mostSent: number;
   /** Nodes that have every byte as it should be. */
@@ -49,6 +51,7 @@ export function figuresOf(run: number, result: CrowdResult, options: CrowdOption
         ? undefined
         : directBound(site.image.bytes, seconds.length, site.links),
     copies: result.upstreamBytes / site.image.bytes,
+    payloadCopies: result.upstreamPayload / site.image.bytes,
     mostSent: Math.max(...result.sentBytes) / site.image.bytes,
     right: result.pullers.filter(({ wrong }) => wrong.length === 0).length,
     cpuPerGib: result.daemonCpuSeconds / ((site.image.bytes * result.pullers.length) / GIB),
@@ -66,7 +69,7 @@ export function rowOf(figures: Figures): Record<string, string | number> {
     ...(slow !== undefined && { "slow node s": rounded(slow, 4) }),
     "bound s": rounded(bound, 4),
     "last / bound": rounded(last / bound),
-    "upstream / image": rounded(copies),
+    "upstream / image (payload)": `${copies.toFixed(3)} (${figures.payloadCopies.toFixed(3)})`,
     "most sent / image": rounded(figures.mostSent, 2),
     "CPU % mean (peak)": `${load.mean.toFixed(0)} (${load.peak.toFixed(0)})${figures.counts ? "" : " LIMIT"}`,
     "daemons CPU s (per GiB)": `${result.daemonCpuSeconds.toFixed(1)} (${figures.cpuPerGib.toFixed(1)})`,

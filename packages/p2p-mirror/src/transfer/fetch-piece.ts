@@ -51,6 +51,8 @@ export async function fetchPiece(
 ): Promise<Buffer> {
   const { piece, length } = request;
   const { body, hash: said } = await ask(peer, digest, request, options);
+  // While the last bytes are written nobody listens; a body that fails then must not end the process.
+  body.on("error", () => undefined);
   try {
     if (said !== undefined && said.piece === piece) hashes.learn(said);
     const expected = hashes.of(piece);

@@ -63,6 +63,8 @@ export async function fetchRun(
       stallMs: hurried ? STALL_MS : LAST_SOURCE_STALL_MS,
       ...(hurried ? { firstByteMs: FIRST_BYTE_MS } : {}),
     });
+    // While the last bytes are written nobody listens; a body that fails then must not end the process.
+    body.on("error", () => undefined);
     try {
       if (said.size !== undefined && said.size !== size) {
         throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said.size} bytes`, source.id);

@@ -4,7 +4,7 @@ import path from "node:path";
 import { MissingError, RigError } from "./errors.ts";
 import { exec, type ExecOptions, type ExecResult, tryExec } from "./exec.ts";
 import { isAlive, type Lock, tryLock } from "./lock.ts";
-import { shapeDevice } from "./netns-shaping.ts";
+import { shapeDevice, type ThinPath } from "./netns-shaping.ts";
 
 /** Rates as tc takes them ("200mbit"); undefined: unlimited. */
 export interface LinkRates {
@@ -12,8 +12,8 @@ export interface LinkRates {
   readonly egress?: string | undefined;
   /** From the network to the node. */
   readonly ingress?: string | undefined;
-  /** What comes from one address has this rate, within `ingress`: a thin path to one host, a fast one to all others. */
-  readonly ingressFrom?: { readonly address: string; readonly rate: string } | undefined;
+  /** Paths to single addresses that are thinner than `egress`. What they hold back never left the interface. */
+  readonly egressTo?: readonly ThinPath[] | undefined;
 }
 
 export interface Counters {
@@ -166,8 +166,8 @@ async function addNode(
       return parseCounters(stdout);
     },
     shape: async (wanted) => {
-      await shapeDevice(netns, INTERFACE, { rate: wanted.egress });
-      await shapeDevice(lan, port, { rate: wanted.ingress, from: wanted.ingressFrom });
+      await shapeDevice(netns, INTERFACE, { rate: wanted.egress, paths: wanted.egressTo });
+      await shapeDevice(lan, port, { rate: wanted.ingress });
     },
   };
   await node.shape(rates);

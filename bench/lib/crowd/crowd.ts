@@ -41,8 +41,8 @@ export interface CrowdResult {
   readonly pullers: readonly NodeResult[];
   /**
    * Bytes that left upstream's interface from the first beginning to the last end, by its counter. It counts packets as
-   * the kernel hands them over, with one header for several frames on a fast path (1 to 2 % above the payload), but with
-   * one for each on a thin one (5 %).
+   * the kernel hands them over, with one header for several frames: up to 2 % above the payload, where the frames by
+   * which the link is shaped have 4.6 %.
    */
   readonly upstreamBytes: number;
   /** The same without the headers of Ethernet, IP and TCP. */

@@ -54,7 +54,11 @@ export async function openSite(options: CrowdOptions, registry: Component): Prom
       : await push(upstream, "warm-up", `${options.seed} warm-up`, options.warmUp, options.layers);
 
   const slow = options.slowNode ? options.nodes - 1 : undefined;
-  const rates = ratesOf(options, address, slow);
+  const rates = ratesOf(
+    options,
+    [cachePlace, ...nodePlaces].map((place) => place.address),
+    slow,
+  );
   const shape = async (on: boolean): Promise<void> => {
     const set = (place: NetworkNode, wanted: LinkRates): Promise<void> => place.shape(on ? wanted : {});
     await set(upstreamPlace, rates.upstream);
@@ -91,18 +95,15 @@ interface Rates {
 
 const mbit = (megabits: number): string => `${Math.round(megabits * 1000)}kbit`;
 
-function ratesOf(options: CrowdOptions, upstreamAddress: string, slow: number | undefined): Rates {
-  const both = (megabits: number): LinkRates => ({
-    egress: mbit(megabits),
-    ingress: mbit(megabits),
-    ...(options.wanPerNode !== undefined && {
-      ingressFrom: { address: upstreamAddress, rate: mbit(Math.min(megabits, options.wanPerNode)) },
-    }),
-  });
+function ratesOf(options: CrowdOptions, addresses: readonly string[], slow: number | undefined): Rates {
+  const both = (megabits: number): LinkRates => ({ egress: mbit(megabits), ingress: mbit(megabits) });
+  const { wanPerNode, upstreamRate, cacheRate, nodeRate } = options;
+  const paths =
+    wanPerNode === undefined ? [] : addresses.map((address) => ({ address, rate: mbit(wanPerNode) }));
   return {
-    upstream: { egress: mbit(options.upstreamRate) },
-    cache: both(options.cacheRate ?? options.nodeRate),
-    node: (index) => both(index === slow ? options.nodeRate / SLOWER : options.nodeRate),
+    upstream: { egress: mbit(upstreamRate), egressTo: paths },
+    cache: both(cacheRate ?? nodeRate),
+    node: (index) => both(index === slow ? nodeRate / SLOWER : nodeRate),
   };
 }
 

@@ -34,17 +34,11 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
   const gone = sum([...mirror, ...plain, ...measured.lone], ({ result }) => result.daemonsGone);
   const most = (pick: (one: Figures) => number): number => Math.max(...mirror.map(pick));
   const resident = most(({ result }) => result.daemonPeakBytes) / MIB;
-  // On thin paths every frame carries a header of its own, and one plain copy is 1.05 already.
-  const thin = options.wanPerNode !== undefined;
-  const copies = most((one) => (thin ? one.payloadCopies : one.copies));
+  const copies = most(({ copies }) => copies);
   targets.push(
     atMost("mirrors that ended by themselves", gone, 0),
     atMost("peak RSS of a mirror", resident, MAX_RESIDENT_MIB, "MiB"),
-    atMost(
-      `bytes out of upstream${thin ? ", without headers," : ""} / image`,
-      copies,
-      options.seeded ? 0.3 : 1.05,
-    ),
+    atMost("bytes out of upstream / image", copies, options.seeded ? 0.3 : 1.05),
   );
   if (plain.length > 0) {
     const cost = medianOf(mirror, (one) => one.cpuPerGib) / medianOf(plain, (one) => one.cpuPerGib);

@@ -1,0 +1,156 @@
+import { AllSourcesFailedError, IntegrityError, NotFoundError } from "@p2p-mirror/shared";
+import { seeded } from "../../../packages/p2p-mirror/test/swarm/rig.ts";
+import { crowdBound } from "../crowd/bound.ts";
+import type { Blobs } from "./blobs.ts";
+import type { Changes } from "./changes.ts";
+import { FAULTS, planFaults, schedule, type Fault, type FaultKind } from "./faults.ts";
+import type { Pull, SimNode } from "./sim-node.ts";
+import { World } from "./world.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** After the last fault is over, readers have the time that flights, kubelet and slow links may take, and no more. */
+const AFTER_FAULTS_MS = 100_000;
+/** A flight gives up after 45 s without a byte; upstream's client and its own last tries come on top. */
+const LONGEST_FAILURE_MS = 100_000;
+/** Bodies that a flight may have open: sources, leases, pieces of six neighbours. */
+const MOST_BODIES = 4 + 2 + 12;
+
+export interface DisturbedOptions {
+  readonly seed: number;
+  readonly faults?: readonly FaultKind[];
+  readonly changes?: Changes;
+}
+
+export interface Disturbed {
+  readonly seed: number;
+  readonly nodes: number;
+  readonly size: number;
+  readonly faults: readonly FaultKind[];
+  /** What must not be, or undefined. */
+  readonly problem: string | undefined;
+  /** Virtual seconds until the last reader had everything. */
+  readonly seconds: number;
+  readonly bound: number;
+  /** Bytes out of upstream / size. */
+  readonly copies: number;
+  readonly failedPulls: number;
+}
+
+/** As kubelet: after a failure a little later, then later. */
+const retry = (tries: number): number => Math.min(10_000, 1_000 * 2 ** tries);
+
+/** A crowd and its faults, all from the seed; what must hold whatever happens is looked at. */
+export async function disturbed(options: DisturbedOptions, blobs: Blobs): Promise<Disturbed> {
+  const random = seeded(options.seed);
+  const below = (limit: number): number => Math.floor(random() * limit);
+  const nodes = 3 + below(6);
+  const size = (2 + below(7)) * MIB + (below(3) === 0 ? below(MIB) : 0);
+  const upstream = size / (2 + below(6));
+  const rate = upstream * (2 + below(6));
+  const links = {
+    upstream,
+    egress: rate,
+    ingress: rate,
+    ...(below(4) === 0 && { wan: upstream / (1 + below(4)) }),
+  };
+  const zones = 1 + below(3);
+  const world = await new World(
+    {
+      seed: options.seed,
+      nodes,
+      size,
+      links,
+      latencyMs: 0.2 + below(20),
+      zones,
+      encoded: true,
+      ...(options.changes !== undefined && { changes: options.changes }),
+    },
+    blobs,
+  ).start();
+  const bound = crowdBound(size, nodes, links);
+  const faults = planFaults(world, options.faults ?? FAULTS, 2 + below(3), 1_200 * bound, random);
+  const spread = [0, 0, 1_000, 1_000 * bound][below(4)] ?? 0;
+  for (const node of world.nodes)
+    world.clock.after(below(spread + 1), () => {
+      node.wanted = true;
+      if (node.alive) void node.pull(retry);
+    });
+  for (const fault of faults)
+    schedule(world, fault, (node) => {
+      if (node.alive && node.wanted) void node.pull(retry);
+    });
+  const began = world.clock.now();
+  const over = Math.max(spread, ...faults.map(({ until }) => until));
+  const limit = over + 5_000 * bound + AFTER_FAULTS_MS;
+  const isOver = (): boolean => world.clock.now() - began > spread && readers(world).every(isDone);
+  await world.clock.run(limit, isOver);
+  const last = Math.max(...world.nodes.map(({ readAt }) => readAt ?? began));
+  const result = {
+    seed: options.seed,
+    nodes,
+    size,
+    faults: faults.map(({ kind }) => kind),
+    seconds: (last - began) / 1_000,
+    bound,
+    copies: world.upstream.sent / size,
+    failedPulls: world.nodes.flatMap(({ pulls }) => pulls).filter(({ error }) => error !== undefined).length,
+  };
+  const problem = problemOf(world, faults, began);
+  await world.close();
+  return { ...result, problem: problem ?? (world.clock.pending > 0 ? "timers are left" : undefined) };
+}
+
+const isDone = ({ readAt }: SimNode): boolean => readAt !== undefined;
+
+/** Who must get every byte: lives, and has no upstream that lies to it. */
+const readers = (world: World): SimNode[] =>
+  world.nodes.filter((node) => node.wanted && node.alive && node.liesAbout === undefined);
+
+function problemOf(world: World, faults: readonly Fault[], began: number): string | undefined {
+  const wrong = world.nodes.find(({ wrongBytes }) => wrongBytes);
+  if (wrong !== undefined) return `${wrong.id} read wrong bytes`;
+  const hungry = readers(world).filter((node) => !isDone(node));
+  if (hungry.length > 0 && isSourceLeft(world)) return `${names(hungry)} did not finish`;
+  for (const node of readers(world)) {
+    const failures = node.pulls.filter(({ error }) => error instanceof IntegrityError);
+    const liars = faults.filter(({ kind }) => kind === "lies").length;
+    if (failures.length > liars) return `${node.id} failed ${failures.length} times by wrong bytes`;
+    for (const pull of node.pulls) {
+      const problem = problemOfPull(node, pull, faults, began);
+      if (problem !== undefined) return problem;
+    }
+  }
+  const crowded = world.nodes.find(({ mostBodies }) => mostBodies > MOST_BODIES);
+  if (crowded !== undefined) return `${crowded.id} had ${crowded.mostBodies} bodies open`;
+  return undefined;
+}
+
+function problemOfPull(
+  node: SimNode,
+  pull: Pull,
+  faults: readonly Fault[],
+  began: number,
+): string | undefined {
+  const { error } = pull;
+  if (error === undefined || error instanceof IntegrityError) return undefined;
+  const ms = pull.ended - pull.began;
+  if (!(error instanceof NotFoundError || error instanceof AllSourcesFailedError))
+    return `${node.id} failed: ${error.message}`;
+  if (ms > LONGEST_FAILURE_MS) return `${node.id} took ${ms} ms to fail`;
+  const excused = faults.some(
+    ({ kind, at, until }) =>
+      (kind.startsWith("upstream") && began + at <= pull.ended && began + until >= pull.began) ||
+      kind === "401 for some",
+  );
+  return excused ? undefined : `${node.id} failed without need after ${Math.round(ms)} ms: ${error.message}`;
+}
+
+/** Somebody lives who has the blob, or whom upstream gives it. */
+const isSourceLeft = (world: World): boolean =>
+  world.nodes.some(
+    ({ id, alive, stored, liesAbout }) =>
+      alive && (stored || (liesAbout === undefined && !world.upstream.faults.denied.has(id))),
+  );
+
+const names = (nodes: readonly SimNode[]): string => nodes.map(({ id }) => id).join(", ");

@@ -1,0 +1,67 @@
+import { Readable } from "node:stream";
+import type { Flow, Flows, Link } from "./flows.ts";
+
+export interface FlowBodyOptions {
+  readonly from: string;
+  readonly to: string;
+  readonly links: readonly Link[];
+  /** What comes, in this order; asked for as it is due. Undefined: that was all. */
+  readonly next: () => Buffer | undefined;
+  /** A chunk is about to be read. */
+  readonly arrived: () => void;
+  /** It has ended, whichever way. */
+  readonly closed: () => void;
+}
+
+/** A connection buffers this much for a reader that is slow. */
+const BUFFERED = 256 * 1024;
+
+/** A body whose bytes come over modelled links. A reader that does not read slows it down, as TCP does. */
+export class FlowBody extends Readable {
+  readonly #flows: Flows;
+  readonly #flow: Flow;
+  readonly #options: FlowBodyOptions;
+  #chunk: Buffer | undefined;
+
+  constructor(flows: Flows, options: FlowBodyOptions) {
+    super({ highWaterMark: BUFFERED });
+    this.#flows = flows;
+    this.#options = options;
+    this.#chunk = options.next();
+    const { from, to, links } = options;
+    const bytes = this.#chunk?.length ?? 0;
+    this.#flow = flows.start({ from, to, links, bytes, arrived: () => this.#arrived() });
+  }
+
+  /** Bytes that have come over the links, read or not. */
+  get moved(): number {
+    return this.#flows.movedBy(this.#flow);
+  }
+
+  /** Bytes are due that nobody holds up but the other side. */
+  get waits(): boolean {
+    return !this.#flow.suspended;
+  }
+
+  override _read(): void {
+    this.#flows.resume(this.#flow);
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    this.#flows.end(this.#flow);
+    this.#options.closed();
+    callback(error);
+  }
+
+  /** How many bytes come next. */
+  #arrived(): number {
+    const chunk = this.#chunk;
+    this.#chunk = this.#options.next();
+    this.#options.arrived();
+    if (this.destroyed) return 0;
+    const more = chunk === undefined || this.push(chunk);
+    if (this.#chunk === undefined) this.push(null);
+    else if (!more) this.#flows.suspend(this.#flow);
+    return this.#chunk?.length ?? 0;
+  }
+}

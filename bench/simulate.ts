@@ -1,0 +1,121 @@
+/** Crowds on a virtual clock: exactly the code of flights and of the swarm, with modelled links, nodes and upstreams. */
+import { parseArgs } from "node:util";
+import { ConfigError } from "@p2p-mirror/shared";
+import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
+import { Blobs } from "./lib/simulation/blobs.ts";
+import { crowdTargets, undisturbed, usualSize, type CrowdFigures } from "./lib/simulation/crowds.ts";
+import { FAULTS, type FaultKind } from "./lib/simulation/faults.ts";
+import { runSeeds, type SeedsResult } from "./lib/simulation/seeds.ts";
+
+export const name = "simulate";
+export const description = "Crowds of up to 1,000 nodes, and crowds with faults, on a virtual clock (--help)";
+
+const MIB = 1024 * 1024;
+const NODES = [4, 8, 16, 100];
+const SEEDS = 200;
+
+const HELP = `npm run bench -- simulate [options]
+
+  --nodes <N>       undisturbed crowds of so many nodes; several with commas, 0 for none (${NODES.join(",")})
+  --size <MiB>      of their blob (64, with more than 200 nodes 32)
+  --wan <Mbit/s>    each node's own path to upstream
+  --seeds <K>       so many crowds with faults at random times (${SEEDS})
+  --seed <S>        the first of these seeds, and that of the undisturbed crowds (1)
+  --faults <list>   only these, with commas: ${FAULTS.join(", ")}
+
+A seed that fails prints the command that runs it again, alone.`;
+
+interface SimulateOptions {
+  readonly nodes: readonly number[];
+  readonly size: number | undefined;
+  readonly wan: number | undefined;
+  readonly seeds: number;
+  readonly seed: number;
+  readonly faults: readonly FaultKind[];
+}
+
+function number(field: string, value: string): number {
+  const parsed = Number(value);
+  if (!Number.isInteger(parsed) || parsed < 0)
+    throw new ConfigError(`--${field}`, value, "use a whole number");
+  return parsed;
+}
+
+function parse(args: readonly string[]): SimulateOptions | undefined {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      nodes: text,
+      size: text,
+      wan: text,
+      seeds: text,
+      seed: text,
+      faults: text,
+      help: { type: "boolean" },
+    },
+  });
+  if (values.help === true) return undefined;
+  return {
+    nodes: (values.nodes?.split(",").map((one) => number("nodes", one)) ?? NODES).filter((one) => one > 0),
+    size: values.size === undefined ? undefined : number("size", values.size) * MIB,
+    wan: values.wan === undefined ? undefined : number("wan", values.wan),
+    seeds: values.seeds === undefined ? SEEDS : number("seeds", values.seeds),
+    seed: values.seed === undefined ? 1 : number("seed", values.seed),
+    faults: values.faults?.split(",").map(kindOf) ?? FAULTS,
+  };
+}
+
+function kindOf(text: string): FaultKind {
+  const kind = FAULTS.find((one) => one === text.trim());
+  if (kind === undefined) throw new ConfigError("--faults", text, `use any of ${FAULTS.join(", ")}`);
+  return kind;
+}
+
+const say = (text: string): void => console.error(text);
+
+export async function run(args: readonly string[]): Promise<BenchResult> {
+  const options = parse(args);
+  if (options === undefined) {
+    console.log(HELP);
+    return { rows: [], targets: [] };
+  }
+  const { nodes, size, seed, seeds, wan } = options;
+  const blobs = new Blobs();
+  const crowds: CrowdFigures[] = [];
+  for (const count of nodes) {
+    const about = { nodes: count, size: size ?? usualSize(count), seed };
+    const figures = await undisturbed({ ...about, ...(wan !== undefined && { wanMbit: wan }) }, blobs);
+    crowds.push(figures);
+    say(
+      Object.entries(rowOf(figures))
+        .map(([what, value]) => `${what} ${value}`)
+        .join(", "),
+    );
+  }
+  const faulty: SeedsResult | undefined =
+    seeds === 0
+      ? undefined
+      : await runSeeds({ first: seed, count: seeds, faults: options.faults, say }, blobs);
+  const rows = crowds.map(rowOf);
+  const result = {
+    rows,
+    targets: [
+      ...crowdTargets(crowds),
+      ...(faulty === undefined
+        ? []
+        : [atMost(`of ${seeds} seeds with faults, those that failed`, faulty.failed.length, 0)]),
+    ],
+  };
+  return faulty === undefined ? result : Object.assign(result, { faulty: faulty.summary });
+}
+
+const rowOf = ({ nodes, seconds, bound, copies, messages, complete }: CrowdFigures) => ({
+  nodes,
+  seconds: rounded(seconds),
+  bound: rounded(bound),
+  "last/bound": rounded(seconds / bound),
+  copies: rounded(copies),
+  "messages/node": Math.round(messages),
+  complete,
+});

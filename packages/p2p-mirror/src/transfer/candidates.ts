@@ -64,6 +64,7 @@ export class Candidates {
   #lookup: AbortController | undefined;
   #lookupDone = false;
   #patienceOver = false;
+  #lookedUp = false;
 
   constructor(digest: Digest, deps: CandidatesDeps) {
     this.#digest = digest;
@@ -129,7 +130,9 @@ export class Candidates {
 
   /** It is known who has the whole blob, as far as it can be known soon. */
   get lookedUp(): boolean {
-    return this.#lookupDone || this.#patienceOver;
+    // Once it was: looking again later holds nothing up.
+    this.#lookedUp ||= this.#lookupDone || this.#patienceOver;
+    return this.#lookedUp;
   }
 
   /** A peer with the whole blob is at work, or will be. */

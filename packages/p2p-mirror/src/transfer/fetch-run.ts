@@ -23,6 +23,8 @@ export interface RunTarget {
   accepted(start: number): void;
   /** A chunk is here; it will be written with others. `recycle` takes it back when nobody looks at it any more. */
   arrived(offset: number, chunk: Buffer, recycle: ((chunk: Buffer) => void) | undefined): void;
+  /** So many bytes came that nobody asked for: a source without ranges is on its way to the run. */
+  passed?(bytes: number): void;
   /** Takes chunks that begin at `offset`; resolves when they are written. One call at a time. */
   write(offset: number, chunks: readonly Buffer[]): Promise<void>;
 }
@@ -80,6 +82,7 @@ export async function fetchRun(
           // A source without ranges starts at 0: what was asked for comes later.
           const skip = Math.min(chunk.length, Math.max(0, range.start - at));
           const wanted = chunk.subarray(skip, Math.max(skip, target.end() - at));
+          if (skip > 0) target.passed?.(skip);
           if (wanted.length > 0) target.arrived(at + skip, wanted, recycle);
           at += chunk.length;
           const more = (): boolean => {

@@ -1,6 +1,7 @@
 import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { KnownHashes, SwarmMember } from "../swarm/swarm.ts";
+import { TIMES } from "../swarm/times.ts";
 import { Candidates, type Allowed, type Candidate } from "./candidates.ts";
 import type { AskForPiece } from "./fetch-piece.ts";
 import { fetchRun } from "./fetch-run.ts";
@@ -15,7 +16,10 @@ import { SwarmFetches } from "./swarm-fetches.ts";
 const MAX_SOURCES = 4;
 /** When peers bring less than so much in so long, upstream joins them: slow is better than never, but not good. */
 const TICK_MS = 3_000;
-/** A member of a swarm for whom nobody does anything for so long helps itself: that costs bytes twice, not a pull. */
+/**
+ * A member of a swarm for whom nobody does anything for so long helps itself: that costs bytes twice, not a pull. Where
+ * that is the whole blob, since upstream ignores ranges, it waits until whoever streams it has lost the lease.
+ */
 const STUCK_MS = 2_000;
 const SLOW_BYTES_PER_TICK = 512 * 1024;
 /** Peers that busy ones name may be as many; inventing more must not keep the flight from upstream. */
@@ -79,7 +83,10 @@ export class Fetches {
   #idle: { readonly received: number; readonly since: number };
   #closed = false;
   #slow = false;
+  #slowTicks = 0;
   #named = 0;
+  /** Upstream ignores ranges. */
+  #unranged = false;
   /** The piece the newest reader waits for. */
   #preferred: number;
 
@@ -124,7 +131,7 @@ export class Fetches {
     while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
       const candidate = this.candidates.take(this.#slow, allowed);
       if (candidate === undefined) return;
-      const run = pieces.picker.take(windowed ? 0 : this.#preferred);
+      const run = this.#nextRun(candidate, windowed);
       if (run === undefined) {
         this.candidates.putBack(candidate);
         return;
@@ -148,6 +155,18 @@ export class Fetches {
     }
   }
 
+  /**
+   * Who helps itself at upstream although others should bring it takes a piece at a time, and not the one that all others
+   * take: when upstream comes back after a while, all members do so in the same moment.
+   */
+  #nextRun({ source }: Candidate, windowed: boolean): Run | undefined {
+    const { crowd, pieces } = this.#deps;
+    const { picker, geometry } = pieces;
+    if (crowd === undefined || source.kind === "peer" || this.#swarm?.alone !== false || this.#unranged)
+      return picker.take(windowed ? 0 : this.#preferred);
+    return picker.takeOne(Math.floor(crowd.random() * geometry.count));
+  }
+
   /** In a swarm upstream is asked by those who have a lease, and pieces go round as soon as others want them, too. */
   #assignSwarm(): Allowed {
     const swarm = this.#swarm;
@@ -166,11 +185,12 @@ export class Fetches {
   #isStuck(swarm: SwarmFetches): boolean {
     const { pieces, clock } = this.#deps;
     const now = clock.now();
-    if (this.active > 0 || pieces.received > this.#idle.received || swarm.pausedMs > 0) {
+    const waits = swarm.due || swarm.pausedMs > 0;
+    if (this.active > 0 || pieces.received > this.#idle.received || waits) {
       this.#idle = { received: pieces.received, since: now };
       return false;
     }
-    const left = this.#idle.since + STUCK_MS - now;
+    const left = this.#idle.since + (this.#unranged ? TIMES.stalled : STUCK_MS) - now;
     if (left <= 0) return true;
     this.#cancelStuck?.();
     this.#cancelStuck = clock.after(left, () => this.#deps.changed());
@@ -210,25 +230,41 @@ export class Fetches {
     const before = pieces.received;
     this.#cancelTick = clock.after(TICK_MS, () => {
       this.#slow = pieces.received - before < SLOW_BYTES_PER_TICK;
+      this.#lookAgain();
       changed();
       this.#tick();
     });
+  }
+
+  /** Members that others have lost may have become complete meanwhile: whoever gets on badly looks for them, less and less often. */
+  #lookAgain(): void {
+    if (!this.#slow || this.#swarm === undefined) return;
+    this.#slowTicks += 1;
+    if (Number.isInteger(Math.log2(this.#slowTicks))) this.candidates.look();
   }
 
   async #fetch({ source, run, abort }: Fetching): Promise<void> {
     const { pieces, spool, clock } = this.#deps;
     const peer = source.kind === "peer" ? source : undefined;
     const end = (): number => pieces.geometry.end(run.end - 1);
+    const start = pieces.filledTo(run.first);
     await fetchRun(
       source,
-      { start: pieces.filledTo(run.first), end: end() },
+      { start, end: end() },
       this.#options.size,
       {
         end,
-        accepted: () => this.#deps.accepted(source.kind),
+        accepted: (from) => {
+          this.#deps.accepted(source.kind);
+          if (from === start || this.#unranged) return;
+          this.#unranged = true;
+          // A piece would cost all that is before it.
+          if (this.#swarm?.alone === false) throw new Preempted();
+        },
         arrived: (offset, chunk, recycle) => {
           if (pieces.arrived(offset, chunk, peer, recycle)) this.#deps.arrived(offset);
         },
+        passed: () => this.#deps.written(source.kind, 0),
         write: async (offset, chunks) => {
           if (spool.windowed && !pieces.isFront(offset)) throw new Preempted();
           this.#deps.written(source.kind, await pieces.write(run, offset, chunks, peer));

@@ -103,6 +103,10 @@ export class LeaseFetches {
     const start = pieces.filledTo(run.first);
     // Its end moves down when others take a part.
     const end = (): number => pieces.geometry.end(Math.min(run.end, this.#lease(id)?.end ?? run.end) - 1);
+    const renew = (bytes: number): void => {
+      const lease = this.#lease(id);
+      if (lease !== undefined) member.received(lease, bytes);
+    };
     await fetchRun(
       source,
       { start, end: end() },
@@ -120,10 +124,14 @@ export class LeaseFetches {
         arrived: (offset, chunk, recycle) => {
           if (pieces.arrived(offset, chunk, undefined, recycle)) this.#deps.arrived(offset);
         },
+        // Nothing to keep, but it goes on: nobody else would be there earlier.
+        passed: (bytes) => {
+          renew(bytes);
+          this.#deps.written("upstream", 0);
+        },
         write: async (offset, chunks) => {
           const bytes = await pieces.write(run, offset, chunks, undefined);
-          const lease = this.#lease(id);
-          if (lease !== undefined) member.received(lease, bytes);
+          renew(bytes);
           this.#deps.written("upstream", bytes);
         },
       },

@@ -46,6 +46,15 @@ export class Picker {
     return run;
   }
 
+  /** One open piece: the first from `from` on, or from the beginning when there is none. */
+  takeOne(from: number): Run | undefined {
+    const run = this.#gap(from) ?? this.#gap(0);
+    if (run === undefined) return undefined;
+    run.end = run.first + 1;
+    this.#runs.add(run);
+    return run;
+  }
+
   /** Neither here nor asked for. */
   isFree(piece: number): boolean {
     return !this.#taken(piece);

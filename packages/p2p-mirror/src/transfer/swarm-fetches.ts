@@ -49,6 +49,11 @@ export class SwarmFetches {
     return this.#deps.member.alone;
   }
 
+  /** It is up to this node to bring something, as soon as upstream lets it. */
+  get due(): boolean {
+    return this.#deps.member.leases.length > 0 && this.#deps.candidates.mayAskUpstream;
+  }
+
   /** Others are fetching it now, too: then pieces go round, and whole runs would be a waste. */
   get crowded(): boolean {
     const { count } = this.#deps.pieces.geometry;

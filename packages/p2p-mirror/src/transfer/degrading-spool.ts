@@ -45,6 +45,17 @@ export class DegradingSpool implements Spool {
     }
   }
 
+  /** Nothing of it stays when the first spool fails: it would lie in the way of what is right. */
+  async writeUnchecked(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    if (this.#memory !== undefined) return this.#memory.writeUnchecked();
+    try {
+      await this.#first.writeUnchecked(offset, buffers);
+    } catch (error) {
+      this.#memory ??= this.#degrade(error);
+      throw error;
+    }
+  }
+
   read(offset: number, length: number): Promise<Buffer> {
     if (this.#memory === undefined) return this.#first.read(offset, length);
     let until = offset + length;

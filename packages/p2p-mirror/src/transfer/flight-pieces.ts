@@ -117,7 +117,7 @@ export class FlightPieces {
 
   /** Bytes of a piece that counts for nothing until `take`. */
   async writeUnchecked(offset: number, parts: readonly Buffer[]): Promise<void> {
-    await this.#spool.write(offset, parts);
+    await this.#spool.writeUnchecked(offset, parts);
   }
 
   /** What a source began to bring of a piece is forgotten; it comes anew, as a whole. */

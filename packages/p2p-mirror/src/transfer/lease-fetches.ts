@@ -88,7 +88,9 @@ export class LeaseFetches {
       .then(
         () => candidates.worked(candidate),
         (error: unknown) => {
-          if (!this.#closed) this.#failed(lease.id, candidate, fetching, error, pieces.received > before);
+          // The flight may have left the swarm: upstream is its own to ask then.
+          if (this.#closed) candidates.putBack(candidate);
+          else this.#failed(lease.id, candidate, fetching, error, pieces.received > before);
         },
       )
       .finally(() => {

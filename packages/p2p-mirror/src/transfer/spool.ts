@@ -5,6 +5,11 @@ import type { Ingest } from "../store/blob-cache.ts";
 export interface Spool {
   /** Writes buffers one after the other from `offset`. May wait for room; afterwards the buffers are the caller's again. */
   write(offset: number, buffers: readonly Buffer[]): Promise<void>;
+  /**
+   * Writes what may prove wrong and is written again then, anywhere. @throws when it cannot be kept as a file would: then
+   * none of it will be read.
+   */
+  writeUnchecked(offset: number, buffers: readonly Buffer[]): Promise<void>;
   /** Up to `length` bytes from `offset`, all of which were written before; at least one. */
   read(offset: number, length: number): Promise<Buffer>;
   /** Takes back a buffer that `read` gave and nobody looks at any more. */
@@ -54,6 +59,10 @@ export class FileSpool implements Spool {
       if (whole === rest.length) return;
       rest = rest.slice(whole).map((buffer, index) => (index === 0 ? buffer.subarray(skip) : buffer));
     }
+  }
+
+  writeUnchecked(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    return this.write(offset, buffers);
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
@@ -116,6 +125,10 @@ export class MemorySpool implements Spool {
       this.#insert(at, Buffer.from(buffer));
       at = end;
     }
+  }
+
+  writeUnchecked(): Promise<void> {
+    return Promise.reject(new Error("a window is filled in order, with what is right"));
   }
 
   /** Writes without waiting for room, so that the window is larger for a while. */

@@ -1,7 +1,8 @@
 import { buffer } from "node:stream/consumers";
 import t from "tap";
+import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
 import { Crowd } from "./crowd.ts";
-import { MIB, turn, whole } from "./flying.ts";
+import { fileSpool, fullAfter, MIB, turn, whole } from "./flying.ts";
 import { ScriptedSource, seededBytes } from "./scripted-source.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 1e9);
@@ -97,4 +98,17 @@ await t.test("upstream without ranges: one node streams, the others get it from 
   for (const body of bodies) t.ok(body.equals(bytes));
   const share = upstream.delivered / bytes.length;
   t.ok(share < 2.2, `upstream sent ${share.toFixed(3)} of the blob`);
+});
+
+await t.test("a member that can store no more leaves the swarm and gets the rest by itself", async (t) => {
+  const bytes = seededBytes(12 * MIB, SEED + 6);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  const crowd = await Crowd.of(t, bytes, { nodes: 2, seed: SEED, upstream: () => upstream });
+  const full = fullAfter(await fileSpool(t, bytes.length), 2 * MIB);
+  const flights = [
+    await crowd.start(0, new DegradingSpool(full, 4 * MIB, () => undefined)),
+    await crowd.start(1),
+  ];
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
 });

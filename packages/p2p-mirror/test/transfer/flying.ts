@@ -42,6 +42,9 @@ export function fullAfter(spool: Spool, bytes: number): Spool {
       if (written > bytes) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
       await spool.write(offset, buffers);
     },
+    writeUnchecked(offset, buffers) {
+      return this.write(offset, buffers);
+    },
     read: (offset, length) => spool.read(offset, length),
     recycle: (chunk) => spool.recycle(chunk),
     discard: () => undefined,

@@ -255,6 +255,7 @@ class MirrorDaemon implements Daemon {
       cache: store,
       swarm: {
         swarm,
+        zone: config.zone,
         ask: (peer, digest, request, options) => peerClient.piece(peer, digest, request, options),
         random: Math.random,
       },

@@ -39,6 +39,8 @@ export interface Crowd {
   readonly member: SwarmMember;
   readonly hashes: KnownHashes;
   readonly ask: AskForPiece;
+  /** Of this node; "" when it is not known. */
+  readonly zone: string;
   /** From 0 to 1. */
   readonly random: () => number;
 }

@@ -38,6 +38,8 @@ export interface FlightOptions {
 export interface FlightSwarm {
   readonly swarm: Swarm;
   readonly ask: AskForPiece;
+  /** Of this node; "" when it is not known. */
+  readonly zone: string;
   readonly random: () => number;
 }
 
@@ -228,14 +230,14 @@ export class Flight implements FlightView {
     this.#throwIfFailed();
   }
 
-  #join({ swarm, ask, random }: FlightSwarm): Crowd {
+  #join({ swarm, ask, zone, random }: FlightSwarm): Crowd {
     const { geometry, map } = this.#pieces;
     const about = { digest: this.digest, size: this.size, geometry };
     const hashes = swarm.hashes(about);
     const member = swarm.join({ ...about, have: map }, this.#ended.signal);
     this.#hashes = hashes;
     this.#pieces.onPiece = (piece, sha256) => member.have(piece, sha256, true);
-    return { member, hashes, ask, random };
+    return { member, hashes, ask, zone, random };
   }
 
   /** Bytes that are all here, as they are in the spool. Counts as a reader: who is being served keeps the flight. */

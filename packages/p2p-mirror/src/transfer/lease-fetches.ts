@@ -29,12 +29,21 @@ interface Fetching {
   readonly source: string;
 }
 
+/** Upstream, taken out of the candidates for as long as there are requests for leases. */
+interface UpstreamAtWork {
+  readonly candidate: Candidate;
+  readonly receivedBefore: number;
+  requests: number;
+  failure: { readonly error: unknown } | undefined;
+}
+
 /** What this node is to bring from upstream for all members: one request for each lease. */
 export class LeaseFetches {
   readonly #options: { readonly digest: Digest; readonly size: number };
   readonly #deps: LeaseFetchesDeps;
   /** By the lease's ID. */
   readonly #fetching = new Map<number, Fetching>();
+  #upstream: UpstreamAtWork | undefined;
   /** Upstream ignores ranges: whoever streams, streams from the beginning. */
   #unranged = false;
   #closed = false;
@@ -77,30 +86,54 @@ export class LeaseFetches {
     const { candidates, member, pieces } = this.#deps;
     if (this.#fetching.has(lease.id)) return;
     if (!candidates.mayAskUpstream) return member.handBack(lease, { kind: "unauthorized" });
-    const candidate = candidates.takeUpstream();
-    if (candidate === undefined) return;
+    const upstream = this.#upstream ?? this.#takeUpstream();
+    // After a failure nothing is begun before it is settled when to try again.
+    if (upstream === undefined || upstream.failure !== undefined) return;
     const run = pieces.picker.takeWithin(lease.first, lease.end);
-    if (run === undefined) return candidates.putBack(candidate);
-    const fetching = { run, abort: new AbortController(), source: candidate.source.id };
+    if (run === undefined) return this.#putBackUnused(upstream);
+    const { source } = upstream.candidate;
+    const fetching = { run, abort: new AbortController(), source: source.id };
     this.#fetching.set(lease.id, fetching);
-    const before = pieces.received;
-    void this.#bring(lease.id, candidate, fetching)
-      .then(
-        () => candidates.worked(candidate),
-        (error: unknown) => {
-          // The flight may have left the swarm: upstream is its own to ask then.
-          if (this.#closed) candidates.putBack(candidate);
-          else this.#failed(lease.id, candidate, fetching, error, pieces.received > before);
-        },
-      )
+    upstream.requests += 1;
+    void this.#bring(lease.id, source, fetching)
+      .catch((error: unknown) => {
+        if (!this.#closed) this.#failed(lease.id, upstream, fetching, error);
+      })
       .finally(() => {
         this.#fetching.delete(lease.id);
         pieces.picker.release(run);
+        upstream.requests -= 1;
+        this.#putBackUnused(upstream);
         this.#deps.changed();
       });
   }
 
-  async #bring(id: number, { source }: Candidate, { run, abort }: Fetching): Promise<void> {
+  /** The next lease begins before the last one is through: they share upstream, as one source of the flight. */
+  #takeUpstream(): UpstreamAtWork | undefined {
+    const candidate = this.#deps.candidates.takeUpstream();
+    if (candidate === undefined) return undefined;
+    const { received } = this.#deps.pieces;
+    this.#upstream = { candidate, requests: 0, receivedBefore: received, failure: undefined };
+    return this.#upstream;
+  }
+
+  #putBackUnused(upstream: UpstreamAtWork): void {
+    if (upstream.requests > 0) return;
+    const { candidates, pieces } = this.#deps;
+    if (this.#upstream === upstream) this.#upstream = undefined;
+    const { candidate, receivedBefore, failure } = upstream;
+    const progressed = pieces.received > receivedBefore;
+    if (failure === undefined && progressed) candidates.worked(candidate);
+    else if (failure === undefined) candidates.putBack(candidate);
+    else
+      candidates.failed(candidate, failure.error, {
+        progressed,
+        begun: pieces.received > 0,
+        patienceMs: Infinity,
+      });
+  }
+
+  async #bring(id: number, source: BlobSource, { run, abort }: Fetching): Promise<void> {
     const { pieces, clock, member } = this.#deps;
     const start = pieces.filledTo(run.first);
     // Its end moves down when others take a part.
@@ -142,13 +175,11 @@ export class LeaseFetches {
     );
   }
 
-  #failed(id: number, candidate: Candidate, { abort }: Fetching, error: unknown, progressed: boolean): void {
-    const { candidates, member, logger, pieces } = this.#deps;
-    if (error instanceof Reassigned || abort.signal.reason instanceof Reassigned) {
-      return candidates.putBack(candidate);
-    }
-    logger.debug({ err: error, digest: this.#options.digest, source: candidate.source.id }, "a lease failed");
-    candidates.failed(candidate, error, { progressed, begun: pieces.received > 0, patienceMs: Infinity });
+  #failed(id: number, upstream: UpstreamAtWork, { abort, source }: Fetching, error: unknown): void {
+    const { member, logger } = this.#deps;
+    if (error instanceof Reassigned || abort.signal.reason instanceof Reassigned) return;
+    logger.debug({ err: error, digest: this.#options.digest, source }, "a lease failed");
+    upstream.failure ??= { error };
     const lease = this.#lease(id);
     if (lease !== undefined) member.handBack(lease, handBackReason(error));
   }

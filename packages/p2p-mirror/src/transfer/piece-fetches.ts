@@ -23,6 +23,8 @@ const FIRST_BYTE_MS = 2_000;
 /** After "busy", a connection that broke, or a piece it does not have after all, a neighbour is left alone for so long. */
 const BUSY_PAUSE_MS = 100;
 const FAULT_PAUSE_MS = 1_000;
+/** A piece that only other zones have is left for so long to the node of this zone whose turn it is. */
+const ZONE_PATIENCE_MS = 2_000;
 /** Pieces with another hash than the signed one: the first may be the network's fault. */
 const MAX_WRONG = 2;
 
@@ -30,6 +32,8 @@ export interface PieceFetchesDeps {
   readonly member: SwarmMember;
   readonly hashes: KnownHashes;
   readonly ask: AskForPiece;
+  /** Of this node; "" when it is not known. */
+  readonly zone: string;
   readonly pieces: FlightPieces;
   readonly clock: Clock;
   /** From 0 to 1. */
@@ -49,6 +53,8 @@ export class PieceFetches {
   /** Until when not to ask a neighbour, or a neighbour for a piece ("ID piece"). */
   readonly #notBefore = new Map<string, number>();
   readonly #wrong = new Map<string, number>();
+  /** Since when a piece is known to be in other zones. */
+  readonly #elsewhere = new Map<number, number>();
   readonly #timers = new Set<() => void>();
   #closed = false;
 
@@ -83,7 +89,8 @@ export class PieceFetches {
       from,
       excluded: (neighbour: Neighbour, piece: number): boolean =>
         (this.#notBefore.get(`${neighbour.peer.id} ${piece}`) ?? 0) > now ||
-        member.leases.some((lease) => piece >= lease.first && piece < lease.end),
+        member.leases.some((lease) => piece >= lease.first && piece < lease.end) ||
+        this.#leftToOthers(neighbour, piece, now),
     };
     // One piece of each before a second of any: the load is spread.
     for (let round = 1; round <= PIECES_EACH; round += 1) {
@@ -99,6 +106,17 @@ export class PieceFetches {
     this.#closed = true;
     for (const cancel of this.#timers) cancel();
     for (const abort of this.#asked.keys()) abort.abort();
+  }
+
+  /** Each byte enters a zone once, where that costs no time. */
+  #leftToOthers(neighbour: Neighbour, piece: number, now: number): boolean {
+    const { member, zone } = this.#deps;
+    if (neighbour.zone === zone || member.bringsIn(piece)) return false;
+    const since = this.#elsewhere.get(piece);
+    if (since !== undefined) return now - since < ZONE_PATIENCE_MS;
+    this.#elsewhere.set(piece, now);
+    this.#later(ZONE_PATIENCE_MS);
+    return true;
   }
 
   #mayAsk(id: string, round: number, now: number): boolean {
@@ -156,6 +174,10 @@ export class PieceFetches {
 
   #pause(key: string, ms: number): void {
     this.#notBefore.set(key, this.#deps.clock.now() + ms);
+    this.#later(ms);
+  }
+
+  #later(ms: number): void {
     const cancel = this.#deps.clock.after(ms, () => {
       this.#timers.delete(cancel);
       this.#deps.changed();

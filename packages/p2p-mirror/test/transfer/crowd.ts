@@ -97,7 +97,12 @@ export class Crowd {
         clock: systemClock,
         logger: silentLogger(),
         received: () => undefined,
-        swarm: { swarm: node.swarm, ask: this.#ask(node.id), random: seeded(this.#options.seed + nth) },
+        swarm: {
+          swarm: node.swarm,
+          zone: "",
+          ask: this.#ask(node.id),
+          random: seeded(this.#options.seed + nth),
+        },
       },
     );
     flight.addOrigin({ registry: "registry", repository: "repo" });

@@ -45,6 +45,10 @@ export class KnownSpool implements Spool {
     );
   }
 
+  writeUnchecked(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    return this.write(offset, buffers);
+  }
+
   read(offset: number, length: number): Promise<Buffer> {
     if (this.state === "released") return Promise.reject(new Error("the spool is closed"));
     const found = this.#intervals.find(({ start, end }) => start <= offset && end > offset);

@@ -237,6 +237,7 @@ export class SimNode {
         swarm: {
           swarm: changes.swarm(swarm),
           ask: changes.ask(plane.ask),
+          zone: options.zones === undefined ? "" : `zone ${this.nth % options.zones}`,
           random: seeded(options.seed * 31 + this.nth * 1_299_709 + this.#life),
         },
       },

@@ -300,10 +300,11 @@ export class LeaseTable {
   }
 
   #becomeUnranged(fetcher: Fetcher, now: number): void {
-    const holdsTheWhole = [...this.#leases].some(
+    const whole = [...this.#leases].find(
       ({ first, end }) => this.#unranged && first === 0 && end === this.#geometry.count,
     );
-    if (holdsTheWhole) return;
+    // Who was given the whole finds out a moment later, and asks anew.
+    if (whole !== undefined && whole.holder !== fetcher.id) return;
     this.#unranged = true;
     for (const lease of this.#leases) this.#drop(lease);
     const run = this.#whole(fetcher);

@@ -86,6 +86,8 @@ export class Fetches {
   #closed = false;
   #slow = false;
   #slowTicks = 0;
+  /** Piece after piece, until others bring something again. */
+  #helpsItself = false;
   #named = 0;
   /** Upstream ignores ranges. */
   #unranged = false;
@@ -187,13 +189,19 @@ export class Fetches {
   #isStuck(swarm: SwarmFetches): boolean {
     const { pieces, clock } = this.#deps;
     const now = clock.now();
-    const waits = swarm.due || swarm.pausedMs > 0;
-    if (this.active > 0 || pieces.received > this.#idle.received || waits) {
-      this.#idle = { received: pieces.received, since: now };
+    const idle = { received: pieces.received, since: now };
+    if (swarm.active > 0 || swarm.due || swarm.pausedMs > 0) {
+      this.#helpsItself = false;
+      this.#idle = idle;
+      return false;
+    }
+    if (this.#helpsItself) return true;
+    if (this.#fetching.size > 0 || pieces.received > this.#idle.received) {
+      this.#idle = idle;
       return false;
     }
     const left = this.#idle.since + (this.#unranged ? TIMES.stalled : STUCK_MS) - now;
-    if (left <= 0) return true;
+    if (left <= 0) return (this.#helpsItself = true);
     this.#cancelStuck?.();
     this.#cancelStuck = clock.after(left, () => this.#deps.changed());
     return false;
@@ -260,6 +268,7 @@ export class Fetches {
           this.#deps.accepted(source.kind);
           if (from === start || this.#unranged) return;
           this.#unranged = true;
+          this.#helpsItself = false;
           // A piece would cost all that is before it.
           if (this.#swarm?.alone === false) throw new Preempted();
         },

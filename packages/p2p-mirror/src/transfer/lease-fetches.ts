@@ -153,6 +153,8 @@ export class LeaseFetches {
           if (from === start || this.#unranged) return;
           this.#unranged = true;
           const lease = this.#lease(id);
+          // The coordinator knows already: it is this node that streams the whole.
+          if (lease?.first === 0 && lease.end === pieces.geometry.count) return;
           if (lease !== undefined) member.handBack(lease, { kind: "unranged" });
           throw new Reassigned();
         },

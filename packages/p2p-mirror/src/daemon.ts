@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import {
+  BlockPool,
   linkSignal,
   Lifecycle,
   systemClock,
@@ -156,13 +157,14 @@ class MirrorDaemon implements Daemon {
       ),
     );
 
+    const blocks = new BlockPool();
     const upstream = createUpstream(
       {
         registries: config.registries,
         dockerConfigFile: config.dockerConfig,
         proxy: { httpProxy: config.httpProxy, httpsProxy: config.httpsProxy, noProxy: config.proxyBypass },
       },
-      { logger, metrics: createUpstreamMetrics(metrics) },
+      { logger, metrics: createUpstreamMetrics(metrics), blocks },
     );
     await run(asService("upstream", () => upstream.close()));
 
@@ -230,7 +232,7 @@ class MirrorDaemon implements Daemon {
         { identity, secrets, logger, metrics: routingMetrics },
       ),
     );
-    const peerClient = await run(createPeerClient({}, { tls, logger, metrics: peerMetrics }));
+    const peerClient = await run(createPeerClient({}, { tls, logger, metrics: peerMetrics, blocks }));
     const load = (): number => peerServer.load;
     const swarm = await run(daemonSwarm(config, { router, identity, load, logger, metrics }));
     given.hashes = (about) => swarm.hashes(about);

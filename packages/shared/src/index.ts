@@ -1,4 +1,6 @@
 export * from "./abort.ts";
+export * from "./block-pool.ts";
+export * from "./block-socket.ts";
 export * from "./buffer-pool.ts";
 export * from "./clock.ts";
 export * from "./descriptor.ts";

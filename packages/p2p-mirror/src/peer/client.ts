@@ -7,6 +7,7 @@ import {
   type Digest,
   type Logger,
   type Service,
+  type BlockPool,
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import {
@@ -17,7 +18,6 @@ import {
   type PeerPiece,
   type WantedPiece,
 } from "../transfer/peer-client.ts";
-import { BlockPool } from "./block-pool.ts";
 import { Connections, type Connection } from "./connections.ts";
 import type { PeerClientTls } from "./dial.ts";
 import { ClosedEarlyError, Exchange, type Answer } from "./exchange.ts";
@@ -66,6 +66,8 @@ export interface PeerClientDeps {
   readonly tls: PeerClientTls;
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
+  /** Memory for what comes in. */
+  readonly blocks: BlockPool;
   /** Monotonic milliseconds, for the breakers. */
   readonly now?: () => number;
 }
@@ -92,11 +94,12 @@ export class HttpsPeerClient implements PeerClient, Service {
   readonly #options: Required<PeerClientOptions>;
   readonly #metrics: PeerMetrics;
   readonly #connections: Connections;
-  readonly #pool = new BlockPool();
+  readonly #pool: BlockPool;
 
-  constructor(options: Required<PeerClientOptions>, { tls, logger, metrics, now }: PeerClientDeps) {
+  constructor(options: Required<PeerClientOptions>, { tls, logger, metrics, blocks, now }: PeerClientDeps) {
     this.#options = options;
     this.#metrics = metrics;
+    this.#pool = blocks;
     this.#connections = new Connections(
       {
         dialTimeoutMs: options.dialTimeoutMs,

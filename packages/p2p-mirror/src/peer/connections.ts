@@ -1,8 +1,7 @@
-import { SourceError } from "@p2p-mirror/shared";
+import { SourceError, type BlockPool } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { Pool, type buildConnector } from "undici";
 import type { Peer } from "../routing/router.ts";
-import type { BlockPool } from "./block-pool.ts";
 import { Breaker } from "./breaker.ts";
 import { createDialer, type Connector, type DialFailure, type PeerClientTls } from "./dial.ts";
 import { MAX_HEADER_BYTES } from "./protocol.ts";

@@ -1,8 +1,7 @@
-import { createSecureContext, type ConnectionOptions, type PeerCertificate } from "node:tls";
-import { SourceError } from "@p2p-mirror/shared";
+import type { OnReadOpts } from "node:net";
+import { connect, createSecureContext, type ConnectionOptions, type PeerCertificate } from "node:tls";
+import { BlockSocket, SourceError, type BlockPool } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import type { BlockPool } from "./block-pool.ts";
-import { BlockSocket } from "./block-socket.ts";
 
 /** What this side needs of the cluster's TLS (trust/peer-tls.ts has it all). */
 export interface PeerClientTls {
@@ -46,8 +45,10 @@ export function createDialer(
   const secureContext = createSecureContext({ key, cert, ca, minVersion, maxVersion, ciphers, ecdhCurve });
   return (_, callback) => {
     let wrongIdentity = false;
-    const connection = {
+    const socket = new BlockSocket(deps.pool);
+    const connection: ConnectionOptions & { onread: OnReadOpts } = {
       ...options,
+      onread: socket.onread,
       secureContext,
       host: peer.host,
       port: peer.port,
@@ -58,7 +59,8 @@ export function createDialer(
         return error;
       },
     };
-    const socket = new BlockSocket(connection, deps.pool);
+    const tls = connect(connection);
+    socket.attach(tls);
     const fail = (reason: DialFailure, message: string, cause?: unknown): void => {
       settle();
       // Whatever the socket says after this is of no interest, but must not be unhandled.
@@ -83,12 +85,10 @@ export function createDialer(
     const settle = (): void => {
       clearTimeout(timer);
       clearImmediate(late);
-      socket.off("error", onError).tls.off("secureConnect", onConnect);
+      socket.off("error", onError);
+      tls.off("secureConnect", onConnect);
     };
-    socket
-      .on("error", onError)
-      .tls.setNoDelay(true)
-      .setKeepAlive(true, 30_000)
-      .on("secureConnect", onConnect);
+    socket.on("error", onError);
+    tls.setNoDelay(true).setKeepAlive(true, 30_000).on("secureConnect", onConnect);
   };
 }

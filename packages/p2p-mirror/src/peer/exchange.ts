@@ -1,8 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { performance } from "node:perf_hooks";
-import { SourceError } from "@p2p-mirror/shared";
+import { SourceError, type BlockPool } from "@p2p-mirror/shared";
 import { errors, type Dispatcher } from "undici";
-import type { BlockPool } from "./block-pool.ts";
 import { BusyError } from "../transfer/peer-client.ts";
 import { codeOf, isTlsFailure } from "./dial.ts";
 import { PeerBody, type BodyEnd } from "./peer-body.ts";

@@ -1,6 +1,5 @@
 import { Readable } from "node:stream";
-import { SourceError, type RecyclingReadable } from "@p2p-mirror/shared";
-import type { BlockPool } from "./block-pool.ts";
+import { SourceError, type RecyclingReadable, type BlockPool } from "@p2p-mirror/shared";
 import { ProgressWatch } from "./progress.ts";
 
 /** How a body ended on the wire; `left` is our own side (the caller destroyed it or aborted). */
@@ -72,7 +71,7 @@ export class PeerBody extends Readable implements RecyclingReadable {
     this.#received += chunk.byteLength;
     this.#watch.advance(chunk.byteLength);
     if (this.#received - this.#reported >= REPORT_BYTES) this.#report();
-    if (this.push(chunk) || this.#received === this.#length) return;
+    if ((this.push(chunk) && !this.#isFull) || this.#received === this.#length) return;
     this.#paused = true;
     this.#watch.stop();
     this.#source.pause();
@@ -97,8 +96,23 @@ export class PeerBody extends Readable implements RecyclingReadable {
     this.#pool.recycle(chunk);
   }
 
+  /** Also when there is room in the Readable: all bodies together may have less. */
+  get #isFull(): boolean {
+    return this.readableLength >= this.#pool.readAhead;
+  }
+
+  override read(size?: number): Buffer | null {
+    const chunk: Buffer | null = super.read(size);
+    this.#goOn();
+    return chunk;
+  }
+
   override _read(): void {
-    if (!this.#paused || this.#ended) return;
+    this.#goOn();
+  }
+
+  #goOn(): void {
+    if (!this.#paused || this.#ended || this.#isFull) return;
     this.#paused = false;
     this.#watch.start();
     this.#source.resume();

@@ -34,8 +34,8 @@ export class FileSpool implements Spool {
   readonly base = 0;
   readonly windowed = false;
   readonly #ingest: Ingest;
-  /** Buffers that went out; only these, and each once, may be read into again. */
-  readonly #lent = new WeakSet<Uint8Array>();
+  /** What went out, and the buffer it is in: each may come back once. */
+  readonly #lent = new WeakMap<Uint8Array, Buffer>();
   readonly #pool: BufferPool;
 
   /** `pool`: of buffers of `READ_BYTES`, for all spools together. */
@@ -66,16 +66,20 @@ export class FileSpool implements Spool {
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
-    const buffer = this.#pool.take(length);
-    const { bytesRead } = await this.#ingest.file.read(buffer, 0, length, offset);
+    // Of full size however little is there: a reader at the heels of the writer asks for odd lengths all the time.
+    const buffer = this.#pool.take(READ_BYTES);
+    const { bytesRead } = await this.#ingest.file.read(buffer, 0, Math.min(length, READ_BYTES), offset);
     if (bytesRead === 0) throw new Error(`the spool ends at ${offset}`);
-    if (bytesRead < length) return buffer.subarray(0, bytesRead);
-    if (length === READ_BYTES) this.#lent.add(buffer);
-    return buffer;
+    const chunk = buffer.subarray(0, bytesRead);
+    this.#lent.set(chunk, buffer);
+    return chunk;
   }
 
   recycle(chunk: Uint8Array): void {
-    if (this.#lent.delete(chunk) && Buffer.isBuffer(chunk)) this.#pool.give(chunk);
+    const buffer = this.#lent.get(chunk);
+    if (buffer === undefined) return;
+    this.#lent.delete(chunk);
+    this.#pool.give(buffer);
   }
 
   discard(): void {

@@ -39,11 +39,11 @@ export class Unwritten {
     }
   }
 
-  /** Up to `max` bytes of the chunk that begins at `offset`, if readers may have it; to be given back by `recycle`. */
+  /** Up to `max` bytes from `offset` on, if they are here and readers may have them; to be given back by `recycle`. */
   get(offset: number, max: number): Buffer | undefined {
-    const held = this.#chunks.get(offset);
-    if (held?.released !== true) return undefined;
-    const part = held.chunk.subarray(0, max);
+    const [start, held] = this.#at(offset) ?? [];
+    if (start === undefined || held?.released !== true) return undefined;
+    const part = held.chunk.subarray(offset - start, offset - start + max);
     held.holders += 1;
     this.#lent.set(part, held);
     return part;
@@ -55,6 +55,16 @@ export class Unwritten {
     if (held === undefined) return;
     this.#lent.delete(chunk);
     letGo(held);
+  }
+
+  /** A reader that fell behind and read from the spool is somewhere within a chunk when it has caught up again. */
+  #at(offset: number): readonly [start: number, held: Held] | undefined {
+    const exact = this.#chunks.get(offset);
+    if (exact !== undefined) return [offset, exact];
+    for (const [start, held] of this.#chunks) {
+      if (start < offset && offset < start + held.chunk.length) return [start, held];
+    }
+    return undefined;
   }
 }
 

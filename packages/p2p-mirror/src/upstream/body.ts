@@ -1,4 +1,4 @@
-import { SourceError } from "@p2p-mirror/shared";
+import { SourceError, type RecyclingReadable } from "@p2p-mirror/shared";
 import { Readable } from "node:stream";
 import { bodyError } from "./transport-errors.ts";
 
@@ -45,12 +45,12 @@ export interface BlobBodyOptions {
  * A blob's bytes as upstream sends them, held to the length that was announced, with upstream's errors turned into ours.
  * Destroying it ends the request.
  */
-export class BlobBody extends Readable {
-  readonly #body: Readable;
+export class BlobBody extends Readable implements RecyclingReadable {
+  readonly #body: RecyclingReadable;
   readonly #options: BlobBodyOptions;
   #received = 0;
 
-  constructor(body: Readable, options: BlobBodyOptions) {
+  constructor(body: RecyclingReadable, options: BlobBodyOptions) {
     super({ highWaterMark: 256 * 1024 });
     this.#body = body;
     this.#options = options;
@@ -67,6 +67,10 @@ export class BlobBody extends Readable {
 
   get #isComplete(): boolean {
     return this.#received === this.#options.length;
+  }
+
+  recycle(chunk: Uint8Array): void {
+    this.#body.recycle(chunk);
   }
 
   override _read(): void {

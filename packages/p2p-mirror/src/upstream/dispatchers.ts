@@ -1,5 +1,7 @@
+import type { OnReadOpts, Socket } from "node:net";
 import { getCACertificates } from "node:tls";
-import { Agent, Pool, ProxyAgent, type Dispatcher } from "undici";
+import { BlockSocket, type BlockPool } from "@p2p-mirror/shared";
+import { Agent, buildConnector, Pool, ProxyAgent, type Dispatcher } from "undici";
 import { ProxyRules, type ProxySettings } from "./proxy.ts";
 import type { Endpoint, RegistryConfig } from "./registry-config.ts";
 
@@ -39,6 +41,27 @@ function tlsOptions(config: RegistryConfig, timeout: number): TlsOptions {
 const needsOwn = ({ ca, clientCert, skipVerify }: RegistryConfig): boolean =>
   (ca !== undefined && ca.length > 0) || clientCert !== undefined || skipVerify === true;
 
+/** undici's types ask for a `net.Socket`; what it uses is a Duplex that has `ref`, `unref` and `alpnProtocol`. */
+const asSocket = (socket: BlockSocket): Socket =>
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- tested with undici: test/upstream
+  socket as unknown as Socket;
+
+/** undici's own way to connect, with sockets that read into blocks. No TLS session is kept: connections are. */
+const inBlocks =
+  (tls: TlsOptions, blocks: BlockPool): buildConnector.connector =>
+  (options, callback) => {
+    const socket = new BlockSocket(blocks);
+    const reading: buildConnector.BuildOptions & { onread: OnReadOpts } = {
+      ...tls,
+      autoSelectFamily: true,
+      onread: socket.onread,
+    };
+    buildConnector(reading)(options, (error, below) => {
+      if (error === null) callback(null, asSocket(socket.attach(below)));
+      else callback(error, null);
+    });
+  };
+
 /**
  * The connection pools: one set for all registries with the system's trust, one for each that has its own TLS settings,
  * which then hold for its redirects and its token server too, as in containerd. HTTP/1.1: a pull is a few large bodies,
@@ -46,11 +69,13 @@ const needsOwn = ({ ca, clientCert, skipVerify }: RegistryConfig): boolean =>
  */
 export class Dispatchers {
   readonly #options: DispatcherOptions;
+  readonly #blocks: BlockPool;
   readonly #rules: ProxyRules;
   readonly #byKey = new Map<string, Dispatcher>();
 
-  constructor(options: DispatcherOptions) {
+  constructor(options: DispatcherOptions, { blocks }: { readonly blocks: BlockPool }) {
     this.#options = options;
+    this.#blocks = blocks;
     this.#rules = new ProxyRules(options.proxy);
   }
 
@@ -82,11 +107,11 @@ export class Dispatchers {
       headersTimeout: firstByteMs,
       bodyTimeout: idleMs,
       maxHeaderSize: MAX_HEADER_BYTES,
-      autoSelectFamily: true,
     };
-    if (proxy === undefined) return new Agent({ ...common, connect: tls });
+    if (proxy === undefined) return new Agent({ ...common, connect: inBlocks(tls, this.#blocks) });
     return new ProxyAgent({
       ...common,
+      autoSelectFamily: true,
       uri: proxy,
       requestTls: tls,
       proxyTls: { timeout: connectMs, allowH2: false },

@@ -1,4 +1,4 @@
-import { SourceError, type Logger, type Repository } from "@p2p-mirror/shared";
+import { SourceError, type BlockPool, type Logger, type Repository } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { Authorizer } from "./authorizer.ts";
 import { fetchBlob, fetchBlobSize } from "./blobs.ts";
@@ -43,6 +43,8 @@ export interface CreateUpstreamOptions {
 export interface UpstreamDeps {
   readonly logger: Logger;
   readonly metrics: UpstreamMetrics;
+  /** Memory for what comes in. */
+  readonly blocks: BlockPool;
 }
 
 /** How a registry is doing, as this node sees it. */
@@ -71,7 +73,7 @@ export interface UpstreamService extends Upstream {
 /** The registries behind the mirror, over HTTP. */
 export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDeps): UpstreamService {
   const { timeouts = {}, breaker = {}, retry = {} } = options;
-  const { logger, metrics } = deps;
+  const { logger, metrics, blocks } = deps;
   const transport = new Transport(
     {
       connectMs: timeouts.connectMs ?? 5000,
@@ -80,7 +82,7 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
       proxy: options.proxy ?? {},
       breaker: { failures: 3, openMs: 3000, maxOpenMs: 15_000, ...breaker },
     },
-    { metrics },
+    { metrics, blocks },
   );
   const credentials = new CredentialStore(
     {

@@ -1,5 +1,4 @@
-import { linkSignal, type SourceError } from "@p2p-mirror/shared";
-import type { Readable } from "node:stream";
+import { linkSignal, type BlockPool, type RecyclingReadable, type SourceError } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { errors } from "undici";
 import { Dispatchers, type DispatcherOptions } from "./dispatchers.ts";
@@ -18,11 +17,15 @@ export interface WireRequest {
   readonly signal: AbortSignal | undefined;
 }
 
-/** An answer whose body must be consumed or destroyed. Header names are in lower case. */
+/**
+ * An answer whose body must be consumed or destroyed. Its chunks are parts of blocks and may be given back; who does not
+ * leaves them to the garbage collector. Header names are
+ * in lower case.
+ */
 export interface WireAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Readable & { dump(options?: { limit: number }): Promise<void> };
+  readonly body: RecyclingReadable & { dump(options?: { limit: number }): Promise<void> };
   readonly url: URL;
 }
 
@@ -52,12 +55,17 @@ export class Transport {
   readonly #dispatchers: Dispatchers;
   readonly #options: TransportOptions;
   readonly #metrics: UpstreamMetrics;
+  readonly #blocks: BlockPool;
   readonly #gates = new LRUCache<string, Gate>({ max: 1000 });
   readonly #closing = new AbortController();
 
-  constructor(options: TransportOptions, deps: { readonly metrics: UpstreamMetrics }) {
+  constructor(
+    options: TransportOptions,
+    deps: { readonly metrics: UpstreamMetrics; readonly blocks: BlockPool },
+  ) {
     this.#options = options;
-    this.#dispatchers = new Dispatchers(options);
+    this.#dispatchers = new Dispatchers(options, deps);
+    this.#blocks = deps.blocks;
     this.#metrics = deps.metrics;
   }
 
@@ -105,7 +113,8 @@ export class Transport {
       body.once("close", () => linked.release());
       pass.done("answered");
       count(`${Math.floor(statusCode / 100)}xx`);
-      return { status: statusCode, headers, body, url };
+      const recycle = (chunk: Uint8Array): void => this.#blocks.recycle(chunk);
+      return { status: statusCode, headers, body: Object.assign(body, { recycle }), url };
     } catch (error) {
       linked.release();
       if (linked.signal.aborted) {

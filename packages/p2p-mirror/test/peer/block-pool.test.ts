@@ -1,6 +1,5 @@
-import { joinParts } from "@p2p-mirror/shared";
+import { BLOCK_BYTES, BlockPool, joinParts } from "@p2p-mirror/shared";
 import t from "tap";
-import { BLOCK_BYTES, BlockPool } from "../../src/peer/block-pool.ts";
 
 const filled = (pool: BlockPool, bytes: number): Buffer[] => {
   const parts: Buffer[] = [];
@@ -39,15 +38,24 @@ await t.test(
 );
 
 await t.test(
-  "a block that is not full yet stays with its filler, and foreign memory is ignored",
+  "a block that is not full goes back when all that was put into it did, and foreign memory is ignored",
   async (t) => {
     const pool = new BlockPool();
     const filler = pool.filler();
     const parts: Buffer[] = [];
-    filler.copy(Buffer.alloc(1000), (part) => parts.push(part));
-    for (const part of parts.splice(0)) pool.recycle(part);
-    filler.copy(Buffer.alloc(1000), (part) => parts.push(part));
-    t.not(filled(pool, 1)[0]?.buffer, parts[0]?.buffer);
+    const put = (bytes: number): void => filler.copy(Buffer.alloc(bytes), (part) => parts.push(part));
+    put(1000);
+    put(1000);
+    const [first, second] = parts;
+    if (first === undefined || second === undefined) throw new Error("there are two parts");
+    t.equal(second.buffer, first.buffer);
+    pool.recycle(first);
+    const other = filled(pool, 1)[0];
+    t.not(other?.buffer, first.buffer, "half of it is still in use");
+    pool.recycle(second);
+    t.equal(filled(pool, 1)[0]?.buffer, first.buffer, "another filler has it");
+    put(1000);
+    t.not(parts[2]?.buffer, first.buffer, "and the first filler does not write into it any more");
     pool.recycle(Buffer.allocUnsafeSlow(BLOCK_BYTES));
     t.equal(filled(pool, BLOCK_BYTES).length, 1);
   },

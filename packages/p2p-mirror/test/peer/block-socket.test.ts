@@ -1,14 +1,18 @@
 import { once } from "node:events";
-import { createServer, type TLSSocket } from "node:tls";
+import type { OnReadOpts } from "node:net";
+import { connect, createServer, type ConnectionOptions, type TLSSocket } from "node:tls";
+import { BlockPool, BlockSocket } from "@p2p-mirror/shared";
 import t, { type Test } from "tap";
-import { BlockPool } from "../../src/peer/block-pool.ts";
-import { BlockSocket } from "../../src/peer/block-socket.ts";
 import { newNode } from "./rig.ts";
 import { seededBytes } from "../conformance/seeded.ts";
 
 const BYTES = 3 * 1024 * 1024 + 17;
 
-async function connected(t: Test, pool: BlockPool, serve: (socket: TLSSocket) => void): Promise<BlockSocket> {
+async function connected(
+  t: Test,
+  pool: BlockPool,
+  serve: (socket: TLSSocket) => void,
+): Promise<{ socket: BlockSocket; tls: TLSSocket }> {
   const node = await newNode();
   const server = createServer({ ...node.tls.serverOptions(), requestCert: false }, (socket) => {
     serve(socket.on("error", () => undefined));
@@ -17,14 +21,22 @@ async function connected(t: Test, pool: BlockPool, serve: (socket: TLSSocket) =>
   await once(server, "listening");
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("no port");
-  const socket = new BlockSocket({ port: address.port, host: "127.0.0.1", rejectUnauthorized: false }, pool);
+  const socket = new BlockSocket(pool);
+  const options: ConnectionOptions & { onread: OnReadOpts } = {
+    port: address.port,
+    host: "127.0.0.1",
+    rejectUnauthorized: false,
+    onread: socket.onread,
+  };
+  const tls = connect(options);
+  socket.attach(tls);
   t.teardown(async () => {
     socket.destroy();
     server.close();
     await once(server, "close");
   });
-  await once(socket.tls, "secureConnect");
-  return socket;
+  await once(tls, "secureConnect");
+  return { socket, tls };
 }
 
 /** Reads as undici does: `read()` until nothing is there, at each `readable`. */
@@ -39,7 +51,7 @@ function readAll(socket: BlockSocket, take: (part: Buffer) => void): Promise<unk
 await t.test("every byte arrives once and in order, in few parts, from blocks that go round", async (t) => {
   const bytes = seededBytes("block socket", BYTES);
   const pool = new BlockPool();
-  const socket = await connected(t, pool, (server) => server.end(bytes));
+  const { socket } = await connected(t, pool, (server) => server.end(bytes));
   const memory = new Set<ArrayBufferLike>();
   const copies: Buffer[] = [];
   const error = await readAll(socket, (part) => {
@@ -55,15 +67,15 @@ await t.test("every byte arrives once and in order, in few parts, from blocks th
 
 await t.test("what is put back is read first, and a reader that waits stops the socket", async (t) => {
   const bytes = seededBytes("block socket paused", BYTES);
-  const socket = await connected(t, new BlockPool(), (server) => server.end(bytes));
+  const { socket, tls } = await connected(t, new BlockPool(), (server) => server.end(bytes));
   await once(socket, "readable");
   const first = socket.read();
   if (first === null) throw new Error("something is there");
   socket.unshift(first.subarray(100));
   // Nobody reads for a while: it fills up to its limit, and no further.
   let before = -1;
-  while (socket.tls.bytesRead !== before) {
-    before = socket.tls.bytesRead;
+  while (tls.bytesRead !== before) {
+    before = tls.bytesRead;
     await new Promise((resolve) => void setTimeout(resolve, 50));
   }
   t.ok(before < BYTES / 2, `${before} bytes were taken from the network`);
@@ -75,7 +87,7 @@ await t.test("what is put back is read first, and a reader that waits stops the 
 });
 
 await t.test("a broken connection: what came before it is read first, then the error", async (t) => {
-  const socket = await connected(t, new BlockPool(), (server) => {
+  const { socket } = await connected(t, new BlockPool(), (server) => {
     server.write(Buffer.alloc(50_000), () => {
       // Below TLS: no close_notify, a reset. After the bytes are read on the other side.
       setTimeout(() => Reflect.get(server, "_parent").resetAndDestroy(), 50);

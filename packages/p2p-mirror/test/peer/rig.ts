@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
-import { digestOf, silentLogger, type ByteRange, type Digest } from "@p2p-mirror/shared";
+import { BlockPool, digestOf, silentLogger, type ByteRange, type Digest } from "@p2p-mirror/shared";
 import { Registry } from "prom-client";
 import { createPeerClient, type PeerClientDeps, type PeerClientOptions } from "../../src/peer/client.ts";
 import { createPeerMetrics } from "../../src/peer/metrics.ts";
@@ -123,6 +123,7 @@ export async function newClient(
     tls: node.tls,
     logger: silentLogger(),
     metrics: createPeerMetrics(node.registry),
+    blocks: new BlockPool(),
     ...deps,
   });
   let closed: Promise<void> | undefined;

@@ -1,5 +1,5 @@
 import { readFile, writeFile } from "node:fs/promises";
-import { silentLogger, type Repository } from "@p2p-mirror/shared";
+import { BlockPool, silentLogger, type Repository } from "@p2p-mirror/shared";
 import { Registry } from "prom-client";
 import type { Test } from "tap";
 import {
@@ -97,7 +97,7 @@ export function clientOf(
       retry: { delayMs: 5 },
       ...options,
     },
-    { logger: silentLogger(), metrics: createUpstreamMetrics(prom) },
+    { logger: silentLogger(), metrics: createUpstreamMetrics(prom), blocks: new BlockPool() },
   );
   t.teardown(() => upstream.close());
   return { upstream, prom };

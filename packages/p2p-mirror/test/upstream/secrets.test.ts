@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { inspect } from "node:util";
-import { createLogger, parseDigest } from "@p2p-mirror/shared";
+import { BlockPool, createLogger, parseDigest } from "@p2p-mirror/shared";
 import { Registry } from "prom-client";
 import t from "tap";
 import { createUpstreamMetrics } from "../../src/upstream/metrics.ts";
@@ -33,6 +33,7 @@ void t.test(
       {
         logger: createLogger("trace", { write: (line) => void lines.push(line) }),
         metrics: createUpstreamMetrics(prom),
+        blocks: new BlockPool(),
       },
     );
     t.teardown(() => upstream.close());

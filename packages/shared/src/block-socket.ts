@@ -1,22 +1,27 @@
-import type { OnReadOpts } from "node:net";
+import type { OnReadOpts, Socket } from "node:net";
 import { Duplex } from "node:stream";
-import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
-import { joinPart } from "@p2p-mirror/shared";
 import type { BlockFiller, BlockPool } from "./block-pool.ts";
+import { joinPart } from "./recycling.ts";
 
-/** So much may wait to be read before the socket is paused. */
-const MAX_WAITING = 512 * 1024;
-/** TLS gives its records one by one into this, whichever socket they are from; they are copied at once. */
-const RECORD_BYTES = 64 * 1024;
+/** Sockets read into this, whichever of them; TLS gives its records one by one. What is in it is copied at once. */
+const READ_BYTES = 64 * 1024;
+const scratch = new Uint8Array(READ_BYTES);
 
 /**
- * A TLS connection whose bytes arrive in blocks of a pool. node:tls gives every record of 16 KiB as a Buffer of its own:
+ * A TCP or TLS connection whose bytes arrive in blocks of a pool, for undici. node:tls gives every record of 16 KiB as a Buffer of its own:
  * at 1 GB/s that is 60,000 pieces of garbage a second, and whatever is done with them (a hash, a write to a file or a
  * socket) is done 60,000 times. Here all records that are there in one turn of the event loop come as one. For a mirror
- * that relays 512 MiB: 3 full collections instead of 40, 2.9 s of CPU per GiB instead of 3.8 to 5.1 (`bench relay`).
+ * that relays 512 MiB: 3 full collections instead of 40, 2.9 s of CPU per GiB instead of 3.8 to 5.1 (`bench relay`). Over
+ * TCP node:net gives 64 KiB at a time, which are as much garbage in the end: 80 MiB of it while two blobs come in.
  */
 export class BlockSocket extends Duplex {
-  readonly tls: TLSSocket;
+  /** To be given to `connect` of node:net or node:tls. */
+  readonly onread: OnReadOpts = {
+    buffer: scratch,
+    callback: (length: number, bytes: Uint8Array) => this.#arrived(bytes.subarray(0, length)),
+  };
+  #below: Socket | undefined;
+  readonly #pool: BlockPool;
   readonly #filler: BlockFiller;
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;
@@ -25,37 +30,39 @@ export class BlockSocket extends Duplex {
   #stopped = false;
   #announcing: NodeJS.Immediate | undefined;
 
-  constructor(options: ConnectionOptions, pool: BlockPool) {
+  constructor(pool: BlockPool) {
     super({ allowHalfOpen: false });
+    this.#pool = pool;
     this.#filler = pool.filler();
-    const withReader: ConnectionOptions & { onread: OnReadOpts } = {
-      ...options,
-      onread: {
-        buffer: scratch,
-        callback: (length: number, bytes: Uint8Array) => this.#arrived(bytes.subarray(0, length)),
-      },
-    };
-    this.tls = connect(withReader);
+  }
+
+  /** The connection that reads by `onread`; before any byte has arrived. */
+  attach(below: Socket): this {
+    this.#below = below;
     // Flowing, or it would not tell its end.
-    this.tls
+    below
       .on("end", () => this.#end(undefined))
       .on("close", () => this.#end(undefined))
       .on("error", (error) => this.#end(error))
       .resume();
+    return this;
   }
 
   /** undici looks at it to know which HTTP is spoken. */
-  get alpnProtocol(): string | false | null {
-    return this.tls.alpnProtocol;
+  get alpnProtocol(): string | false | null | undefined {
+    const below = this.#below;
+    return below !== undefined && "alpnProtocol" in below && typeof below.alpnProtocol === "string"
+      ? below.alpnProtocol
+      : undefined;
   }
 
   ref(): this {
-    this.tls.ref();
+    this.#below?.ref();
     return this;
   }
 
   unref(): this {
-    this.tls.unref();
+    this.#below?.unref();
     return this;
   }
 
@@ -69,9 +76,9 @@ export class BlockSocket extends Duplex {
     }
     this.#waitingBytes -= part.byteLength;
     if (this.#waiting.length === 0 && this.#over !== undefined) this.#announce();
-    if (this.#stopped && this.#waitingBytes < MAX_WAITING / 2) {
+    if (this.#stopped && this.#waitingBytes < this.#pool.readAhead / 2) {
       this.#stopped = false;
-      this.tls.read(0);
+      this.#below?.read(0);
     }
     return part;
   }
@@ -89,18 +96,18 @@ export class BlockSocket extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    this.tls.write(chunk, callback);
+    this.#below?.write(chunk, callback);
   }
 
   override _final(callback: () => void): void {
-    this.tls.end(() => callback());
+    this.#below?.end(() => callback());
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     clearImmediate(this.#announcing);
     this.#waiting.length = 0;
-    if (this.tls.closed) callback(error);
-    else this.tls.once("close", () => callback(error)).destroy();
+    if (this.#below?.closed === false) this.#below.once("close", () => callback(error)).destroy();
+    else callback(error);
   }
 
   /** False when the socket shall pause; what TLS has decrypted already still comes. */
@@ -113,7 +120,7 @@ export class BlockSocket extends Duplex {
       this.#waitingBytes += part.byteLength;
     });
     this.#announce();
-    this.#stopped = this.#waitingBytes >= MAX_WAITING;
+    this.#stopped = this.#waitingBytes >= this.#pool.readAhead;
     return !this.#stopped;
   }
 
@@ -137,5 +144,3 @@ export class BlockSocket extends Duplex {
     });
   }
 }
-
-const scratch = new Uint8Array(RECORD_BYTES);

@@ -176,14 +176,18 @@ export class Fetches {
     const swarm = this.#swarm;
     if (swarm === undefined) return { peers: true, upstream: true };
     const { crowded } = swarm;
-    if (crowded) {
-      for (const { source, abort } of this.#fetching)
-        if (source.kind === "peer") abort.abort(new Preempted());
-    }
     // Whoever has the whole blob spares upstream.
     const due = this.candidates.lookedUp && (crowded || this.#slow || !this.candidates.hasPeers);
     swarm.assign(this.#preferred, due);
-    return { peers: swarm.settled && !crowded, upstream: swarm.alone || this.#isStuck(swarm) };
+    const stuck = this.#isStuck(swarm);
+    const peers = !crowded || stuck;
+    if (!peers) {
+      for (const { source, abort } of this.#fetching)
+        if (source.kind === "peer") abort.abort(new Preempted());
+    }
+    // Stuck beside one that has the whole: its hashes are not believed, after somebody else's were wrong. Its bytes may
+    // be right still, which the digest tells.
+    return { peers: swarm.settled && peers, upstream: swarm.alone || stuck };
   }
 
   #isStuck(swarm: SwarmFetches): boolean {

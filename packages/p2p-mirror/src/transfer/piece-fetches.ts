@@ -14,9 +14,12 @@ import { BusyError } from "./peer-client.ts";
 import { choosePiece } from "./piece-choice.ts";
 import type { BlobSource } from "./source.ts";
 
-/** Neighbours asked at a time, and pieces asked of each: enough that the next piece is on its way when one is there. */
+/**
+ * Neighbours asked at a time, and pieces asked of each: enough that the next piece is on its way when one is there. In
+ * simulation with 100 nodes, last node / bound: two each 1.57, three 1.20, four 1.22; twelve neighbours 1.19.
+ */
 const MAX_NEIGHBOURS_ASKED = 6;
-const PIECES_EACH = 2;
+const PIECES_EACH = 3;
 /** A neighbour that is silent for so long loses the piece. */
 const STALL_MS = 1_500;
 const FIRST_BYTE_MS = 2_000;

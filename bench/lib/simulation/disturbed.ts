@@ -13,8 +13,8 @@ const MIB = 1024 * KIB;
 const AFTER_FAULTS_MS = 100_000;
 /** A flight gives up after 45 s without a byte; upstream's client and its own last tries come on top. */
 const LONGEST_FAILURE_MS = 100_000;
-/** Bodies that a flight may have open: sources, leases, pieces of six neighbours. */
-const MOST_BODIES = 4 + 2 + 12;
+/** Bodies that a flight may have open: sources, leases that begin before others have ended, pieces of six neighbours. */
+const MOST_BODIES = 4 + 8 + 12;
 
 export interface DisturbedOptions {
   readonly seed: number;
@@ -45,7 +45,7 @@ export async function disturbed(options: DisturbedOptions, blobs: Blobs): Promis
   const random = seeded(options.seed);
   const below = (limit: number): number => Math.floor(random() * limit);
   const nodes = 3 + below(6);
-  const size = (2 + below(7)) * MIB + (below(3) === 0 ? below(MIB) : 0);
+  const size = (1 + below(5)) * MIB + (below(3) === 0 ? below(MIB) : 0);
   const upstream = size / (2 + below(6));
   const rate = upstream * (2 + below(6));
   const links = {

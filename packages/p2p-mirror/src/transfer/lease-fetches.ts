@@ -159,6 +159,8 @@ export class LeaseFetches {
           throw new Reassigned();
         },
         arrived: (offset, chunk, recycle) => {
+          // Not only when it is written: a slow upstream takes longer for what is written at once than a lease lasts.
+          renew(chunk.length);
           if (pieces.arrived(offset, chunk, undefined, recycle)) this.#deps.arrived(offset);
         },
         // Nothing to keep, but it goes on: nobody else would be there earlier.
@@ -167,9 +169,7 @@ export class LeaseFetches {
           this.#deps.written("upstream", 0);
         },
         write: async (offset, chunks) => {
-          const bytes = await pieces.write(run, offset, chunks, undefined);
-          renew(bytes);
-          this.#deps.written("upstream", bytes);
+          this.#deps.written("upstream", await pieces.write(run, offset, chunks, undefined));
         },
       },
       // Who is too slow loses the lease: that is the coordinator's to judge.

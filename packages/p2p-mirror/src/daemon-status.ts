@@ -2,9 +2,12 @@ import { statfs } from "node:fs/promises";
 import { formatReference } from "@p2p-mirror/shared";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import type { Peer, Router } from "./routing/router.ts";
-import type { MirrorStatus } from "./status.ts";
+import type { FlightStatus, FlightSwarmStatus, MirrorStatus } from "./status.ts";
 import type { Cache } from "./store/cache/create-cache.ts";
 import type { Catalog } from "./store/catalog.ts";
+import type { MirrorSwarm } from "./swarm/mirror-swarm.ts";
+import type { Flight } from "./transfer/flight.ts";
+import type { SwarmProgress } from "./transfer/flight-progress.ts";
 import type { Flights } from "./transfer/flights.ts";
 
 /** More is for a database, not for a terminal. */
@@ -21,6 +24,7 @@ export interface StatusParts {
   readonly router: Router;
   readonly peerClient: { isBroken(peer: Peer): boolean };
   readonly flights: Flights;
+  readonly swarm: Pick<MirrorSwarm, "coordinated" | "banned">;
   readonly upstream: { status(): MirrorStatus["upstreams"] };
 }
 
@@ -44,13 +48,8 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
       address: address(peer),
       state: parts.peerClient.isBroken(peer) ? "broken" : "up",
     })),
-    flights: parts.flights.list().map((flight) => ({
-      digest: flight.digest,
-      size: flight.size,
-      received: Math.min(flight.size, flight.progress.received),
-      readers: flight.readers,
-      sources: flight.progress.sources,
-    })),
+    flights: parts.flights.list().map((flight) => flightStatus(flight, parts.swarm)),
+    swarm: { banned: parts.swarm.banned },
     cache: {
       blobs: usage.blobs,
       bytes: usage.bytes,
@@ -65,6 +64,32 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
       resolvedAt: new Date(image.resolvedAt).toISOString(),
     })),
     upstreams: parts.upstream.status(),
+  };
+}
+
+function flightStatus(flight: Flight, swarm: StatusParts["swarm"]): FlightStatus {
+  const { digest, size, readers, progress } = flight;
+  const { received, fromUpstream, fromPeers, sources } = progress;
+  return {
+    digest,
+    size,
+    received,
+    readers,
+    fromUpstream,
+    fromPeers,
+    sources,
+    ...(progress.swarm && { swarm: swarmStatus(progress.swarm, swarm.coordinated(digest).length) }),
+  };
+}
+
+function swarmStatus(progress: SwarmProgress, members: number): FlightSwarmStatus {
+  const { coordinator, alone, fetchers, neighbours, leases } = progress;
+  return {
+    alone,
+    fetchers,
+    leases,
+    neighbours: neighbours.map(({ peer, zone, load }) => ({ id: peer.id, zone, load })),
+    ...(coordinator && { coordinator: { ...coordinator, ...(coordinator.self && { members }) } }),
   };
 }
 

@@ -304,6 +304,7 @@ class MirrorDaemon implements Daemon {
       router,
       peerClient,
       flights,
+      swarm,
       upstream,
     };
     return {

@@ -5,6 +5,7 @@ export interface MirrorStatus {
   readonly peers: readonly PeerStatus[];
   /** What is being fetched now. */
   readonly flights: readonly FlightStatus[];
+  readonly swarm: SwarmStatus;
   readonly cache: CacheStatus;
   /** Tags this node resolved or saw in containerd, newest first. */
   readonly images: readonly ImageStatus[];
@@ -36,11 +37,46 @@ export interface PeerStatus {
 export interface FlightStatus {
   readonly digest: string;
   readonly size: number;
-  /** Bytes that are here. */
+  /** Bytes that are here; each counts once. */
   readonly received: number;
   readonly readers: number;
-  /** Kinds of source it is being read from now. */
-  readonly sources: readonly string[];
+  /** Bytes that upstream and peers delivered; what was fetched twice counts twice. */
+  readonly fromUpstream: number;
+  readonly fromPeers: number;
+  /** Who has requests under way. */
+  readonly sources: readonly SourceStatus[];
+  /** Undefined: others that fetch the same blob are not looked at (it is complete, or cannot be stored). */
+  readonly swarm?: FlightSwarmStatus;
+}
+
+export interface SourceStatus {
+  readonly kind: "peer" | "upstream";
+  /** Peer ID, or `registry/repository`. */
+  readonly id: string;
+}
+
+export interface FlightSwarmStatus {
+  /** Undefined while none is known. */
+  readonly coordinator?: {
+    readonly id: string;
+    /** It is this node. */
+    readonly self: boolean;
+    /** How many fetch the blob now. Only the coordinator itself knows. */
+    readonly members?: number;
+  };
+  /** No coordinator can be had: this node fetches what is missing by itself. */
+  readonly alone: boolean;
+  /** Members that upstream lets in, as far as the coordinator knows. */
+  readonly fetchers: number;
+  /** Members this one exchanges pieces with. `zone` "": not known; `load`: share of its upload slots that are busy. */
+  readonly neighbours: readonly { readonly id: string; readonly zone: string; readonly load: number }[];
+  /** Offsets in the blob (`end` is one past the last) that this node, and nobody else, fetches from upstream now. */
+  readonly leases: readonly { readonly start: number; readonly end: number }[];
+}
+
+export interface SwarmStatus {
+  /** Peers that signed hashes of pieces which the digest of a blob has refuted, since the start. */
+  readonly banned: readonly string[];
 }
 
 export interface CacheStatus {
@@ -68,34 +104,4 @@ export interface UpstreamStatus {
   readonly remaining?: number;
   /** When it is asked again, while it is not ok. */
   readonly retryAt?: string;
-}
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-type Shape = Readonly<Record<string, "string" | "number" | "boolean" | "array">>;
-
-const SHAPES: Readonly<Record<keyof MirrorStatus, Shape>> = {
-  node: { id: "string", version: "string", startedAt: "string", ready: "boolean", advertised: "string" },
-  peers: { id: "string", address: "string", state: "string" },
-  flights: { digest: "string", size: "number", received: "number", readers: "number", sources: "array" },
-  cache: { blobs: "number", bytes: "number", maxBytes: "number", freeBytes: "number" },
-  images: { reference: "string", digest: "string", mediaType: "string", resolvedAt: "string" },
-  upstreams: { registry: "string", state: "string" },
-};
-
-const hasShape = (value: unknown, shape: Shape): boolean =>
-  isRecord(value) &&
-  Object.entries(shape).every(([key, type]) =>
-    type === "array" ? Array.isArray(value[key]) : typeof value[key] === type,
-  );
-
-/** True for an answer with everything the commands show: whatever listens on that port need not be a mirror. */
-export function isMirrorStatus(value: unknown): value is MirrorStatus {
-  if (!isRecord(value)) return false;
-  return Object.entries(SHAPES).every(([key, shape]) => {
-    const part = value[key];
-    if (key === "node" || key === "cache") return hasShape(part, shape);
-    return Array.isArray(part) && part.every((one) => hasShape(one, shape));
-  });
 }

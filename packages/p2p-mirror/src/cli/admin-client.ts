@@ -1,5 +1,6 @@
 import { linkSignal } from "@p2p-mirror/shared/abort";
-import { isMirrorStatus, type MirrorStatus } from "../status.ts";
+import { isMirrorStatus } from "../status-shape.ts";
+import type { MirrorStatus } from "../status.ts";
 import { CommandFailure } from "./failure.ts";
 
 /** A mirror answers from memory, in milliseconds. */

@@ -10,6 +10,7 @@ interface Flags {
   readonly admin?: string;
   readonly registry?: string;
   readonly json?: true;
+  readonly watch?: string | true;
   readonly platform?: string;
   readonly allPlatforms?: true;
 }
@@ -34,13 +35,20 @@ export function addCommands(program: Command, terminal: Terminal): void {
     );
 
   withAdmin(program.command("status").description("show the node, its peers, flights, cache and upstreams"))
-    .option("--json", "print JSON: all that the admin endpoint says")
-    .action((flags: Flags) =>
-      show(flags, async (status) => {
+    .option("--json", "print JSON: all that the admin endpoint says; with --watch an object in each line")
+    .option("--watch [SECONDS]", "show it again every second, or every so many, until Ctrl-C")
+    .action(async (flags: Flags) => {
+      if (flags.watch !== undefined) {
+        const everyMs = intervalOf(flags.watch);
+        const { watch } = await import("./watch.ts");
+        const adminUrl = await url("admin", flags);
+        return watch({ adminUrl, everyMs, json: flags.json === true }, terminal);
+      }
+      await show(flags, async (status) => {
         if (flags.json === true) return asJson(status);
         return (await import("./status.ts")).renderStatus(status, Date.now());
-      }),
-    );
+      });
+    });
 
   program
     .command("pull")
@@ -71,6 +79,14 @@ const withAdmin = (command: Command): Command =>
     .option("--config <FILE>", CONFIG_HELP);
 
 const asJson = (value: unknown): string => `${JSON.stringify(value, undefined, 2)}\n`;
+
+/** Milliseconds. @throws ConfigError */
+function intervalOf(watch: string | true): number {
+  if (watch === true) return 1_000;
+  const seconds = /^\d+(?:\.\d+)?$/.test(watch) ? Number(watch) : Number.NaN;
+  if (seconds >= 0.05 && seconds <= 86_400) return seconds * 1_000;
+  throw new ConfigError("--watch", watch, "give seconds from 0.05 to 86400, or leave them out: 1");
+}
 
 /** Undefined: all. @throws ConfigError */
 async function platformOf(flags: Flags): Promise<Platform | undefined> {

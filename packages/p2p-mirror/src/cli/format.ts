@@ -28,6 +28,11 @@ export function shortDigest(digest: string): string {
   return hex.length <= 12 ? digest : `${algorithm}:${hex.slice(0, 12)}`;
 }
 
+/** The end of a peer ID: they all begin alike. */
+export function shortId(id: string): string {
+  return id.length <= 12 ? id : `…${id.slice(-8)}`;
+}
+
 /** What came from outside, safe for a terminal: control characters (escape sequences too) become `?`. */
 export function plain(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, "?");

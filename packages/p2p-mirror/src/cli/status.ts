@@ -1,9 +1,11 @@
 import type { MirrorStatus } from "../status.ts";
+import { flightLine, renderFlight } from "./flights.ts";
 import { formatAge, formatBytes, plain, shortDigest } from "./format.ts";
+import type { Speeds } from "./speeds.ts";
 import { renderTable } from "./table.ts";
 
 /** The `status` command's text. `now` in milliseconds since the epoch. */
-export function renderStatus(status: MirrorStatus, now: number): string {
+export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds = new Map()): string {
   const { node, cache } = status;
   const containerd = node.containerd === undefined ? "none" : node.containerd;
   const sections = [
@@ -19,17 +21,9 @@ export function renderStatus(status: MirrorStatus, now: number): string {
       ["PEER", "ADDRESS", "STATE"],
       status.peers.map((peer) => [peer.id, peer.address, peer.state]),
     ),
-    section(
-      "flights",
-      ["DIGEST", "RECEIVED", "SIZE", "READERS", "FROM"],
-      status.flights.map((flight) => [
-        shortDigest(flight.digest),
-        `${flight.size === 0 ? 100 : Math.floor((flight.received / flight.size) * 100)}%`,
-        formatBytes(flight.size),
-        String(flight.readers),
-        flight.sources.join(", "),
-      ]),
-    ),
+    status.flights.length === 0
+      ? "no flights\n"
+      : status.flights.map((flight) => renderFlight(flight, speeds.get(flight.digest))).join(""),
     section(
       "upstreams",
       ["REGISTRY", "STATE", "REQUESTS LEFT", "ASKED AGAIN"],
@@ -40,8 +34,28 @@ export function renderStatus(status: MirrorStatus, now: number): string {
         upstream.retryAt ?? "",
       ]),
     ),
+    ...(status.swarm.banned.length === 0
+      ? []
+      : [
+          renderTable(
+            ["SIGNED WRONG HASHES, NOT BELIEVED ANY MORE"],
+            status.swarm.banned.map((id) => [id]),
+          ),
+        ]),
   ];
   return sections.join("\n");
+}
+
+/** What `status --watch` says to a log: a line for each flight, or one. */
+export function statusLines(status: MirrorStatus, now: number, speeds: Speeds): string {
+  const { flights, peers, cache, swarm } = status;
+  const time = new Date(now).toISOString();
+  const banned = swarm.banned.length === 0 ? "" : `, ${swarm.banned.length} not believed any more`;
+  const lines =
+    flights.length === 0
+      ? [`no flights; ${peers.length} peers${banned}; cache ${formatBytes(cache.bytes)}`]
+      : flights.map((flight) => flightLine(flight, speeds.get(flight.digest)));
+  return lines.map((line) => `${time} ${line}\n`).join("");
 }
 
 function section(name: string, head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -5,6 +5,7 @@ import { TIMES } from "../swarm/times.ts";
 import { Candidates, type Allowed, type Candidate } from "./candidates.ts";
 import type { AskForPiece } from "./fetch-piece.ts";
 import { fetchRun } from "./fetch-run.ts";
+import type { AtWork } from "./flight-progress.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
 import { BusyError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
@@ -121,8 +122,9 @@ export class Fetches {
   }
 
   /** Who is at work. */
-  get sources(): string[] {
-    return [...[...this.#fetching].map(({ source }) => source.id), ...(this.#swarm?.sources ?? [])];
+  get sources(): AtWork[] {
+    const whole = [...this.#fetching].map(({ source: { kind, id } }) => ({ kind, id }));
+    return [...whole, ...(this.#swarm?.sources ?? [])];
   }
 
   /** Puts sources to work as long as there are any, and work for them. */

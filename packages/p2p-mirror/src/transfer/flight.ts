@@ -16,6 +16,7 @@ import type { AskForPiece } from "./fetch-piece.ts";
 import { Fetches, type Crowd } from "./fetches.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
+import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
 import { Notifier } from "./notifier.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import { READ_BYTES, type Spool } from "./spool.ts";
@@ -85,6 +86,7 @@ export class Flight implements FlightView {
   readonly #step = new Notifier();
   /** Readers may have more, or nothing any more. */
   readonly #readable = new Notifier();
+  readonly #delivered = { upstream: 0, peer: 0 };
   #hashes: KnownHashes | undefined;
   #failure: Error | undefined;
   #over = false;
@@ -118,6 +120,7 @@ export class Flight implements FlightView {
         },
         written: (kind, bytes) => {
           deps.received(kind, bytes);
+          this.#delivered[kind] += bytes;
           this.#lastProgress = deps.clock.now();
           this.#readable.notify();
           if (this.#pieces.complete) this.#step.notify();
@@ -167,8 +170,15 @@ export class Flight implements FlightView {
   }
 
   /** For the status page: bytes that are here, and who delivers. */
-  get progress(): { readonly received: number; readonly sources: string[] } {
-    return { received: this.#pieces.received, sources: this.#fetches.sources };
+  get progress(): FlightProgress {
+    const member = this.#over ? undefined : this.#member;
+    return {
+      received: this.#over && this.#failure === undefined ? this.size : bytesHere(this.#pieces),
+      fromUpstream: this.#delivered.upstream,
+      fromPeers: this.#delivered.peer,
+      sources: this.#fetches.sources,
+      swarm: member === undefined ? undefined : swarmProgress(member, this.#pieces.geometry),
+    };
   }
 
   /** Bytes of `range`, ending in an error when the flight fails. Leaving early is nobody's fault. */

@@ -1,4 +1,5 @@
 import type { Digest } from "@p2p-mirror/shared";
+import type { AtWork } from "./flight-progress.ts";
 import { LeaseFetches, type LeaseFetchesDeps } from "./lease-fetches.ts";
 import { PieceFetches, type PieceFetchesDeps } from "./piece-fetches.ts";
 
@@ -31,8 +32,11 @@ export class SwarmFetches {
   }
 
   /** Who is at work. */
-  get sources(): string[] {
-    return [...this.#leases.sources, ...this.#pieces.sources];
+  get sources(): AtWork[] {
+    return [
+      ...this.#leases.sources.map((id) => ({ kind: "upstream" as const, id })),
+      ...this.#pieces.sources.map((id) => ({ kind: "peer" as const, id })),
+    ];
   }
 
   /** It is known who coordinates, or that nobody does. */

@@ -1,7 +1,8 @@
 import { createServer, type RequestListener } from "node:http";
 import t, { type Test } from "tap";
-import { formatAge, formatBytes, plain, shortDigest } from "../../src/cli/format.ts";
-import { isMirrorStatus, type MirrorStatus } from "../../src/status.ts";
+import { formatAge, formatBytes, plain, shortDigest, shortId } from "../../src/cli/format.ts";
+import { isMirrorStatus } from "../../src/status-shape.ts";
+import type { MirrorStatus } from "../../src/status.ts";
 import { run } from "./terminal.ts";
 
 const DIGEST = `sha256:${"ab".repeat(32)}`;
@@ -20,7 +21,32 @@ const STATUS: MirrorStatus = {
     { id: "12D3KooWa", address: "10.0.0.2:24221", state: "up" },
     { id: "12D3KooWb", address: "10.0.0.3:24221", state: "broken" },
   ],
-  flights: [{ digest: DIGEST, size: 2048, received: 1024, readers: 2, sources: ["peer", "upstream"] }],
+  flights: [
+    {
+      digest: DIGEST,
+      size: 2048,
+      received: 1024,
+      readers: 2,
+      fromUpstream: 900,
+      fromPeers: 300,
+      sources: [
+        { kind: "peer", id: "12D3KooWa" },
+        { kind: "upstream", id: "docker.io/library/nginx" },
+        { kind: "peer", id: "12D3KooWb" },
+      ],
+      swarm: {
+        coordinator: { id: "12D3KooWexample", self: true, members: 3 },
+        alone: false,
+        fetchers: 3,
+        neighbours: [
+          { id: "12D3KooWa", zone: "", load: 0 },
+          { id: "12D3KooWb", zone: "a", load: 0.5 },
+        ],
+        leases: [{ start: 1024, end: 1536 }],
+      },
+    },
+  ],
+  swarm: { banned: [] },
   cache: { blobs: 7, bytes: 1024 ** 3, maxBytes: 20 * 1024 ** 3, freeBytes: 50 * 1024 ** 3 },
   images: [
     {
@@ -67,9 +93,55 @@ await t.test("status shows the node and a table of each kind", async (t) => {
     stdout,
     /^PEER +ADDRESS +STATE\n12D3KooWa +10.0.0.2:24221 +up\n12D3KooWb +10.0.0.3:24221 +broken\n/m,
   );
-  t.match(stdout, /^sha256:abababababab +50% +2.0 KiB +2 +peer, upstream\n/m);
+  t.ok(
+    stdout.includes(
+      [
+        "sha256:abababababab [===============               ]  50% of 2.0 KiB, 2 readers",
+        "  from upstream 900 B (1 at work); from peers 300 B (2 at work)",
+        "  coordinated by this node, 3 members; 2 neighbours; 1 lease of 512 B\n",
+      ].join("\n"),
+    ),
+    stdout,
+  );
   t.match(stdout, /^docker.io +rate-limited +0 +2026-01-01T00:05:00.000Z\nghcr.io +ok\n/m);
   t.notOk(stdout.includes("\u001B"), "no colours");
+});
+
+await t.test("of a flight it is said who coordinates, or that nobody does", async (t) => {
+  const [flight] = STATUS.flights;
+  const { swarm: first, ...without } = flight ?? {};
+  const swarm = { ...first, coordinator: undefined, neighbours: [], leases: [] };
+  const shown = async (one: unknown): Promise<string> => {
+    const url = await answering(t, { ...STATUS, flights: [{ ...without, swarm: one }] });
+    return (await run(["status", "--admin", url])).stdout;
+  };
+  const other = { id: `12D3KooW${"x".repeat(36)}abcdefgh`, self: false };
+  t.match(
+    await shown({ ...swarm, coordinator: other }),
+    /^ {2}coordinated by …abcdefgh; 0 neighbours; no lease$/m,
+  );
+  t.match(await shown({ ...swarm, alone: true }), /^ {2}nobody coordinates; /m);
+  t.match(await shown(swarm), /^ {2}looking for the coordinator; /m);
+  t.notMatch(await shown(undefined), /coordinat/);
+});
+
+await t.test("a flight is at 100 % with its last byte, not before", async (t) => {
+  const flights = [1023, 1024, 5000].map((received) => ({ ...STATUS.flights[0], size: 1024, received }));
+  const { stdout } = await run([
+    "status",
+    "--admin",
+    await answering(t, { ...STATUS, flights: [...flights, { ...STATUS.flights[0], size: 0, received: 0 }] }),
+  ]);
+  t.same(stdout.match(/\[=* *\] +\d+%/g), [
+    `[${"=".repeat(29)} ]  99%`,
+    ...Array.from({ length: 3 }, () => `[${"=".repeat(30)}] 100%`),
+  ]);
+});
+
+await t.test("peers whose hashes were refuted are named", async (t) => {
+  const banned = ["12D3KooWliar", "12D3KooW\u001B[2Jodd"];
+  const { stdout } = await run(["status", "--admin", await answering(t, { ...STATUS, swarm: { banned } })]);
+  t.match(stdout, /\nSIGNED WRONG HASHES, NOT BELIEVED ANY MORE\n12D3KooWliar\n12D3KooW\?\[2Jodd\n$/);
 });
 
 await t.test("what is empty is said to be", async (t) => {
@@ -135,6 +207,8 @@ await t.test("no mirror, or something else there, is one line that says what to 
     [[], 200],
     [{ ...STATUS, peers: [{ id: 1 }] }, 200],
     [{ ...STATUS, node: undefined }, 200],
+    [{ ...STATUS, flights: [{ ...STATUS.flights[0], sources: ["peer"] }] }, 200],
+    [{ ...STATUS, flights: [{ ...STATUS.flights[0], swarm: {} }] }, 200],
     ["", 404],
     ["", 500],
   ];
@@ -182,6 +256,8 @@ await t.test("sizes, ages and digests are short", async (t) => {
   t.equal(formatAge("nonsense", now), "?");
   t.equal(shortDigest(DIGEST), "sha256:abababababab");
   t.equal(shortDigest("odd"), "odd");
+  t.equal(shortId("12D3KooWexample"), "…Wexample");
+  t.equal(shortId("short"), "short");
   t.equal(plain("a\tb\u0007"), "a?b?");
 });
 

@@ -1,0 +1,59 @@
+import type { MirrorStatus } from "./status.ts";
+
+type Check = (value: unknown) => boolean;
+
+const string: Check = (value) => typeof value === "string";
+const number: Check = (value) => typeof value === "number";
+const boolean: Check = (value) => typeof value === "boolean";
+
+const record =
+  (fields: Readonly<Record<string, Check>>): Check =>
+  (value) => {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+    const all: Readonly<Record<string, unknown>> = { ...value };
+    return Object.entries(fields).every(([name, check]) => check(all[name]));
+  };
+const listOf =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check);
+const maybe =
+  (check: Check): Check =>
+  (value) =>
+    value === undefined || check(value);
+
+const flightSwarm = record({
+  coordinator: maybe(record({ id: string, self: boolean, members: maybe(number) })),
+  alone: boolean,
+  fetchers: number,
+  neighbours: listOf(record({ id: string, zone: string, load: number })),
+  leases: listOf(record({ start: number, end: number })),
+});
+
+const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
+  node: record({ id: string, version: string, startedAt: string, ready: boolean, advertised: string }),
+  peers: listOf(record({ id: string, address: string, state: string })),
+  flights: listOf(
+    record({
+      digest: string,
+      size: number,
+      received: number,
+      readers: number,
+      fromUpstream: number,
+      fromPeers: number,
+      sources: listOf(record({ kind: string, id: string })),
+      swarm: maybe(flightSwarm),
+    }),
+  ),
+  swarm: record({ banned: listOf(string) }),
+  cache: record({ blobs: number, bytes: number, maxBytes: number, freeBytes: number }),
+  images: listOf(record({ reference: string, digest: string, mediaType: string, resolvedAt: string })),
+  upstreams: listOf(record({ registry: string, state: string })),
+};
+
+const isStatus = record(FIELDS);
+
+/** True for an answer with everything the commands show: whatever listens on that port need not be a mirror. */
+export function isMirrorStatus(value: unknown): value is MirrorStatus {
+  return isStatus(value);
+}

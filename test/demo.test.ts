@@ -1,0 +1,48 @@
+/** `npm run demo` must show what it says: the figures it prints, asserted. */
+import { PassThrough } from "node:stream";
+import t from "tap";
+import { demo } from "../bench/demo.ts";
+
+const MIB = 1024 * 1024;
+
+await t.test("five nodes at once cost upstream one copy, and a sixth needs no upstream", async (t) => {
+  let said = "";
+  const output = new PassThrough();
+  output.on("data", (chunk: Buffer) => (said += chunk.toString("utf8")));
+  const { rows, copies, seconds, boundSeconds } = await demo({
+    signal: new AbortController().signal,
+    output,
+    stay: false,
+  });
+  t.comment(said);
+  t.equal(rows.length, 6);
+  t.ok(copies >= 1 && copies <= 1.1, `the registry sent ${copies.toFixed(3)} images`);
+  const together = rows.slice(0, 5);
+  const late = rows.at(-1);
+  const fetched = together.reduce((sum, row) => sum + row.fromUpstream, 0);
+  t.ok(fetched <= 1.1 * 24.1 * MIB, "the mirrors' own metrics agree with what passed the link");
+  for (const { node, fromUpstream, fromPeers } of together) {
+    t.ok(fromUpstream + fromPeers >= 24 * MIB, `${node} counts all it has got`);
+    t.ok(fromPeers > 0, `${node} had a part of it from others`);
+  }
+  t.equal(late?.fromUpstream, 0, "the registry was gone");
+  t.ok((late?.fromPeers ?? 0) >= 24 * MIB);
+  t.ok(seconds >= boundSeconds, "nobody is faster than the uplink");
+  t.ok(seconds < 5 * boundSeconds, `${seconds.toFixed(1)} s: each for itself takes ${5 * boundSeconds} s`);
+  t.ok(said.includes(`The registry sent the image ${copies.toFixed(2)} times for 6 nodes.\n`));
+  t.ok(said.includes(`after ${seconds.toFixed(1)} s`));
+});
+
+await t.test("on a terminal each node has a bar; a signal ends it and leaves nothing running", async (t) => {
+  const controller = new AbortController();
+  const output = Object.assign(new PassThrough(), { isTTY: true, columns: 120 });
+  let said = "";
+  output.on("data", (chunk: Buffer) => {
+    said += chunk.toString("utf8");
+    if (/node 5 .*MiB from upstream/.test(said)) controller.abort(new DOMException("enough", "AbortError"));
+  });
+  await t.rejects(demo({ signal: controller.signal, output, stay: true }), { name: "AbortError" });
+  for (let n = 1; n <= 5; n += 1)
+    t.match(said, new RegExp(`node ${n} .+ \\d+% .+ from upstream, .+ from peers`));
+  t.ok(said.lastIndexOf("\u001B[?25h") > said.lastIndexOf("\u001B[?25l"), "the cursor is back");
+});

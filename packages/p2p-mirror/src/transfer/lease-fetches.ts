@@ -62,10 +62,13 @@ export class LeaseFetches {
     return [...this.#fetching.values()].map(({ source }) => source);
   }
 
-  /** Ends the requests for leases that are lost. */
+  /** Ends the requests for leases that are lost; what others have taken of a lease is open for pieces of theirs. */
   endLost(): void {
-    for (const [id, { abort }] of this.#fetching)
-      if (this.#lease(id) === undefined) abort.abort(new Reassigned());
+    for (const [id, { run, abort }] of this.#fetching) {
+      const lease = this.#lease(id);
+      if (lease === undefined) abort.abort(new Reassigned());
+      else run.end = Math.min(run.end, Math.max(run.next, lease.end));
+    }
   }
 
   /** Begins to fetch what is leased and not fetched yet. */

@@ -1,5 +1,6 @@
 import { buffer } from "node:stream/consumers";
 import t from "tap";
+import { until } from "../../../../test/rig/until.ts";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
 import { Crowd } from "./crowd.ts";
 import { fileSpool, fullAfter, MIB, turn, whole } from "./flying.ts";
@@ -31,6 +32,35 @@ await t.test(
     const share = upstream.delivered / bytes.length;
     t.ok(share < 1.2, `upstream sent ${share.toFixed(3)} of the blob`);
     t.ok(crowd.nodes.filter(({ given }) => given > 0).length >= 3, "most gave something");
+  },
+);
+
+await t.test(
+  "who was given everything at first takes the pieces that others bring instead of it",
+  async (t) => {
+    const bytes = seededBytes(8 * MIB, SEED + 7);
+    const opened = Promise.withResolvers<void>();
+    const slow = new ScriptedSource("slow", { bytes, kind: "upstream", pace: () => opened.promise });
+    const fast = new ScriptedSource("fast", { bytes, kind: "upstream", pace: turn });
+    const crowd = await Crowd.of(t, bytes, {
+      nodes: 3,
+      seed: SEED,
+      upstream: (nth) => (nth === 0 ? slow : fast),
+    });
+    const first = await crowd.start(0);
+    await until("the first node has a lease on the whole blob", () => {
+      const [lease] = first.progress.swarm?.leases ?? [];
+      return lease?.start === 0 && lease.end === bytes.length && slow.requests.length === 1;
+    });
+    const flights = [first, await crowd.start(1), await crowd.start(2)];
+    const bodies = flights.map((flight) => buffer(flight.open(whole(bytes), never)));
+    await until("it has pieces of the others", () => first.progress.fromPeers > 0, { timeoutMs: 1_900 });
+    t.ok(
+      first.progress.swarm?.leases.some(({ start }) => start === 0),
+      "while its first request is under way",
+    );
+    opened.resolve();
+    for (const body of await Promise.all(bodies)) t.ok(body.equals(bytes));
   },
 );
 

@@ -35,7 +35,10 @@ const OF_NODES: ReadonlySet<FaultKind> = new Set(["crash", "restart", "stop", "s
 /** These are so from the beginning to the end. */
 const ALWAYS: ReadonlySet<FaultKind> = new Set(["no ranges", "401 for some", "lies"]);
 
-/** `count` faults in the first `ms` milliseconds. Nodes that have none stay the most part. */
+/** So often it is tried to find another fault that is possible beside those there are. */
+const MAX_TRIES = 50;
+
+/** `count` faults, fewer where `kinds` has no more, in the first `ms` milliseconds. Two nodes at least have none. */
 export function planFaults(
   world: World,
   kinds: readonly FaultKind[],
@@ -46,15 +49,11 @@ export function planFaults(
   const below = (limit: number): number => Math.floor(random() * limit);
   const victims = [...world.nodes];
   const plan: Fault[] = [];
-  while (plan.length < count) {
+  for (let tries = 0; plan.length < count && tries < MAX_TRIES; tries += 1) {
     const kind = kinds[below(kinds.length)] ?? "crash";
-    if (!OF_NODES.has(kind) && plan.some((fault) => fault.kind === kind)) {
-      // Nothing of that kind is left to go wrong: another crash is always possible.
-      if (kinds.every((one) => !OF_NODES.has(one))) break;
-      continue;
-    }
-    const [victim] = OF_NODES.has(kind) && victims.length > 2 ? victims.splice(below(victims.length), 1) : [];
-    if (OF_NODES.has(kind) && victim === undefined) break;
+    const ofNode = OF_NODES.has(kind);
+    if (ofNode ? victims.length <= 2 : plan.some((fault) => fault.kind === kind)) continue;
+    const [victim] = ofNode ? victims.splice(below(victims.length), 1) : [];
     const at = ALWAYS.has(kind) ? 0 : below(ms);
     plan.push({ kind, at, until: at + 500 + below(12_000), victim });
   }

@@ -162,9 +162,15 @@ export class SimNode {
       const error = await this.#readOnce();
       if (!this.alive || life !== this.#life) return;
       this.pulls.push({ began, ended: this.#world.clock.now(), error });
-      if (error === undefined) return;
+      if (error === undefined || !this.wanted) return;
       await pause(retryMs(tries), this.#clock, new AbortController().signal);
     }
+  }
+
+  /** Its client goes away, and the pull with it, before it is through. */
+  async giveUp(): Promise<void> {
+    this.wanted = false;
+    await this.#flight?.close(new DOMException("the client has left", "AbortError"));
   }
 
   /** What its server has of a piece. */
@@ -235,8 +241,7 @@ export class SimNode {
         logger: silentLogger(),
         received: () => undefined,
         swarm: {
-          swarm: changes.swarm(swarm),
-          ask: changes.ask(plane.ask),
+          ...changes.flight({ swarm, ask: plane.ask }),
           zone: options.zones === undefined ? "" : `zone ${this.nth % options.zones}`,
           random: seeded(options.seed * 31 + this.nth * 1_299_709 + this.#life),
         },

@@ -96,6 +96,11 @@ export class Coordinator {
     return [];
   }
 
+  leases(digest: Digest): Room["leases"] {
+    for (const hall of this.#halls.values()) if (hall.digest === digest) return hall.room.leases;
+    return [];
+  }
+
   async #serve(channel: Channel): Promise<void> {
     const cancel = this.#deps.clock.after(TIMES.dial, () => channel.close());
     let hall: Hall | undefined;

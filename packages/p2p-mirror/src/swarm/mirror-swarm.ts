@@ -8,7 +8,7 @@ import type { SwarmMetrics } from "./metrics.ts";
 import { attendNeighbour } from "./neighbours.ts";
 import { PieceHashes } from "./piece-hashes.ts";
 import type { PieceSigner } from "./piece-signer.ts";
-import type { JoinAbout, Swarm, SwarmMember } from "./swarm.ts";
+import type { JoinAbout, Lease, Swarm, SwarmMember } from "./swarm.ts";
 import { TIMES } from "./times.ts";
 import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
 
@@ -36,6 +36,8 @@ export interface SwarmDeps {
 export interface MirrorSwarm extends Swarm, Service {
   /** For the status page: members of a digest that this node coordinates; empty when it does not. */
   coordinated(digest: Digest): readonly string[];
+  /** Who of them is to fetch what from upstream now. */
+  leased(digest: Digest): readonly (Lease & { readonly holder: string })[];
   /** Peers whose signed hashes were refuted. */
   readonly banned: readonly string[];
 }
@@ -108,6 +110,10 @@ class NodeSwarm implements MirrorSwarm {
 
   coordinated(digest: Digest): readonly string[] {
     return this.#coordinator.members(digest);
+  }
+
+  leased(digest: Digest): readonly (Lease & { readonly holder: string })[] {
+    return this.#coordinator.leases(digest);
   }
 
   get banned(): readonly string[] {

@@ -1,0 +1,75 @@
+import { createHash } from "node:crypto";
+import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { LeaseTable } from "../../../packages/p2p-mirror/src/swarm/lease-table.ts";
+import type { KnownHashes, Swarm, SwarmMember } from "../../../packages/p2p-mirror/src/swarm/swarm.ts";
+import { NO_CHANGES, type Changes, type FlightPorts } from "./changes.ts";
+
+/** `target` with some of its methods replaced; getters see the original. */
+function withMethods<T extends object>(target: T, methods: Partial<T>): T {
+  return new Proxy(target, {
+    get: (_, key): unknown => {
+      const value: unknown = Reflect.get(key in methods ? methods : target, key, target);
+      return typeof value === "function" && !(key in methods) ? value.bind(target) : value;
+    },
+  });
+}
+
+/** Nobody takes over when the coordinator is gone: routing tables name the closest node only. */
+export const forgetsTheStandIn: Changes = {
+  ...NO_CHANGES,
+  closest: (closest) => (digest) => closest(digest, 1),
+};
+
+/** Of what a neighbour has, always the first piece that is missing, as all others do. */
+export const ordersStrictly: Changes = {
+  ...NO_CHANGES,
+  flight: ({ swarm, ask }) => ({
+    ask,
+    swarm: withMethods<Swarm>(swarm, {
+      join: (about, signal): SwarmMember => {
+        const member = swarm.join(about, signal);
+        const rarity = (piece: number): number => (member.rarity(piece) === 0 ? 0 : 1 + piece);
+        return withMethods<SwarmMember>(member, { rarity });
+      },
+    }),
+  }),
+};
+
+/** Whatever comes from a peer is what was expected. */
+export const skipsTheHashCheck: Changes = { ...NO_CHANGES, flight: withoutCheck };
+
+function withoutCheck({ swarm, ask }: FlightPorts): FlightPorts {
+  const came = new Map<number, Buffer>();
+  return {
+    ask: async (peer, digest, request, options) => {
+      const { body, hash } = await ask(peer, digest, request, options);
+      const bytes = await buffer(body);
+      came.set(request.piece, createHash("sha256").update(bytes).digest());
+      return { body: Readable.from([bytes], { objectMode: false }), hash };
+    },
+    swarm: withMethods<Swarm>(swarm, {
+      hashes: (about): KnownHashes => {
+        const hashes = swarm.hashes(about);
+        return withMethods<KnownHashes>(hashes, {
+          of: (piece) => {
+            const hash = hashes.of(piece);
+            return hash === undefined ? undefined : { ...hash, sha256: came.get(piece) ?? hash.sha256 };
+          },
+        });
+      },
+    }),
+  };
+}
+
+/** While `run` runs, coordinators do not take back what a member held that leaves. */
+export async function keepingLeasesOfWhoLeft<T>(run: () => Promise<T>): Promise<T> {
+  const original = Object.getOwnPropertyDescriptor(LeaseTable.prototype, "leave");
+  if (original === undefined) throw new TypeError("a lease table has no leave() any more");
+  Object.defineProperty(LeaseTable.prototype, "leave", { ...original, value: () => undefined });
+  try {
+    return await run();
+  } finally {
+    Object.defineProperty(LeaseTable.prototype, "leave", original);
+  }
+}

@@ -1,0 +1,133 @@
+/** Hundreds of crowds with faults on a virtual clock; and that the simulator would notice if the code were wrong. */
+import t from "tap";
+import { Blobs } from "../bench/lib/simulation/blobs.ts";
+import { undisturbed } from "../bench/lib/simulation/crowds.ts";
+import { disturbed } from "../bench/lib/simulation/disturbed.ts";
+import { FAULTS } from "../bench/lib/simulation/faults.ts";
+import {
+  forgetsTheStandIn,
+  keepingLeasesOfWhoLeft,
+  ordersStrictly,
+  skipsTheHashCheck,
+} from "../bench/lib/simulation/mutations.ts";
+import { play, type Scenario } from "../bench/lib/simulation/scenarios.ts";
+import { replayOf, runSeeds } from "../bench/lib/simulation/seeds.ts";
+import type { World } from "../bench/lib/simulation/world.ts";
+
+const MIB = 1024 * 1024;
+const SEEDS = 500;
+const blobs = new Blobs();
+
+await t.test("a crowd that nothing disturbs is near the bound, and upstream sends one copy", async (t) => {
+  for (const nodes of [4, 8, 16]) {
+    const { seconds, bound, copies, messages, complete } = await undisturbed(
+      { nodes, size: 32 * MIB, seed: 1 },
+      blobs,
+    );
+    t.equal(complete, nodes, "every reader has every byte");
+    t.ok(seconds <= 1.25 * bound, `${nodes} nodes: ${(seconds / bound).toFixed(3)} of the bound`);
+    t.ok(copies <= 1.05, `${copies.toFixed(3)} copies`);
+    t.ok(messages <= 600, `${Math.round(messages)} messages of a node`);
+  }
+});
+
+await t.test(
+  `${SEEDS} crowds with faults: whoever lives gets every byte, and nothing is left behind`,
+  async (t) => {
+    const { failed, summary } = await runSeeds(
+      { first: 1, count: SEEDS, faults: FAULTS, say: (text) => t.comment(text) },
+      blobs,
+    );
+    for (const run of failed) t.fail(`${run.problem}: ${replayOf(run, FAULTS)}`);
+    t.equal(summary.runs, SEEDS);
+    t.ok(
+      Object.keys(summary.byNodes).every((nodes) => Number(nodes) >= 3),
+      "of three nodes at least",
+    );
+    t.ok(
+      Object.keys(summary.byFaults).every((faults) => Number(faults) >= 2),
+      "with two faults at least",
+    );
+    for (const kind of FAULTS)
+      t.ok((summary.byKind[kind] ?? 0) >= SEEDS / 20, `${kind} happens often enough`);
+  },
+);
+
+await t.test("the same seed makes the same run", async (t) => {
+  for (const seed of [3, 11, 27]) {
+    t.strictSame(await disturbed({ seed }, new Blobs()), await disturbed({ seed }, blobs), `seed ${seed}`);
+  }
+});
+
+const is = (scenario: Scenario): Promise<string | undefined> => play(scenario, blobs);
+
+/** The node that coordinates. */
+const coordinator = (world: World): string => world.closest(1)[0]?.id ?? "";
+
+/** A member that is to fetch something, beside the coordinator. */
+function holder(world: World): string {
+  const leases = world.node(coordinator(world)).swarm?.leased(world.digest) ?? [];
+  return leases.find(({ holder }) => holder !== coordinator(world))?.holder ?? "";
+}
+
+const NOTICED_AFTER_MS = 1_500;
+const base = { nodes: 6, time: 2, copies: 1.35 };
+
+const coordinatorDies = (seed: number): Scenario => ({
+  ...base,
+  seed,
+  happens: (world) => world.clock.after(NOTICED_AFTER_MS, () => world.node(coordinator(world)).crash()),
+});
+
+const oneFlips = (seed: number): Scenario => ({
+  ...base,
+  seed,
+  happens: ({ nodes: [first] }) => {
+    if (first !== undefined) first.flips = (piece) => piece % 3 === 1;
+  },
+});
+
+const holderLeaves = (seed: number): Scenario => ({
+  ...base,
+  seed,
+  happens: (world) => world.clock.after(NOTICED_AFTER_MS, () => void world.node(holder(world)).giveUp()),
+});
+
+/** All want the same from one: it matters that each takes something else. */
+const oneHasAll = (seed: number): Scenario => ({
+  nodes: 8,
+  seed,
+  size: 16 * MIB,
+  seeded: true,
+  time: 3,
+  copies: 1,
+});
+
+for (const seed of [1, 2, 3]) {
+  await t.test(`what is made wrong on purpose is noticed, seed ${seed}`, async (t) => {
+    t.equal(await is(coordinatorDies(seed)), undefined, "the coordinator dies: nothing is wrong");
+    t.match(
+      await is({ ...coordinatorDies(seed), changes: forgetsTheStandIn }),
+      /copies left upstream|of the bound/,
+      "the stand-in is forgotten",
+    );
+    t.equal(await is(oneFlips(seed)), undefined, "one node flips bits: nothing is wrong");
+    t.match(
+      await is({ ...oneFlips(seed), changes: skipsTheHashCheck }),
+      /failed|wrong bytes/,
+      "the hash of a piece is not checked",
+    );
+    t.equal(await is(holderLeaves(seed)), undefined, "a holder of a lease leaves: nothing is wrong");
+    t.match(
+      await keepingLeasesOfWhoLeft(() => is(holderLeaves(seed))),
+      /keeps a lease/,
+      "its lease is not taken back",
+    );
+    t.equal(await is(oneHasAll(seed)), undefined, "one node has it, all others begin: nothing is wrong");
+    t.match(
+      await is({ ...oneHasAll(seed), changes: ordersStrictly }),
+      /of the bound/,
+      "pieces are asked for strictly in order",
+    );
+  });
+}

@@ -18,6 +18,7 @@ export const PORTS: readonly string[] = [
   "p2p-mirror/src/transfer/pieces.ts",
   "p2p-mirror/src/transfer/notifier.ts",
   "p2p-mirror/src/swarm/swarm.ts",
+  "p2p-mirror/src/swarm/times.ts",
 ];
 
 /**

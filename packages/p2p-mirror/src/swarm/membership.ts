@@ -172,7 +172,7 @@ export class Membership implements SwarmMember, LinkOwner {
     this.#deps.hashes.mismatch();
   }
 
-  verified(hashes: readonly Uint8Array[]): void {
+  verified(hashes: readonly (Uint8Array | undefined)[]): void {
     this.#deps.hashes.verified(hashes);
   }
 

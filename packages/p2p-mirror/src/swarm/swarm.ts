@@ -119,7 +119,7 @@ export interface SwarmMember {
   /** The blob did not match its digest: nobody whose hashes were used is believed for it any more. */
   mismatch(): void;
   /** The blob is verified, with these hashes of its pieces: whoever signed another one is banned. */
-  verified(hashes: readonly Uint8Array[]): void;
+  verified(hashes: readonly (Uint8Array | undefined)[]): void;
   /** Ends the membership: complete or given up. Others still know that a complete one has it. */
   leave(): Promise<void>;
 }

@@ -37,8 +37,11 @@ export const TIMES = {
   avoid: 10_000,
   /** How often a coordinator looks for a closer one. */
   merge: 2_000,
-  /** A Retry-After counts for so long at most; after it one member tries again. */
-  longestPause: 60_000,
+  /**
+   * A Retry-After holds all members up for so long at most; after it another one tries: the limit may be that of one
+   * node's credentials or address. Who was told obeys it all the time. Below a flight's patience, which is 45 s.
+   */
+  longestPause: 10_000,
   /** Nodes that hold the whole blob must have delivered something in this time, or upstream is asked, too. */
   holderPatience: 3_000,
   /** A member that left complete, or another holder, is still a source for so long after anybody got a piece. */

@@ -32,17 +32,28 @@ export class BatchWriter {
     return undefined;
   }
 
+  /** What was gathered and not written; after `end` only when a write has failed. */
+  get rest(): { readonly offset: number; readonly chunks: readonly Buffer[] } {
+    return { offset: this.#start, chunks: this.#batch };
+  }
+
   /** Writes the rest. */
   async end(): Promise<void> {
-    if (this.#batched > 0) await this.#flush();
-    await this.#writing;
+    await this.#flush();
+    await this.#idle();
     this.#throwIfFailed();
   }
 
+  /** May be called while another call waits: `end` after a body that failed meanwhile. */
   async #flush(): Promise<void> {
-    await this.#writing;
+    await this.#idle();
     this.#throwIfFailed();
-    this.#begin();
+    if (this.#batched > 0) this.#begin();
+  }
+
+  /** No write is under way, whoever has begun it. */
+  async #idle(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
   }
 
   #begin(): void {

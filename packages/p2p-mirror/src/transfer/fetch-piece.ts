@@ -1,6 +1,13 @@
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
-import { consume, IntegrityError, isRecycling, SourceError, type Digest } from "@p2p-mirror/shared";
+import {
+  consume,
+  IntegrityError,
+  isRecycling,
+  NotFoundError,
+  SourceError,
+  type Digest,
+} from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { KnownHashes, SignedHash } from "../swarm/swarm.ts";
 import { BatchWriter } from "./batch-writer.ts";
@@ -40,7 +47,7 @@ export interface FetchPieceDeps {
 /**
  * Brings one piece from a peer into the spool; it counts when its hash is the one that a member has signed.
  * @returns its sha256.
- * @throws IntegrityError: another hash, or nobody's word for it; SourceError, NotFoundError, BusyError of the peer.
+ * @throws IntegrityError: another hash; NotFoundError: also when nobody has signed one; SourceError, BusyError of the peer.
  */
 export async function fetchPiece(
   peer: Peer,
@@ -57,13 +64,16 @@ export async function fetchPiece(
     if (said !== undefined && said.piece === piece) hashes.learn(said);
     const expected = hashes.of(piece);
     if (expected === undefined) {
-      throw new IntegrityError("DIGEST_MISMATCH", `a signed hash of piece ${piece}`, "none", peer.id);
+      // Not this peer's fault: nobody that is believed has signed it.
+      throw new NotFoundError("BLOB_UNKNOWN", `a signed hash of piece ${piece} at ${peer.id}`);
     }
     accepted();
-    pieces.restart(piece);
     const start = pieces.geometry.start(piece);
+    // What is here of it already may be being read: only the rest is written.
+    const filled = pieces.filledTo(piece);
+    const before = createHash("sha256");
     const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
-    const writer = new BatchWriter(start, async (offset, chunks) => {
+    const writer = new BatchWriter(filled, async (offset, chunks) => {
       await pieces.writeUnchecked(offset, chunks);
       for (const chunk of chunks) recycle?.(chunk);
     });
@@ -72,11 +82,18 @@ export async function fetchPiece(
     try {
       await consume(body, (chunk) => {
         options.signal.throwIfAborted();
-        received += chunk.length;
-        if (received > length) throw new SourceError("STATUS", peer.id, { message: "more than the piece" });
+        if (received + chunk.length > length)
+          throw new SourceError("STATUS", peer.id, { message: "more than the piece" });
         sha256.update(chunk);
+        const known = Math.min(chunk.length, Math.max(0, filled - start - received));
+        received += chunk.length;
         const more = (): boolean => received < length;
-        return writer.add(chunk)?.then(more) ?? more();
+        if (known > 0) before.update(chunk.subarray(0, known));
+        if (known === chunk.length) {
+          recycle?.(chunk);
+          return more();
+        }
+        return writer.add(chunk.subarray(known))?.then(more) ?? more();
       });
     } finally {
       await writer.end();
@@ -90,6 +107,11 @@ export async function fetchPiece(
         found.toString("hex"),
         peer.id,
       );
+    }
+    if (filled > start && !before.digest().equals(await pieces.hashFrom(start, filled))) {
+      // What was here is wrong, not what came: all of it comes again.
+      pieces.restart(piece);
+      throw new SourceError("CUT", peer.id, { message: "the beginning of the piece was another" });
     }
     pieces.take(piece, found);
     return found;

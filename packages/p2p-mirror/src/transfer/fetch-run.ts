@@ -25,6 +25,8 @@ export interface RunTarget {
   arrived(offset: number, chunk: Buffer, recycle: ((chunk: Buffer) => void) | undefined): void;
   /** So many bytes came that nobody asked for: a source without ranges is on its way to the run. */
   passed?(bytes: number): void;
+  /** Chunks that arrived and will not be written. */
+  lost(offset: number, chunks: readonly Buffer[]): void;
   /** Takes chunks that begin at `offset`; resolves when they are written. One call at a time. */
   write(offset: number, chunks: readonly Buffer[]): Promise<void>;
 }
@@ -83,17 +85,24 @@ export async function fetchRun(
           const skip = Math.min(chunk.length, Math.max(0, range.start - at));
           const wanted = chunk.subarray(skip, Math.max(skip, target.end() - at));
           if (skip > 0) target.passed?.(skip);
+          // First to the writer, which fails when an earlier write has: then nobody is to read it either.
+          const room = wanted.length > 0 ? writer.add(wanted) : undefined;
           if (wanted.length > 0) target.arrived(at + skip, wanted, recycle);
           at += chunk.length;
           const more = (): boolean => {
             watch.waiting();
             return at < target.end();
           };
-          return (wanted.length > 0 ? writer.add(wanted)?.then(more) : undefined) ?? more();
+          return room?.then(more) ?? more();
         });
       } finally {
         // Also after a failure: the next source goes on where this one ended.
-        await writer.end();
+        try {
+          await writer.end();
+        } finally {
+          const { offset, chunks } = writer.rest;
+          target.lost(offset, chunks);
+        }
       }
       if (at < target.end()) throw new SourceError("CUT", source.id, { message: `the body ended at ${at}` });
     } finally {

@@ -133,7 +133,7 @@ export class Fetches {
     // A window is filled in order, by one source.
     const { windowed } = spool;
     if (windowed) this.#leaveSwarm();
-    const allowed = this.#assignSwarm();
+    const allowed = this.#assignSwarm(patienceMs);
     while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
       const candidate = this.candidates.take(this.#slow, allowed);
       if (candidate === undefined) return;
@@ -174,13 +174,15 @@ export class Fetches {
   }
 
   /** In a swarm upstream is asked by those who have a lease, and pieces go round as soon as others want them, too. */
-  #assignSwarm(): Allowed {
+  #assignSwarm(patienceMs: () => number): Allowed {
     const swarm = this.#swarm;
     if (swarm === undefined) return { peers: true, upstream: true };
     const { crowded } = swarm;
     // Whoever has the whole blob spares upstream.
     const due = this.candidates.lookedUp && (crowded || this.#slow || !this.candidates.hasPeers);
-    swarm.assign(this.#preferred, due);
+    // When all others are through, a member still gets what is left from them.
+    const neighbours = crowded || !this.candidates.hasPeers;
+    swarm.assign({ from: this.#preferred, upstream: due, neighbours, patienceMs });
     const stuck = this.#isStuck(swarm);
     const peers = !crowded || stuck;
     if (!peers) {
@@ -228,6 +230,7 @@ export class Fetches {
     const run = pieces.picker.farFrom(piece, FAR_BYTES);
     if (run === undefined) return;
     this.#preferred = piece;
+    this.#swarm?.preempt(run);
     for (const fetching of this.#fetching) if (fetching.run === run) fetching.abort.abort(new Preempted());
   }
 
@@ -282,8 +285,12 @@ export class Fetches {
           if (pieces.arrived(offset, chunk, peer, recycle)) this.#deps.arrived(offset);
         },
         passed: () => this.#deps.written(source.kind, 0),
+        lost: (offset, chunks) => pieces.lost(offset, chunks),
         write: async (offset, chunks) => {
-          if (spool.windowed && !pieces.isFront(offset)) throw new Preempted();
+          if (spool.windowed && !pieces.isFront(offset)) {
+            pieces.lost(offset, chunks);
+            throw new Preempted();
+          }
           this.#deps.written(source.kind, await pieces.write(run, offset, chunks, peer));
         },
       },

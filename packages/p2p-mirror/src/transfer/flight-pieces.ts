@@ -115,6 +115,11 @@ export class FlightPieces {
     return this.#done.has(piece) && this.hashes.has(piece);
   }
 
+  /** Chunks that arrived and will not be written: nobody is to read them. */
+  lost(offset: number, chunks: readonly Buffer[]): void {
+    this.#unwritten.remove(offset, chunks);
+  }
+
   /** Bytes of a piece that counts for nothing until `take`. */
   async writeUnchecked(offset: number, parts: readonly Buffer[]): Promise<void> {
     await this.#spool.writeUnchecked(offset, parts);
@@ -204,16 +209,18 @@ export class FlightPieces {
     this.#hashing.delete(piece);
     const whole = hashing?.at === this.geometry.end(piece);
     // Resumed in its middle: what was written before is read again. A file that fails is noticed by its readers.
-    const sha256 = whole ? hashing.hash.digest() : await this.#readHash(piece).catch(() => undefined);
+    const sha256 = whole
+      ? hashing.hash.digest()
+      : await this.hashFrom(this.geometry.start(piece), this.geometry.end(piece)).catch(() => undefined);
     if (sha256 === undefined || !this.#done.has(piece)) return;
     this.hashes.set(piece, sha256);
     this.onPiece?.(piece, sha256);
   }
 
-  async #readHash(piece: number): Promise<Buffer> {
+  /** The sha256 of bytes that are in the spool. */
+  async hashFrom(start: number, end: number): Promise<Buffer> {
     const hash = createHash("sha256");
-    const end = this.geometry.end(piece);
-    for (let at = this.geometry.start(piece); at < end;) {
+    for (let at = start; at < end;) {
       const chunk = await this.#spool.read(at, Math.min(READ_BYTES, end - at));
       hash.update(chunk);
       at += chunk.length;

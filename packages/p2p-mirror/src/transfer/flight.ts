@@ -10,10 +10,9 @@ import {
   type Logger,
   type Repository,
 } from "@p2p-mirror/shared";
-import type { KnownHashes, Swarm, SwarmMember } from "../swarm/swarm.ts";
 import type { PieceContent } from "./content.ts";
-import type { AskForPiece } from "./fetch-piece.ts";
-import { Fetches, type Crowd } from "./fetches.ts";
+import { Fetches } from "./fetches.ts";
+import { FlightMember, type FlightSwarm } from "./flight-member.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
 import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
@@ -33,15 +32,6 @@ export interface FlightOptions {
   readonly size: number;
   /** Where the first reader begins, default 0. */
   readonly start?: number;
-}
-
-/** How a flight takes part in the swarm. */
-export interface FlightSwarm {
-  readonly swarm: Swarm;
-  readonly ask: AskForPiece;
-  /** Of this node; "" when it is not known. */
-  readonly zone: string;
-  readonly random: () => number;
 }
 
 export interface FlightDeps {
@@ -77,7 +67,7 @@ export class Flight implements FlightView {
   readonly #deps: FlightDeps;
   readonly #pieces: FlightPieces;
   readonly #fetches: Fetches;
-  readonly #member: SwarmMember | undefined;
+  readonly #member: FlightMember | undefined;
   readonly #cursors = new Set<Cursor>();
   readonly #ended = new AbortController();
   readonly #accept = Promise.withResolvers<void>();
@@ -86,12 +76,15 @@ export class Flight implements FlightView {
   readonly #step = new Notifier();
   /** Readers may have more, or nothing any more. */
   readonly #readable = new Notifier();
+  /** Pieces that others are reading. */
+  readonly #given = new Set<Readable>();
   readonly #delivered = { upstream: 0, peer: 0 };
-  #hashes: KnownHashes | undefined;
   #failure: Error | undefined;
   #over = false;
   #released = false;
   #everRead = false;
+  /** Readers to be, who wait for the first source. */
+  #waiting = 0;
   #lastProgress: number;
   #bytesAtLook = 0;
   #cancelLinger: (() => void) | undefined;
@@ -103,13 +96,12 @@ export class Flight implements FlightView {
     this.#deps = deps;
     this.#lastProgress = deps.clock.now();
     this.#pieces = new FlightPieces(options.digest, options.size, deps.spool, () => this.#wake());
-    const crowd = deps.swarm === undefined ? undefined : this.#join(deps.swarm);
-    this.#member = crowd?.member;
+    this.#member = deps.swarm && new FlightMember(options, this.#pieces, deps.swarm, this.#ended.signal);
     this.#fetches = new Fetches(
       { ...options, start: options.start ?? 0 },
       {
         ...deps,
-        crowd,
+        crowd: this.#member,
         pieces: this.#pieces,
         accepted: (kind) => {
           this.firstSource ??= kind;
@@ -143,11 +135,10 @@ export class Flight implements FlightView {
 
   /** A piece that others may have, verified by itself though the blob is not complete; undefined: not here (yet). */
   piece(piece: number): PieceContent | undefined {
-    const { geometry } = this.#pieces;
-    if (this.#failure !== undefined || this.#released || !this.#pieces.isShareable(piece)) return undefined;
-    const hash = this.#hashes?.of(piece);
-    if (hash === undefined || this.spool.windowed) return undefined;
-    const range = geometry.range(piece, piece);
+    if (this.#failure !== undefined || this.#released || this.spool.windowed) return undefined;
+    const hash = this.#member?.hashOf(piece);
+    if (hash === undefined) return undefined;
+    const range = this.#pieces.geometry.range(piece, piece);
     return {
       length: range.end - range.start,
       hash,
@@ -171,7 +162,7 @@ export class Flight implements FlightView {
 
   /** For the status page: bytes that are here, and who delivers. */
   get progress(): FlightProgress {
-    const member = this.#over ? undefined : this.#member;
+    const member = this.#over ? undefined : this.#member?.member;
     return {
       received: this.#over && this.#failure === undefined ? this.size : bytesHere(this.#pieces),
       fromUpstream: this.#delivered.upstream,
@@ -179,6 +170,21 @@ export class Flight implements FlightView {
       sources: this.#fetches.sources,
       swarm: member === undefined ? undefined : swarmProgress(member, this.#pieces.geometry),
     };
+  }
+
+  /**
+   * Resolves when a source has answered with a body; rejects when the flight failed before, or with the signal's reason.
+   * Who waits here counts as a reader.
+   */
+  async accept(signal: AbortSignal | undefined): Promise<void> {
+    this.#waiting += 1;
+    this.#cancelLinger?.();
+    try {
+      await (signal === undefined ? this.accepted : raceSignal(this.accepted, signal));
+    } finally {
+      this.#waiting -= 1;
+      this.#linger();
+    }
   }
 
   /** Bytes of `range`, ending in an error when the flight fails. Leaving early is nobody's fault. */
@@ -210,6 +216,7 @@ export class Flight implements FlightView {
   async close(reason: Error): Promise<void> {
     this.#everRead = true;
     this.#cancel(reason);
+    for (const body of this.#given) body.on("error", () => undefined).destroy(reason);
     await this.done.catch(() => undefined);
     this.#releaseWhenUnused();
     await this.#closed.promise;
@@ -240,16 +247,6 @@ export class Flight implements FlightView {
     this.#throwIfFailed();
   }
 
-  #join({ swarm, ask, zone, random }: FlightSwarm): Crowd {
-    const { geometry, map } = this.#pieces;
-    const about = { digest: this.digest, size: this.size, geometry };
-    const hashes = swarm.hashes(about);
-    const member = swarm.join({ ...about, have: map }, this.#ended.signal);
-    this.#hashes = hashes;
-    this.#pieces.onPiece = (piece, sha256) => member.have(piece, sha256, true);
-    return { member, hashes, ask, zone, random };
-  }
-
   /** Bytes that are all here, as they are in the spool. Counts as a reader: who is being served keeps the flight. */
   #openSpool(range: ByteRange, signal: AbortSignal | undefined): Readable {
     const { spool } = this;
@@ -262,7 +259,9 @@ export class Flight implements FlightView {
         yield chunk;
       }
     }
-    return this.#reader(cursor, bytes());
+    const body = this.#reader(cursor, bytes());
+    this.#given.add(body.once("close", () => this.#given.delete(body)));
+    return body;
   }
 
   async #run(): Promise<void> {
@@ -270,7 +269,7 @@ export class Flight implements FlightView {
       this.#fetches.candidates.look();
       await this.#drive();
       this.verified = true;
-      this.#tellVerified();
+      this.#member?.verified();
       this.#accept.resolve();
       this.#wake();
       await this.spool.commit().catch((error: unknown) => {
@@ -284,17 +283,10 @@ export class Flight implements FlightView {
       this.#over = true;
       this.#cancelLinger?.();
       this.#fetches.close();
-      void this.#member?.leave();
+      this.#member?.leave();
       this.#wake();
       this.#releaseWhenUnused();
     }
-  }
-
-  /** Whoever signed another hash than the right one is a liar. */
-  #tellVerified(): void {
-    const { hashes, geometry } = this.#pieces;
-    const all = Array.from({ length: geometry.count }, (_, piece) => hashes.get(piece));
-    if (all.every((hash) => hash !== undefined)) this.#member?.verified(all);
   }
 
   /** Keeps sources at work until every piece is here and the whole is right. */
@@ -327,13 +319,11 @@ export class Flight implements FlightView {
       peer.refuted();
       this.#fetches.candidates.drop(peer);
     }
-    if (this.#pieces.usedSignedHashes) {
-      // Readers have these bytes already: this pull fails, the next one believes others.
-      this.#member?.mismatch();
-      throw error;
-    }
-    if (peers.length === 0 || !this.#pieces.heldBack || !this.#pieces.discardFromPeers()) throw error;
-    return false;
+    // Bytes that nobody has seen, by a peer's word alone: they are what is most likely wrong, and come again.
+    if (peers.length > 0 && this.#pieces.heldBack && this.#pieces.discardFromPeers()) return false;
+    // Readers have what was taken by signed hashes: this pull fails, the next one believes others.
+    if (peers.length === 0 && this.#pieces.usedSignedHashes) this.#member?.mismatch();
+    throw error;
   }
 
   #failWithoutHope(): void {
@@ -354,7 +344,7 @@ export class Flight implements FlightView {
   }
 
   #linger(): void {
-    if (this.#over || this.#cursors.size > 0) return;
+    if (this.#over || this.#cursors.size > 0 || this.#waiting > 0) return;
     this.#cancelLinger?.();
     this.#cancelLinger = this.#deps.clock.after(LINGER_MS, () =>
       this.#cancel(new DOMException("nobody reads this blob any more", "AbortError")),

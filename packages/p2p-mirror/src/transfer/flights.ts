@@ -9,7 +9,8 @@ import {
 } from "@p2p-mirror/shared";
 import type { BlobCache } from "../store/blob-cache.ts";
 import { DegradingSpool } from "./degrading-spool.ts";
-import { Flight, type FlightSwarm } from "./flight.ts";
+import { Flight } from "./flight.ts";
+import type { FlightSwarm } from "./flight-member.ts";
 import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { SourceFinder } from "./source.ts";

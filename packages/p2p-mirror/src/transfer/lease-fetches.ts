@@ -46,6 +46,7 @@ export class LeaseFetches {
   #upstream: UpstreamAtWork | undefined;
   /** Upstream ignores ranges: whoever streams, streams from the beginning. */
   #unranged = false;
+  #patienceMs: () => number = () => Infinity;
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: LeaseFetchesDeps) {
@@ -71,9 +72,15 @@ export class LeaseFetches {
     }
   }
 
-  /** Begins to fetch what is leased and not fetched yet. */
-  fetchAll(): void {
-    for (const lease of this.#deps.member.leases) this.#fetch(lease);
+  /** Begins to fetch what is leased and not fetched yet; within a lease, from the piece `from` on first. */
+  fetchAll(from: number, patienceMs: () => number): void {
+    this.#patienceMs = patienceMs;
+    for (const lease of this.#deps.member.leases) this.#fetch(lease, from);
+  }
+
+  preempt(run: Run): void {
+    for (const fetching of this.#fetching.values())
+      if (fetching.run === run) fetching.abort.abort(new Reassigned());
   }
 
   close(): void {
@@ -85,14 +92,16 @@ export class LeaseFetches {
     return this.#deps.member.leases.find((lease) => lease.id === id);
   }
 
-  #fetch(lease: Lease): void {
+  #fetch(lease: Lease, from: number): void {
     const { candidates, member, pieces } = this.#deps;
     if (this.#fetching.has(lease.id)) return;
     if (!candidates.mayAskUpstream) return member.handBack(lease, { kind: "unauthorized" });
     const upstream = this.#upstream ?? this.#takeUpstream();
     // After a failure nothing is begun before it is settled when to try again.
     if (upstream === undefined || upstream.failure !== undefined) return;
-    const run = pieces.picker.takeWithin(lease.first, lease.end);
+    const run =
+      pieces.picker.takeWithin(Math.max(lease.first, from), lease.end) ??
+      pieces.picker.takeWithin(lease.first, lease.end);
     if (run === undefined) return this.#putBackUnused(upstream);
     const { source } = upstream.candidate;
     const fetching = { run, abort: new AbortController(), source: source.id };
@@ -132,7 +141,7 @@ export class LeaseFetches {
       candidates.failed(candidate, failure.error, {
         progressed,
         begun: pieces.received > 0,
-        patienceMs: Infinity,
+        patienceMs: this.#patienceMs(),
       });
   }
 
@@ -171,6 +180,7 @@ export class LeaseFetches {
           renew(bytes);
           this.#deps.written("upstream", 0);
         },
+        lost: (offset, chunks) => pieces.lost(offset, chunks),
         write: async (offset, chunks) => {
           this.#deps.written("upstream", await pieces.write(run, offset, chunks, undefined));
         },

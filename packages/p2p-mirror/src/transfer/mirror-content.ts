@@ -6,7 +6,6 @@ import {
   linkSignal,
   MEDIA_TYPES,
   NotFoundError,
-  raceSignal,
   SourceError,
   type ByteRange,
   type Digest,
@@ -194,7 +193,7 @@ export class MirrorContent implements Content {
   ): Promise<Flight> {
     const { mediaType } = this.#describe(repository, digest);
     const flight = await this.#deps.flights.get({ digest, size, mediaType }, repository, start);
-    await raceSignal(flight.accepted, signal);
+    await flight.accept(signal);
     return flight;
   }
 

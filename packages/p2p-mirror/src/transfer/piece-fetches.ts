@@ -23,6 +23,14 @@ const PIECES_EACH = 3;
 /** A neighbour that is silent for so long loses the piece. */
 const STALL_MS = 1_500;
 const FIRST_BYTE_MS = 2_000;
+/**
+ * A piece that takes longer than this, and than so many times what pieces take, is asked of another: bytes that trickle in
+ * are progress for the watch of the connection, but no use.
+ */
+const SLOWEST_MS = 2_000;
+const SLOWEST_FACTOR = 4;
+/** Times that pieces took are remembered of so many. */
+const REMEMBERED = 15;
 /** After "busy", a connection that broke, or a piece it does not have after all, a neighbour is left alone for so long. */
 const BUSY_PAUSE_MS = 100;
 const FAULT_PAUSE_MS = 1_000;
@@ -59,6 +67,8 @@ export class PieceFetches {
   /** Since when a piece is known to be in other zones. */
   readonly #elsewhere = new Map<number, number>();
   readonly #timers = new Set<() => void>();
+  /** Milliseconds a byte, of the last pieces. */
+  readonly #paces: number[] = [];
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: PieceFetchesDeps) {
@@ -139,21 +149,41 @@ export class PieceFetches {
     const request = { size: this.#options.size, piece, length };
     const options = { signal: abort.signal, stallMs: STALL_MS, firstByteMs: FIRST_BYTE_MS };
     const deps = { ...this.#deps, accepted: () => this.#deps.accepted("peer") };
+    const began = this.#deps.clock.now();
+    const cancel = this.#limit(peer, piece, length, abort);
     void fetchPiece(peer, this.#options.digest, request, options, deps)
       .then(
-        (sha256) => this.#taken(piece, sha256, length),
+        (sha256) => this.#taken(piece, sha256, length, began),
         (error: unknown) => {
           if (!this.#closed) this.#failed(peer, piece, error);
         },
       )
       .finally(() => {
+        cancel();
         this.#asked.delete(abort);
         pieces.picker.release(run);
         this.#deps.changed();
       });
   }
 
-  #taken(piece: number, sha256: Buffer, length: number): void {
+  /** Ends a request that is slow beyond measure, while somebody else could bring the piece. */
+  #limit(peer: Peer, piece: number, length: number, abort: AbortController): () => void {
+    const { clock, member } = this.#deps;
+    const paces = this.#paces.toSorted((a, b) => a - b);
+    const usual = (paces[Math.floor(paces.length / 2)] ?? 0) * length;
+    const ms = Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual);
+    const look = (): void => {
+      const others = member.rarity(piece) > 1 && paces.length > 0;
+      if (others) abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
+      else cancel = clock.after(ms, look);
+    };
+    let cancel = clock.after(ms, look);
+    return () => cancel();
+  }
+
+  #taken(piece: number, sha256: Buffer, length: number, began: number): void {
+    this.#paces.push((this.#deps.clock.now() - began) / length);
+    if (this.#paces.length > REMEMBERED) this.#paces.shift();
     this.#deps.member.have(piece, sha256, false);
     this.#deps.written("peer", length);
   }

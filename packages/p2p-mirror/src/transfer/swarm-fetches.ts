@@ -1,10 +1,22 @@
 import type { Digest } from "@p2p-mirror/shared";
 import type { AtWork } from "./flight-progress.ts";
 import { LeaseFetches, type LeaseFetchesDeps } from "./lease-fetches.ts";
+import type { Run } from "./picker.ts";
 import { PieceFetches, type PieceFetchesDeps } from "./piece-fetches.ts";
 
 /** Upstream may let in others who come in the same moment: nobody is sent away before. */
 const COMPANY_MS = 300;
+
+export interface SwarmWork {
+  /** The piece the newest reader waits for. */
+  readonly from: number;
+  /** This node may ask upstream now for what it has leased. */
+  readonly upstream: boolean;
+  /** Pieces are asked of neighbours, rather than runs of those who have everything. */
+  readonly neighbours: boolean;
+  /** How long the flight would wait for a source. */
+  readonly patienceMs: () => number;
+}
 
 export type SwarmFetchesDeps = LeaseFetchesDeps & PieceFetchesDeps;
 
@@ -80,12 +92,17 @@ export class SwarmFetches {
     return !member.alone && candidates.mayAskUpstream;
   }
 
-  /** `from`: the piece the newest reader waits for; `upstream`: this node may ask it now, if it has a lease. */
-  assign(from: number, upstream: boolean): void {
+  /** Puts leases and neighbours to work. */
+  assign(work: SwarmWork): void {
     if (this.#closed) return;
     this.#leases.endLost();
-    if (upstream) this.#leases.fetchAll();
-    if (this.crowded) this.#pieces.askAll(from);
+    if (work.upstream) this.#leases.fetchAll(work.from, work.patienceMs);
+    if (work.neighbours) this.#pieces.askAll(work.from);
+  }
+
+  /** A reader waits for a piece far beyond what this run brings: the lease is kept, its bytes come in another order. */
+  preempt(run: Run): void {
+    this.#leases.preempt(run);
   }
 
   close(): void {

@@ -1,0 +1,71 @@
+import type { Digest } from "@p2p-mirror/shared";
+import type { KnownHashes, SignedHash, Swarm, SwarmMember } from "../swarm/swarm.ts";
+import type { AskForPiece } from "./fetch-piece.ts";
+import type { FlightPieces } from "./flight-pieces.ts";
+
+/** How a flight takes part in the swarm. */
+export interface FlightSwarm {
+  readonly swarm: Swarm;
+  readonly ask: AskForPiece;
+  /** Of this node; "" when it is not known. */
+  readonly zone: string;
+  /** From 0 to 1. */
+  readonly random: () => number;
+}
+
+/** For pieces whose hash is nobody's to tell. */
+const NO_HASH = new Uint8Array();
+
+/** A flight as a member of the swarm of its blob: tells which pieces are here, and what their hashes proved to be. */
+export class FlightMember {
+  readonly member: SwarmMember;
+  readonly hashes: KnownHashes;
+  readonly ask: AskForPiece;
+  readonly zone: string;
+  readonly random: () => number;
+  readonly #pieces: FlightPieces;
+
+  /** `signal` ends the membership. */
+  constructor(
+    { digest, size }: { readonly digest: Digest; readonly size: number },
+    pieces: FlightPieces,
+    { swarm, ask, zone, random }: FlightSwarm,
+    signal: AbortSignal,
+  ) {
+    const { geometry, map } = pieces;
+    const about = { digest, size, geometry };
+    this.hashes = swarm.hashes(about);
+    this.member = swarm.join({ ...about, have: map }, signal);
+    this.ask = ask;
+    this.zone = zone;
+    this.random = random;
+    this.#pieces = pieces;
+    pieces.onPiece = (piece, sha256) => this.member.have(piece, sha256, true);
+  }
+
+  /** What goes with a piece when it is given on; undefined: others may not have it (yet). */
+  hashOf(piece: number): SignedHash | undefined {
+    const sha256 = this.#pieces.isShareable(piece) ? this.#pieces.hashes.get(piece) : undefined;
+    const hash = this.hashes.of(piece);
+    // Of signers who contradict each other another one may be believed by now than when the piece was taken.
+    return sha256 !== undefined && hash !== undefined && sha256.equals(hash.sha256) ? hash : undefined;
+  }
+
+  /** The blob has its digest: whoever signed another hash than the right one is a liar. */
+  verified(): void {
+    const { hashes, geometry } = this.#pieces;
+    // Pieces that came as a part of a long run have no hash of their own.
+    this.member.verified(Array.from({ length: geometry.count }, (_, piece) => hashes.get(piece)));
+    for (let piece = 0; piece < geometry.count; piece += 1)
+      this.member.have(piece, hashes.get(piece) ?? NO_HASH, false);
+  }
+
+  /** The blob is wrong: those whose word was taken are not believed for it again. */
+  mismatch(): void {
+    this.member.mismatch();
+  }
+
+  leave(): void {
+    void this.member.leave();
+  }
+}

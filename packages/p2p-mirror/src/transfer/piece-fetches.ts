@@ -29,6 +29,8 @@ const FIRST_BYTE_MS = 2_000;
  */
 const SLOWEST_MS = 2_000;
 const SLOWEST_FACTOR = 4;
+/** While no piece has come from anybody. */
+const UNKNOWN_MS = 10_000;
 /** Times that pieces took are remembered of so many. */
 const REMEMBERED = 15;
 /** After "busy", a connection that broke, or a piece it does not have after all, a neighbour is left alone for so long. */
@@ -169,16 +171,22 @@ export class PieceFetches {
   /** Ends a request that is slow beyond measure, while somebody else could bring the piece. */
   #limit(peer: Peer, piece: number, length: number, abort: AbortController): () => void {
     const { clock, member } = this.#deps;
-    const paces = this.#paces.toSorted((a, b) => a - b);
-    const usual = (paces[Math.floor(paces.length / 2)] ?? 0) * length;
-    const ms = Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual);
+    const began = clock.now();
     const look = (): void => {
-      const others = member.rarity(piece) > 1 && paces.length > 0;
-      if (others) abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
-      else cancel = clock.after(ms, look);
+      const late = clock.now() - began >= this.#longest(length);
+      if (late && member.rarity(piece) > 1)
+        abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
+      else cancel = clock.after(SLOWEST_MS, look);
     };
-    let cancel = clock.after(ms, look);
+    let cancel = clock.after(SLOWEST_MS, look);
     return () => cancel();
+  }
+
+  /** Milliseconds that so many bytes may take. */
+  #longest(length: number): number {
+    const paces = this.#paces.toSorted((a, b) => a - b);
+    const usual = paces[Math.floor(paces.length / 2)];
+    return usual === undefined ? UNKNOWN_MS : Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual * length);
   }
 
   #taken(piece: number, sha256: Buffer, length: number, began: number): void {

@@ -41,6 +41,8 @@ export class PieceHashes implements KnownHashes {
   readonly #known = new Map<number, SignedHash[]>();
   readonly #signed = new Map<string, number>();
   readonly #distrusted = new Set<string>();
+  /** Pieces that this node has signed since it started: what it says counts. From before, it is a signer as any other. */
+  readonly #mine = new Set<number>();
 
   constructor(options: PieceHashesOptions, deps: PieceHashesDeps) {
     this.#options = options;
@@ -53,6 +55,7 @@ export class PieceHashes implements KnownHashes {
     const before = this.#known.get(piece) ?? [];
     if (before.some((hash) => hash.signer === signer.id && same(hash.sha256, sha256))) return;
     const signature = signer.sign(this.#bytes(piece, sha256));
+    this.#mine.add(piece);
     this.#known.set(piece, [
       { piece, sha256, signer: signer.id, signature },
       ...before.filter((hash) => hash.signer !== signer.id),
@@ -84,15 +87,15 @@ export class PieceHashes implements KnownHashes {
 
   /** The hash that counts, to check a piece against and to pass on. */
   of(piece: number): SignedHash | undefined {
-    return this.#known.get(piece)?.find((hash) => this.#counts(hash.signer));
+    return this.#known.get(piece)?.find((hash) => this.#counts(hash));
   }
 
   /** Hashes that were believed made a wrong blob: none of their signers is believed for it again. */
   mismatch(): void {
     const used = new Set<string>();
     for (let piece = 0; piece < this.#options.count; piece += 1) {
-      const signer = this.of(piece)?.signer;
-      if (signer !== undefined && signer !== this.#deps.signer.id) used.add(signer);
+      const hash = this.of(piece);
+      if (hash !== undefined && !this.#isMine(hash)) used.add(hash.signer);
     }
     for (const signer of used) this.#distrusted.add(signer);
   }
@@ -114,20 +117,24 @@ export class PieceHashes implements KnownHashes {
     return signedBytes(this.#options.digest, this.#options.size, piece, sha256);
   }
 
-  #counts(signer: string): boolean {
-    return !this.#distrusted.has(signer) && !this.#deps.isBanned(signer);
+  #counts(hash: SignedHash): boolean {
+    return this.#isMine(hash) || (!this.#distrusted.has(hash.signer) && !this.#deps.isBanned(hash.signer));
+  }
+
+  #isMine({ signer, piece }: SignedHash): boolean {
+    return signer === this.#deps.signer.id && this.#mine.has(piece);
   }
 
   /** Of signers who disagree about a piece one is believed: this node, else who has signed more, else who was first. */
   #settle(piece: number): void {
-    const counting = (this.#known.get(piece) ?? []).filter((hash) => this.#counts(hash.signer));
+    const counting = (this.#known.get(piece) ?? []).filter((hash) => this.#counts(hash));
     let believed = counting[0];
     if (believed === undefined) return;
     for (const hash of counting) if (this.#weight(hash) > this.#weight(believed)) believed = hash;
     for (const hash of counting) if (!same(hash.sha256, believed.sha256)) this.#distrusted.add(hash.signer);
   }
 
-  #weight({ signer }: SignedHash): number {
-    return signer === this.#deps.signer.id ? Infinity : (this.#signed.get(signer) ?? 0);
+  #weight(hash: SignedHash): number {
+    return this.#isMine(hash) ? Infinity : (this.#signed.get(hash.signer) ?? 0);
   }
 }

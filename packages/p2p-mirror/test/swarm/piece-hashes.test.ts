@@ -74,13 +74,24 @@ await t.test("whatever is changed in it, it is refused", async (t) => {
   for (const [what, receiver] of elsewhere) t.notOk(receiver.hashes.learn(hash), what);
 });
 
-await t.test("nobody can put words into this node's mouth", async (t) => {
-  const identity = await newIdentity();
-  const mine = await nodeWith(createPieceSigner(identity));
-  const before = await nodeWith(createPieceSigner(identity));
-  before.hashes.sign(1, wrong(1));
-  t.notOk(tell(before, mine, 1), "not even with its own signature, of another time");
-});
+await t.test(
+  "what this node signed before its restart is taken from others, but not against what it knows",
+  async (t) => {
+    const identity = await newIdentity();
+    const mine = await nodeWith(createPieceSigner(identity));
+    const before = await nodeWith(createPieceSigner(identity));
+    before.hashes.sign(1, wrong(1));
+    before.hashes.sign(2, right(2));
+    mine.hashes.sign(1, right(1));
+    tell(before, mine, 1);
+    t.ok(tell(before, mine, 2), "with its own signature, of another time");
+    t.same(mine.hashes.of(1)?.sha256, right(1));
+    t.same(mine.hashes.of(2)?.sha256, right(2));
+    mine.hashes.mismatch();
+    t.equal(mine.hashes.of(2), undefined, "it is a signer as any other");
+    t.same(mine.hashes.of(1)?.sha256, right(1));
+  },
+);
 
 await t.test(
   "signers who contradict each other are not mixed: who has said less is not believed",

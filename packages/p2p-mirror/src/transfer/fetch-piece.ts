@@ -1,13 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
-import {
-  consume,
-  IntegrityError,
-  isRecycling,
-  NotFoundError,
-  SourceError,
-  type Digest,
-} from "@p2p-mirror/shared";
+import { consume, IntegrityError, isRecycling, SourceError, type Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { KnownHashes, SignedHash } from "../swarm/swarm.ts";
 import { BatchWriter } from "./batch-writer.ts";
@@ -47,7 +40,7 @@ export interface FetchPieceDeps {
 /**
  * Brings one piece from a peer into the spool; it counts when its hash is the one that a member has signed.
  * @returns its sha256.
- * @throws IntegrityError: another hash; NotFoundError: also when nobody has signed one; SourceError, BusyError of the peer.
+ * @throws IntegrityError: another hash, or nobody's word for it; SourceError, NotFoundError, BusyError of the peer.
  */
 export async function fetchPiece(
   peer: Peer,
@@ -64,8 +57,8 @@ export async function fetchPiece(
     if (said !== undefined && said.piece === piece) hashes.learn(said);
     const expected = hashes.of(piece);
     if (expected === undefined) {
-      // Not this peer's fault: nobody that is believed has signed it.
-      throw new NotFoundError("BLOB_UNKNOWN", `a signed hash of piece ${piece} at ${peer.id}`);
+      // Maybe not its fault: nobody that is believed has signed it. But of no use here, and the coordinator must know.
+      throw new IntegrityError("DIGEST_MISMATCH", `a signed hash of piece ${piece}`, "none", peer.id);
     }
     accepted();
     const start = pieces.geometry.start(piece);

@@ -156,8 +156,9 @@ export class Flight implements FlightView {
     return this.#over;
   }
 
+  /** Of this node; pieces that others read are not counted. */
   get readers(): number {
-    return this.#cursors.size;
+    return this.#cursors.size - this.#given.size;
   }
 
   /** For the status page: bytes that are here, and who delivers. */

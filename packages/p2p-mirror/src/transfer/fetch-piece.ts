@@ -1,18 +1,10 @@
 import { createHash } from "node:crypto";
-import type { Readable } from "node:stream";
 import { consume, IntegrityError, isRecycling, SourceError, type Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import type { KnownHashes, SignedHash } from "../swarm/swarm.ts";
+import type { KnownHashes } from "../swarm/swarm.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
-
-export interface PieceRequest {
-  /** Of the whole blob. */
-  readonly size: number;
-  readonly piece: number;
-  /** Of the piece, in bytes. */
-  readonly length: number;
-}
+import type { PeerPiece, WantedPiece } from "./peer-client.ts";
 
 export interface PieceFetchOptions {
   readonly signal: AbortSignal;
@@ -25,9 +17,9 @@ export interface PieceFetchOptions {
 export type AskForPiece = (
   peer: Peer,
   digest: Digest,
-  request: PieceRequest,
+  request: WantedPiece,
   options: PieceFetchOptions,
-) => Promise<{ readonly body: Readable; readonly hash?: SignedHash | undefined }>;
+) => Promise<Pick<PeerPiece, "body" | "hash">>;
 
 export interface FetchPieceDeps {
   readonly ask: AskForPiece;
@@ -45,7 +37,7 @@ export interface FetchPieceDeps {
 export async function fetchPiece(
   peer: Peer,
   digest: Digest,
-  request: PieceRequest,
+  request: WantedPiece,
   options: PieceFetchOptions,
   { ask, hashes, pieces, accepted }: FetchPieceDeps,
 ): Promise<Buffer> {

@@ -19,8 +19,7 @@ export interface WireRequest {
 
 /**
  * An answer whose body must be consumed or destroyed. Its chunks are parts of blocks and may be given back; who does not
- * leaves them to the garbage collector. Header names are
- * in lower case.
+ * leaves them to the garbage collector. Header names are in lower case.
  */
 export interface WireAnswer {
   readonly status: number;

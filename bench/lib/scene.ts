@@ -9,14 +9,14 @@ export const REGISTRY = "bench.example";
 /**
  * As it is started in production (the first line of main.ts). A small young generation is collected often, so that chunks
  * from sockets are free again before V8 resorts to full collections; without threads, since theirs give memory back too
- * late; V8 keeps no pool of free pages (16 MiB after a start). The old generation may grow by a tenth between collections
- * and not while one is under way: what was promoted from the small young generation was 30 MiB of garbage otherwise.
+ * late; V8 keeps no pool of free pages (16 MiB after a start). The old generation does not grow while it is collected (20
+ * MiB otherwise) and by 60 % between: less costs a full collection, 50 ms, in every hundredth request, more buys nothing.
  */
 export const V8_FLAGS = [
   "--max-semi-space-size=1",
   "--single-threaded-gc",
   "--memory-saver-mode",
-  "--heap-growing-percent=10",
+  "--heap-growing-percent=60",
   "--no-incremental-marking",
 ];
 /** As well from the first line of main.ts: what libuv's threads free goes back to the one heap that all allocate from. */

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=1 --single-threaded-gc --memory-saver-mode --heap-growing-percent=10 --no-incremental-marking
+#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=1 --single-threaded-gc --memory-saver-mode --heap-growing-percent=60 --no-incremental-marking
 import { readFile } from "node:fs/promises";
 import { runProgram } from "./cli/program.ts";
 import type { Output } from "./cli/terminal.ts";

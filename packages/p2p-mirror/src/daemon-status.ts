@@ -1,6 +1,7 @@
 import { statfs } from "node:fs/promises";
 import { formatReference } from "@p2p-mirror/shared";
 import type { MirrorConfig } from "./config/mirror-config.ts";
+import { limitsStatus, type DaemonLimits } from "./daemon-limits.ts";
 import type { Peer, Router } from "./routing/router.ts";
 import type { FlightStatus, FlightSwarmStatus, MirrorStatus } from "./status.ts";
 import type { Cache } from "./store/cache/create-cache.ts";
@@ -24,6 +25,7 @@ export interface StatusParts {
   readonly router: Router;
   readonly peerClient: { isBroken(peer: Peer): boolean };
   readonly flights: Flights;
+  readonly limits: DaemonLimits;
   readonly swarm: Pick<MirrorSwarm, "coordinated" | "banned">;
   readonly upstream: { status(): MirrorStatus["upstreams"] };
 }
@@ -50,6 +52,7 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
     })),
     flights: parts.flights.list().map((flight) => flightStatus(flight, parts.swarm)),
     swarm: { banned: parts.swarm.banned },
+    limits: limitsStatus(parts.limits),
     cache: {
       blobs: usage.blobs,
       bytes: usage.bytes,

@@ -10,6 +10,7 @@ import {
 } from "@p2p-mirror/shared";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { MirrorConfig } from "./config/mirror-config.ts";
+import { daemonLimits, partBytes } from "./daemon-limits.ts";
 import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
@@ -157,14 +158,15 @@ class MirrorDaemon implements Daemon {
       ),
     );
 
-    const blocks = new BlockPool();
+    const limits = daemonLimits(config, metrics);
+    const blocks = new BlockPool({ partBytes: partBytes(limits) });
     const upstream = createUpstream(
       {
         registries: config.registries,
         dockerConfigFile: config.dockerConfig,
         proxy: { httpProxy: config.httpProxy, httpsProxy: config.httpsProxy, noProxy: config.proxyBypass },
       },
-      { logger, metrics: createUpstreamMetrics(metrics), blocks },
+      { logger, metrics: createUpstreamMetrics(metrics), blocks, limit: limits.upstream },
     );
     await run(asService("upstream", () => upstream.close()));
 
@@ -212,6 +214,7 @@ class MirrorDaemon implements Daemon {
           local: new NodeContent(given),
           others: (digest) => handedOut.holders(digest),
           handedOut: (digest, peerId) => handedOut.add(digest, peerId),
+          limit: limits.out,
           logger,
           metrics: peerMetrics,
         },
@@ -232,7 +235,9 @@ class MirrorDaemon implements Daemon {
         { identity, secrets, logger, metrics: routingMetrics },
       ),
     );
-    const peerClient = await run(createPeerClient({}, { tls, logger, metrics: peerMetrics, blocks }));
+    const peerClient = await run(
+      createPeerClient({}, { tls, logger, metrics: peerMetrics, blocks, limit: limits.in }),
+    );
     const load = (): number => peerServer.load;
     const swarm = await run(daemonSwarm(config, { router, identity, load, logger, metrics }));
     given.hashes = (about) => swarm.hashes(about);
@@ -305,6 +310,7 @@ class MirrorDaemon implements Daemon {
       peerClient,
       flights,
       swarm,
+      limits,
       upstream,
     };
     return {

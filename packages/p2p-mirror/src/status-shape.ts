@@ -30,6 +30,8 @@ const flightSwarm = record({
   leases: listOf(record({ start: number, end: number })),
 });
 
+const limit = maybe(record({ bytesPerSecond: number, held: number }));
+
 const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
   node: record({ id: string, version: string, startedAt: string, ready: boolean, advertised: string }),
   peers: listOf(record({ id: string, address: string, state: string })),
@@ -45,6 +47,7 @@ const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
       swarm: maybe(flightSwarm),
     }),
   ),
+  limits: record({ upstream: limit, in: limit, out: limit }),
   swarm: record({ banned: listOf(string) }),
   cache: record({ blobs: number, bytes: number, maxBytes: number, freeBytes: number }),
   images: listOf(record({ reference: string, digest: string, mediaType: string, resolvedAt: string })),

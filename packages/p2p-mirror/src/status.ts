@@ -6,6 +6,7 @@ export interface MirrorStatus {
   /** What is being fetched now. */
   readonly flights: readonly FlightStatus[];
   readonly swarm: SwarmStatus;
+  readonly limits: LimitsStatus;
   readonly cache: CacheStatus;
   /** Tags this node resolved or saw in containerd, newest first. */
   readonly images: readonly ImageStatus[];
@@ -77,6 +78,15 @@ export interface FlightSwarmStatus {
 export interface SwarmStatus {
   /** Peers that signed hashes of pieces which the digest of a blob has refuted, since the start. */
   readonly banned: readonly string[];
+}
+
+/** Bounds of what crosses the network, as far as there are any: from registries, from peers, to peers. */
+export type LimitsStatus = Readonly<Partial<Record<"upstream" | "in" | "out", LimitStatus>>>;
+
+export interface LimitStatus {
+  readonly bytesPerSecond: number;
+  /** Bodies that wait for their turn now. */
+  readonly held: number;
 }
 
 export interface CacheStatus {

@@ -20,6 +20,14 @@ interface Block {
   readonly use: { now: boolean };
 }
 
+export interface BlockPoolOptions {
+  /**
+   * For bodies that a rate limit holds up: a socket gives no more bytes at once, and none is read far ahead of its limit.
+   * Default: what there is.
+   */
+  readonly partBytes?: number | undefined;
+}
+
 /**
  * Memory for what comes out of sockets, in blocks that go round instead of becoming garbage. A block is used again when
  * every byte that was put into it has come back (a reader that keeps up needs one of them, and an idle socket none); when
@@ -32,14 +40,24 @@ export class BlockPool {
   readonly #lost = new FinalizationRegistry((use: Block["use"]) => {
     if (use.now) this.#inUse -= 1;
   });
+  readonly #options: BlockPoolOptions;
   #inUse = 0;
+
+  constructor(options: BlockPoolOptions = {}) {
+    this.#options = options;
+  }
+
+  /** A socket gives no more at once. */
+  get partBytes(): number {
+    return this.#options.partBytes ?? BLOCK_BYTES;
+  }
 
   /**
    * Bytes that may wait to be taken at each stage of a body, now. A lone body gets a lot, since a connection that stops
    * and goes costs CPU (a quarter more for a relay with 256 KiB); many share what a node should spend on it.
    */
   get readAhead(): number {
-    return this.#inUse < PLENTY ? FAR_AHEAD : CLOSE_AHEAD;
+    return this.#inUse < PLENTY && this.#options.partBytes === undefined ? FAR_AHEAD : CLOSE_AHEAD;
   }
 
   /** A writer of its own for each socket. */

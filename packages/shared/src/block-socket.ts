@@ -56,6 +56,12 @@ export class BlockSocket extends Duplex {
       : undefined;
   }
 
+  /** undici's types ask for a `net.Socket`; what it uses is a Duplex that has `ref`, `unref` and `alpnProtocol`. */
+  asSocket(): Socket {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- tested with undici: test/peer, test/upstream
+    return this as unknown as Socket;
+  }
+
   ref(): this {
     this.#below?.ref();
     return this;
@@ -68,7 +74,7 @@ export class BlockSocket extends Duplex {
 
   /** The next part. The Readable's own buffer stays empty: it would join what is in it by a copy. */
   override read(size?: number): Buffer | null {
-    const part = size === 0 ? undefined : this.#waiting.shift();
+    const part = size === 0 ? undefined : this.#next();
     if (part === undefined) {
       // Nothing is ever in there, but this is how it tells its end.
       super.read(size);
@@ -81,6 +87,14 @@ export class BlockSocket extends Duplex {
       this.#below?.read(0);
     }
     return part;
+  }
+
+  #next(): Buffer | undefined {
+    const first = this.#waiting[0];
+    const { partBytes } = this.#pool;
+    if (first === undefined || first.byteLength <= partBytes) return this.#waiting.shift();
+    this.#waiting[0] = first.subarray(partBytes);
+    return first.subarray(0, partBytes);
   }
 
   override unshift(part: Buffer): boolean {

@@ -10,6 +10,7 @@ export * from "./lifecycle.ts";
 export * from "./listening.ts";
 export * from "./log.ts";
 export * from "./range.ts";
+export * from "./rate-limit.ts";
 export * from "./recycling.ts";
 export * from "./reference.ts";
 export * from "./single-flight.ts";

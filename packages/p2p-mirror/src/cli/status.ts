@@ -14,6 +14,7 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
       `${node.ready ? "ready" : "not ready"}, version ${plain(node.version)}, up ${formatAge(node.startedAt, now)}`,
       `peers reach it at ${plain(node.advertised)}; access ${plain(node.access)}; containerd ${plain(containerd)}`,
       `cache ${formatBytes(cache.bytes)} of ${formatBytes(cache.maxBytes)} in ${cache.blobs} blobs, ${formatBytes(cache.freeBytes)} free on its disk`,
+      ...limitLines(status.limits),
       "",
     ].join("\n"),
     section(
@@ -44,6 +45,17 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
         ]),
   ];
   return sections.join("\n");
+}
+
+/** One line with what is limited, or none. */
+function limitLines(limits: MirrorStatus["limits"]): string[] {
+  const texts = (["upstream", "in", "out"] as const).flatMap((direction) => {
+    const limit = limits[direction];
+    if (limit === undefined) return [];
+    const held = limit.held === 0 ? "" : ` (${limit.held} waiting)`;
+    return `${direction} ${formatBytes(limit.bytesPerSecond)}/s${held}`;
+  });
+  return texts.length === 0 ? [] : [`limits: ${texts.join(", ")}`];
 }
 
 /** What `status --watch` says to a log: a line for each flight, or one. */

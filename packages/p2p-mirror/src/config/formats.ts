@@ -1,4 +1,4 @@
-import { FORMATS, InvalidValue, parseHttpUrl, parseRegistryName } from "@p2p-mirror/shared/config";
+import { FORMATS, InvalidValue, parseHttpUrl, parseRegistryName, parseSize } from "@p2p-mirror/shared/config";
 
 /** One `--upstream`: the URL to use for a registry instead of its own. */
 export interface UpstreamOverride {
@@ -62,6 +62,23 @@ function parseCount(text: string): number {
   return count;
 }
 
+/** With less, turns are so far apart that peers and registries give connections up. */
+const LOWEST_RATE = 256 * 1024;
+
+/** Bytes per second, or undefined for `off`. */
+function parseRate(text: string): number | undefined {
+  if (text.trim() === "off") return undefined;
+  const fix = 'give bytes per second like 50MiB, 256KiB or more, or "off"';
+  let rate: number;
+  try {
+    rate = parseSize(text);
+  } catch {
+    throw new InvalidValue(fix);
+  }
+  if (rate < LOWEST_RATE) throw new InvalidValue(fix);
+  return rate;
+}
+
 /** Parsers by the format names of the schema. */
 export const MIRROR_FORMATS = {
   ...FORMATS,
@@ -72,4 +89,5 @@ export const MIRROR_FORMATS = {
   "header-value": parseHeaderValue,
   zone: parseZone,
   count: parseCount,
+  rate: parseRate,
 } as const;

@@ -52,6 +52,10 @@ export interface MirrorConfig {
   /** "": not known. */
   readonly zone: string;
   readonly maxUpstreamFetchers: number;
+  /** Bytes per second from registries, from peers and to peers; undefined: no limit. */
+  readonly limitUpstream: number | undefined;
+  readonly limitIn: number | undefined;
+  readonly limitOut: number | undefined;
   /** The first is used, all are accepted; none: the mesh is open, and on loopback unless `insecureOpenMesh`. */
   readonly clusterSecretFiles: readonly string[];
   readonly insecureOpenMesh: boolean;

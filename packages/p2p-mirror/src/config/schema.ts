@@ -190,6 +190,28 @@ export const MIRROR_SCHEMA = {
       description:
         "How many nodes may fetch different parts of one blob from its registry at the same time, as far as this node coordinates it.",
     },
+    limit_upstream: {
+      type: ["string", "integer"],
+      format: "rate",
+      default: "off",
+      "x-placeholder": "RATE",
+      description:
+        "At most so many bytes per second come from registries, such as `50MiB` (which is 419 Mbit/s); all pulls share them fairly. `off`: as fast as it goes. Several nodes that fetch one image have a limit each.",
+    },
+    limit_in: {
+      type: ["string", "integer"],
+      format: "rate",
+      default: "off",
+      "x-placeholder": "RATE",
+      description: "At most so many bytes per second come from other mirrors, in the same form.",
+    },
+    limit_out: {
+      type: ["string", "integer"],
+      format: "rate",
+      default: "off",
+      "x-placeholder": "RATE",
+      description: "At most so many bytes per second go to other mirrors, in the same form.",
+    },
     access: {
       type: "string",
       enum: ["public", "open"],

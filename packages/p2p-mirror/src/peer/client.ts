@@ -8,6 +8,7 @@ import {
   type Logger,
   type Service,
   type BlockPool,
+  type RateLimit,
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import {
@@ -68,6 +69,8 @@ export interface PeerClientDeps {
   readonly metrics: PeerMetrics;
   /** Memory for what comes in. */
   readonly blocks: BlockPool;
+  /** Of all bodies from peers together. */
+  readonly limit?: RateLimit | undefined;
   /** Monotonic milliseconds, for the breakers. */
   readonly now?: () => number;
 }
@@ -95,11 +98,16 @@ export class HttpsPeerClient implements PeerClient, Service {
   readonly #metrics: PeerMetrics;
   readonly #connections: Connections;
   readonly #pool: BlockPool;
+  readonly #limit: RateLimit | undefined;
 
-  constructor(options: Required<PeerClientOptions>, { tls, logger, metrics, blocks, now }: PeerClientDeps) {
+  constructor(
+    options: Required<PeerClientOptions>,
+    { tls, logger, metrics, blocks, limit, now }: PeerClientDeps,
+  ) {
     this.#options = options;
     this.#metrics = metrics;
     this.#pool = blocks;
+    this.#limit = limit;
     this.#connections = new Connections(
       {
         dialTimeoutMs: options.dialTimeoutMs,
@@ -252,6 +260,7 @@ export class HttpsPeerClient implements PeerClient, Service {
         minBytes: options.stallMs === undefined ? 1 : minProgressBytes,
         highWaterMark,
         pool: this.#pool,
+        limit: this.#limit,
       },
       trial,
     );

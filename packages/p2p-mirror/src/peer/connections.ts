@@ -1,9 +1,9 @@
 import { SourceError, type BlockPool } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
-import { Pool, type buildConnector } from "undici";
+import { Pool } from "undici";
 import type { Peer } from "../routing/router.ts";
 import { Breaker } from "./breaker.ts";
-import { createDialer, type Connector, type DialFailure, type PeerClientTls } from "./dial.ts";
+import { createDialer, type DialFailure, type PeerClientTls } from "./dial.ts";
 import { MAX_HEADER_BYTES } from "./protocol.ts";
 
 export interface ConnectionsOptions {
@@ -33,11 +33,6 @@ export interface Connection {
   /** True once it answered: a connection that ends before an answer may then have been a kept one that went stale. */
   answered: boolean;
 }
-
-/** undici's types ask for a `net.Socket`; what it uses is a Duplex that has `ref`, `unref` and `alpnProtocol`. */
-const asConnector = (dial: Connector): buildConnector.connector =>
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- tested with undici: test/peer
-  dial as unknown as buildConnector.connector;
 
 const keyOf = (peer: Peer): string => `${peer.id}@${peer.host}:${peer.port}`;
 const hostOf = (peer: Peer): string => (peer.host.includes(":") ? `[${peer.host}]` : peer.host);
@@ -106,13 +101,11 @@ export class Connections {
       connections: perPeer,
       pipelining: 1,
       allowH2: false,
-      connect: asConnector(
-        createDialer(peer, dialTimeoutMs, {
-          tls: this.#deps.tls,
-          pool: this.#deps.pool,
-          onFailure: (reason) => this.#deps.onDialFailure(peer, reason),
-        }),
-      ),
+      connect: createDialer(peer, dialTimeoutMs, {
+        tls: this.#deps.tls,
+        pool: this.#deps.pool,
+        onFailure: (reason) => this.#deps.onDialFailure(peer, reason),
+      }),
       keepAliveTimeout: idleMs,
       // The peer's own Keep-Alive header would count instead.
       keepAliveMaxTimeout: idleMs,

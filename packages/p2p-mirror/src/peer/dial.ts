@@ -1,6 +1,7 @@
 import type { OnReadOpts } from "node:net";
 import { connect, createSecureContext, type ConnectionOptions, type PeerCertificate } from "node:tls";
 import { BlockSocket, SourceError, type BlockPool } from "@p2p-mirror/shared";
+import type { buildConnector } from "undici";
 import type { Peer } from "../routing/router.ts";
 
 /** What this side needs of the cluster's TLS (trust/peer-tls.ts has it all). */
@@ -13,10 +14,6 @@ export interface PeerClientTls {
 }
 
 export type DialFailure = "timeout" | "refused" | "tls" | "wrong-identity" | "other";
-
-/** undici's connector: calls back once, with a connected socket or an error. */
-export type Connector = (options: unknown, callback: ConnectorCallback) => void;
-type ConnectorCallback = (...outcome: [null, BlockSocket] | [Error, null]) => void;
 
 const REFUSED: ReadonlySet<string> = new Set(["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND"]);
 
@@ -37,7 +34,7 @@ export function createDialer(
   peer: Peer,
   timeoutMs: number,
   deps: { tls: PeerClientTls; pool: BlockPool; onFailure: (reason: DialFailure) => void },
-): Connector {
+): buildConnector.connector {
   const { key, cert, ca, minVersion, maxVersion, ciphers, ecdhCurve, ...options } = deps.tls.clientOptions(
     peer.id,
   );
@@ -75,7 +72,7 @@ export function createDialer(
     };
     const onConnect = (): void => {
       settle();
-      callback(null, socket);
+      callback(null, socket.asSocket());
     };
     // A timer that is late because this process was busy must not beat the answer that waits in the socket.
     let late: NodeJS.Immediate | undefined;

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { performance } from "node:perf_hooks";
-import { SourceError, type BlockPool } from "@p2p-mirror/shared";
+import { SourceError, type BlockPool, type RateLimit } from "@p2p-mirror/shared";
 import { errors, type Dispatcher } from "undici";
 import { BusyError } from "../transfer/peer-client.ts";
 import { codeOf, isTlsFailure } from "./dial.ts";
@@ -19,6 +19,7 @@ export interface ExchangeOptions {
   readonly minBytes: number;
   readonly highWaterMark: number;
   readonly pool: BlockPool;
+  readonly limit: RateLimit | undefined;
 }
 
 /** The head of an answer. `length` is its Content-Length. */
@@ -119,7 +120,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   ): void {
     if (status < 200 || this.#failed !== undefined) return;
     this.#clearDeadline();
-    const { peer, method, stallMs, minBytes, highWaterMark, pool } = this.#options;
+    const { peer, method, stallMs, minBytes, highWaterMark, pool, limit } = this.#options;
     const announced = headers["content-length"] ?? "";
     if (
       !LENGTH.test(announced) ||
@@ -139,7 +140,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
         minBytes,
         highWaterMark,
       },
-      { peer, source: controller, pool, onBytes: this.#hooks.onBytes, onEnd: (end) => this.#ended(end) },
+      {
+        peer,
+        source: controller,
+        pool,
+        limit,
+        onBytes: this.#hooks.onBytes,
+        onEnd: (end) => this.#ended(end),
+      },
     );
     this.#head.resolve({ head, body: this.#body });
   }

@@ -1,5 +1,12 @@
 import { Readable } from "node:stream";
-import { SourceError, type RecyclingReadable, type BlockPool } from "@p2p-mirror/shared";
+import {
+  SourceError,
+  type BlockPool,
+  type LimitedReadable,
+  type RateLimit,
+  type RateShare,
+  type RecyclingReadable,
+} from "@p2p-mirror/shared";
 import { ProgressWatch } from "./progress.ts";
 
 /** How a body ended on the wire; `left` is our own side (the caller destroyed it or aborted). */
@@ -26,15 +33,16 @@ export interface PeerBodySource {
 const REPORT_BYTES = 1024 * 1024;
 
 /**
- * The body of a peer's answer: exactly `length` bytes or an error. While the caller does not read, the connection is
- * paused and the watch with it: our own backpressure is not the peer's stall.
+ * The body of a peer's answer: exactly `length` bytes or an error. While the caller does not read, or the limit of what
+ * this node takes from peers holds it up, the connection is paused and the watch with it: that is not the peer's stall.
  */
-export class PeerBody extends Readable implements RecyclingReadable {
+export class PeerBody extends Readable implements RecyclingReadable, LimitedReadable {
   readonly #length: number;
   readonly #peer: string;
   readonly #source: PeerBodySource;
   readonly #pool: BlockPool;
   readonly #watch: ProgressWatch;
+  readonly #share: RateShare | undefined;
   readonly #onBytes: (bytes: number) => void;
   readonly #onEnd: (end: BodyEnd) => void;
   #received = 0;
@@ -49,6 +57,7 @@ export class PeerBody extends Readable implements RecyclingReadable {
       source: PeerBodySource;
       /** Where the chunks come from and go back to. */
       pool: BlockPool;
+      limit?: RateLimit | undefined;
       onBytes: (bytes: number) => void;
       onEnd: (end: BodyEnd) => void;
     },
@@ -62,6 +71,7 @@ export class PeerBody extends Readable implements RecyclingReadable {
     this.#onEnd = deps.onEnd;
     this.#watch = new ProgressWatch(options.stallMs, options.minBytes, () => this.#stalled());
     this.#watch.start();
+    this.#share = deps.limit?.share(() => this.#goOn());
     // The connection may break before the caller has got hold of the body. Who reads later still gets the error.
     this.on("error", () => undefined);
   }
@@ -71,7 +81,9 @@ export class PeerBody extends Readable implements RecyclingReadable {
     this.#received += chunk.byteLength;
     this.#watch.advance(chunk.byteLength);
     if (this.#received - this.#reported >= REPORT_BYTES) this.#report();
-    if ((this.push(chunk) && !this.#isFull) || this.#received === this.#length) return;
+    const due = this.#share?.spend(chunk.byteLength) !== false;
+    const room = this.push(chunk) && !this.#isFull;
+    if ((room && due) || this.#received === this.#length) return;
     this.#paused = true;
     this.#watch.stop();
     this.#source.pause();
@@ -96,6 +108,10 @@ export class PeerBody extends Readable implements RecyclingReadable {
     this.#pool.recycle(chunk);
   }
 
+  get heldMs(): number {
+    return this.#share?.heldMs ?? 0;
+  }
+
   /** Also when there is room in the Readable: all bodies together may have less. */
   get #isFull(): boolean {
     return this.readableLength >= this.#pool.readAhead;
@@ -112,7 +128,7 @@ export class PeerBody extends Readable implements RecyclingReadable {
   }
 
   #goOn(): void {
-    if (!this.#paused || this.#ended || this.#isFull) return;
+    if (!this.#paused || this.#ended || this.#isFull || this.#share?.held === true) return;
     this.#paused = false;
     this.#watch.start();
     this.#source.resume();
@@ -154,6 +170,7 @@ export class PeerBody extends Readable implements RecyclingReadable {
 
   #end(end: BodyEnd): void {
     this.#ended = true;
+    this.#share?.close();
     this.#watch.stop();
     this.#report();
     this.#onEnd(end);

@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
-import { isRecycling } from "@p2p-mirror/shared";
+import { isRecycling, type RateLimit } from "@p2p-mirror/shared";
 import { ProgressWatch } from "./progress.ts";
 
 export interface PumpOptions {
@@ -9,6 +9,8 @@ export interface PumpOptions {
   /** Called before the first byte is sent; writes the head. */
   readonly onHead: () => void;
   readonly onBytes: (bytes: number) => void;
+  /** Of all bodies to peers together. The reader is not watched while it is this that holds the body up. */
+  readonly limit?: RateLimit | undefined;
 }
 
 export type PumpEnd = "complete" | "cut" | "stalled" | "left";
@@ -37,6 +39,8 @@ export function pump(
   let left = length;
   let begun = false;
   let ended = false;
+  /** The reader has not taken what was written last. */
+  let full = false;
   /** What of the last chunk waits until the reader has taken the part before it. */
   let rest: Buffer | undefined;
   /** The chunk that `rest` is the end of. */
@@ -44,6 +48,7 @@ export function pump(
 
   const settle = (end: PumpEnd): void => {
     watch.stop();
+    share?.close();
     body.off("data", onData).off("end", onEnd).off("error", onError).off("close", onBodyClose).destroy();
     response.off("drain", onDrain).off("finish", onFinish).off("close", onClose);
     resolve(end);
@@ -56,25 +61,35 @@ export function pump(
     if (!begun) options.onHead();
     begun = true;
   };
+  const goOn = (): void => {
+    if (full || share?.held === true) return;
+    if (rest !== undefined && !send(rest)) return;
+    if (ended) finish();
+    else body.resume();
+  };
+  const share = options.limit?.share(goOn);
+  const writeBytes = Math.min(WRITE_BYTES, options.limit?.quantum ?? WRITE_BYTES);
   const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
-  const send = (bytes: Buffer): void => {
+  /** False: the reader, or the limit, shall be waited for. */
+  const send = (bytes: Buffer): boolean => {
     rest = undefined;
     const chunk = current;
-    for (let at = 0; at < bytes.byteLength; at += WRITE_BYTES) {
-      const part = bytes.subarray(at, at + WRITE_BYTES);
+    for (let at = 0; at < bytes.byteLength; at += writeBytes) {
+      const part = bytes.subarray(at, at + writeBytes);
       const isLast = at + part.byteLength === bytes.byteLength;
       options.onBytes(part.byteLength);
       // Encrypted by the time of the callback: the chunk may then be read into again.
-      const taken =
-        isLast && recycle !== undefined && chunk !== undefined
-          ? response.write(part, (error) => void (error ?? recycle(chunk)))
-          : response.write(part);
-      if (taken) continue;
+      full = !(isLast && recycle !== undefined && chunk !== undefined
+        ? response.write(part, (error) => void (error ?? recycle(chunk)))
+        : response.write(part));
+      const due = share?.spend(part.byteLength) !== false || (isLast && left === 0);
+      if (!full && due) continue;
       rest = bytes.subarray(at + part.byteLength);
       body.pause();
-      watch.start();
-      return;
+      if (full) watch.start();
+      return false;
     }
+    return true;
   };
   const finish = (): void => {
     begin();
@@ -91,10 +106,8 @@ export function pump(
   };
   const onDrain = (): void => {
     watch.stop();
-    if (rest !== undefined && rest.byteLength > 0) return send(rest);
-    rest = undefined;
-    if (ended) finish();
-    else body.resume();
+    full = false;
+    goOn();
   };
   const onEnd = (): void => {
     if (left > 0) return settle("cut");

@@ -1,6 +1,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
-import { IntegrityError, linkSignal, NotFoundError, raceSignal, type Digest } from "@p2p-mirror/shared";
+import {
+  IntegrityError,
+  linkSignal,
+  NotFoundError,
+  raceSignal,
+  type Digest,
+  type RateLimit,
+} from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { ContentOptions, LocalContent } from "../transfer/content.ts";
 import type { PeerMetrics, ServedOutcome } from "./metrics.ts";
@@ -20,6 +27,7 @@ export interface PeerCall {
 export interface ServeDeps {
   readonly local: LocalContent;
   readonly slots: UploadSlots;
+  readonly limit?: RateLimit | undefined;
   /** Other nodes that hold it, for a busy answer. */
   readonly others: (digest: Digest) => readonly Peer[];
   readonly handedOut?: (digest: Digest, peerId: string) => void;
@@ -42,6 +50,9 @@ export interface ServedBody {
 /** So short a body (a manifest, a config, what is fetched in one request) is not refused because layers take all slots. */
 const NO_SLOT_BYTES = 1024 * 1024;
 
+/** Peers give a body up that brings less than 16 KiB in 1.5 s while somebody else has it. */
+const MAX_ROUND_MS = 750;
+
 /** Answers without a body worth a slot. */
 export function answer(response: ServerResponse, status: number, body = ""): void {
   response.writeHead(status, { "content-length": Buffer.byteLength(body) }).end(body);
@@ -55,7 +66,12 @@ export function answerBusy(call: PeerCall, others: readonly Peer[]): "busy" {
 
 /** Resolves when the answer has ended, whichever way; the slot is free again then. */
 export async function serveBody(call: PeerCall, body: ServedBody, deps: ServeDeps): Promise<ServedOutcome> {
-  const slot = body.length <= NO_SLOT_BYTES ? { release: () => undefined } : deps.slots.take();
+  const isShort = body.length <= NO_SLOT_BYTES;
+  // By turns so far apart even a short one would look dead to its reader. What fits into a turn or two goes anyway.
+  const { limit } = deps;
+  const turnsAway = limit !== undefined && limit.roundMs > MAX_ROUND_MS && body.length > 2 * limit.quantum;
+  if (isShort && turnsAway) return answerBusy(call, deps.others(body.digest));
+  const slot = isShort ? { release: () => undefined } : deps.slots.take();
   if (slot === undefined) return answerBusy(call, deps.others(body.digest));
   try {
     const outcome = await sendBody(call, body, deps);
@@ -83,6 +99,7 @@ async function sendBody(
         response.writeHead(served.status, { "content-length": served.length, ...served.headers });
       },
       onBytes: (bytes) => deps.metrics.sentBytes.inc(bytes),
+      limit: deps.limit,
     });
     // FIN, after what is on its way: an RST could take away bytes that the reader has received but not yet read.
     if (end === "cut") response.socket?.destroySoon();

@@ -2,7 +2,14 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
-import { linkSignal, listenError, type Digest, type Logger, type Service } from "@p2p-mirror/shared";
+import {
+  linkSignal,
+  listenError,
+  type Digest,
+  type Logger,
+  type RateLimit,
+  type Service,
+} from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { LocalContent } from "../transfer/content.ts";
 import type { PeerMetrics, ServedOutcome } from "./metrics.ts";
@@ -24,7 +31,7 @@ import { UploadSlots } from "./upload-slots.ts";
 /** All times in milliseconds. */
 export interface PeerServerOptions {
   readonly listen: { readonly host: string; readonly port: number };
-  /** Bodies sent at once; default 16. */
+  /** Bodies sent at once; default 16, fewer with a limit: one for each MiB/s of it. */
   readonly uploadSlots?: number;
   /** A reader that does not take 256 KiB in this time is cut; default 30,000. */
   readonly readerStallMs?: number;
@@ -57,6 +64,8 @@ export interface PeerServerDeps {
   readonly others: (digest: Digest) => readonly Peer[];
   /** A peer got the whole of a blob from here: it holds it now, too. */
   readonly handedOut?: (digest: Digest, peerId: string) => void;
+  /** Of all bodies to peers together. */
+  readonly limit?: RateLimit | undefined;
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
 }
@@ -72,7 +81,7 @@ export interface PeerServer extends Service {
 export function createPeerServer(options: PeerServerOptions, deps: PeerServerDeps): PeerServer {
   return new HttpsPeerServer(
     {
-      uploadSlots: 16,
+      uploadSlots: slotsOf(deps.limit),
       readerStallMs: 30_000,
       drainMs: 10_000,
       maxConnections: 512,
@@ -82,6 +91,14 @@ export function createPeerServer(options: PeerServerOptions, deps: PeerServerDep
     deps,
   );
 }
+
+/** A body that crawls is of less use than the advice to ask somebody else. */
+const BYTES_A_SLOT = 1024 * 1024;
+const MAX_SLOTS = 16;
+const slotsOf = (limit: RateLimit | undefined): number =>
+  limit === undefined
+    ? MAX_SLOTS
+    : Math.max(1, Math.min(MAX_SLOTS, Math.floor(limit.bytesPerSecond / BYTES_A_SLOT)));
 
 class HttpsPeerServer implements PeerServer {
   readonly name = "peer-server";
@@ -243,6 +260,7 @@ class HttpsPeerServer implements PeerServer {
       answer(response, 404);
       return "not-found";
     }
+    this.#deps.limit?.charge(record.length);
     response.setHeader("content-type", "application/json");
     answer(response, 200, record);
     return "complete";

@@ -1,5 +1,7 @@
+import type { Readable } from "node:stream";
 import {
   consume,
+  heldMsOf,
   IntegrityError,
   isRecycling,
   SourceError,
@@ -52,10 +54,12 @@ export async function fetchRun(
   { abort, clock, alternatives }: RunOptions,
 ): Promise<void> {
   const hurried = alternatives();
+  let opened: Readable | undefined;
   const watch = new StallWatch(
     {
       stallMs: hurried ? LAST_SOURCE_STALL_MS : STALL_MS,
       alternatives,
+      heldMs: () => heldMsOf(opened),
       onStall: () => abort.abort(new SourceError("STALLED", source.id)),
     },
     clock,
@@ -69,6 +73,7 @@ export async function fetchRun(
     });
     // While the last bytes are written nobody listens; a body that fails then must not end the process.
     body.on("error", () => undefined);
+    opened = body;
     try {
       if (said.size !== undefined && said.size !== size) {
         throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said.size} bytes`, source.id);

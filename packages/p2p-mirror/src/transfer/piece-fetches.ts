@@ -1,4 +1,6 @@
+import type { Readable } from "node:stream";
 import {
+  heldMsOf,
   IntegrityError,
   NotFoundError,
   SourceError,
@@ -8,7 +10,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { KnownHashes, Neighbour, SwarmMember } from "../swarm/swarm.ts";
-import { fetchPiece, type AskForPiece } from "./fetch-piece.ts";
+import { fetchPiece, type AskForPiece, type FetchPieceDeps } from "./fetch-piece.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
 import { BusyError } from "./peer-client.ts";
 import { choosePiece } from "./piece-choice.ts";
@@ -150,12 +152,24 @@ export class PieceFetches {
     const length = pieces.geometry.end(piece) - pieces.geometry.start(piece);
     const request = { size: this.#options.size, piece, length };
     const options = { signal: abort.signal, stallMs: STALL_MS, firstByteMs: FIRST_BYTE_MS };
-    const deps = { ...this.#deps, accepted: () => this.#deps.accepted("peer") };
-    const began = this.#deps.clock.now();
-    const cancel = this.#limit(peer, piece, length, abort);
+    const { ask, clock } = this.#deps;
+    const began = clock.now();
+    let body: Readable | undefined;
+    // A limit of this node holds up whomever it asks.
+    const taken = (): number => clock.now() - began - heldMsOf(body);
+    const deps: FetchPieceDeps = {
+      ...this.#deps,
+      accepted: () => this.#deps.accepted("peer"),
+      ask: async (...asked) => {
+        const answer = await ask(...asked);
+        body = answer.body;
+        return answer;
+      },
+    };
+    const cancel = this.#limit(peer, { piece, length, taken }, abort);
     void fetchPiece(peer, this.#options.digest, request, options, deps)
       .then(
-        (sha256) => this.#taken(piece, sha256, length, began),
+        (sha256) => this.#taken(piece, sha256, length, taken()),
         (error: unknown) => {
           if (!this.#closed) this.#failed(peer, piece, error);
         },
@@ -169,11 +183,14 @@ export class PieceFetches {
   }
 
   /** Ends a request that is slow beyond measure, while somebody else could bring the piece. */
-  #limit(peer: Peer, piece: number, length: number, abort: AbortController): () => void {
+  #limit(
+    peer: Peer,
+    { piece, length, taken }: { piece: number; length: number; taken: () => number },
+    abort: AbortController,
+  ): () => void {
     const { clock, member } = this.#deps;
-    const began = clock.now();
     const look = (): void => {
-      const late = clock.now() - began >= this.#longest(length);
+      const late = taken() >= this.#longest(length);
       if (late && member.rarity(piece) > 1)
         abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
       else cancel = clock.after(SLOWEST_MS, look);
@@ -189,8 +206,8 @@ export class PieceFetches {
     return usual === undefined ? UNKNOWN_MS : Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual * length);
   }
 
-  #taken(piece: number, sha256: Buffer, length: number, began: number): void {
-    this.#paces.push((this.#deps.clock.now() - began) / length);
+  #taken(piece: number, sha256: Buffer, length: number, ms: number): void {
+    this.#paces.push(ms / length);
     if (this.#paces.length > REMEMBERED) this.#paces.shift();
     this.#deps.member.have(piece, sha256, false);
     this.#deps.written("peer", length);

@@ -8,6 +8,8 @@ export interface StallWatchOptions {
   readonly stallMs: number;
   /** Whether another one could. */
   readonly alternatives: () => boolean;
+  /** For how long a limit of this node has held the source up until now; default never. */
+  readonly heldMs?: () => number;
   /** Called once. */
   readonly onStall: () => void;
 }
@@ -20,6 +22,7 @@ export class StallWatch {
   readonly #options: StallWatchOptions;
   readonly #clock: Clock;
   #silentSince: number | undefined;
+  #heldBefore = 0;
   #cancel: (() => void) | undefined;
 
   constructor(options: StallWatchOptions, clock: Clock) {
@@ -32,6 +35,7 @@ export class StallWatch {
   /** The source is to deliver now. */
   waiting(): void {
     this.#silentSince = this.#clock.now();
+    this.#heldBefore = this.#heldMs;
   }
 
   /** It has delivered; what happens until `waiting` is not its fault. */
@@ -43,9 +47,16 @@ export class StallWatch {
     this.#cancel?.();
   }
 
+  get #heldMs(): number {
+    return this.#options.heldMs?.() ?? 0;
+  }
+
   #check(): void {
     const { stallMs, alternatives, onStall } = this.#options;
-    const left = this.#silentSince === undefined ? stallMs : this.#silentSince + stallMs - this.#clock.now();
+    const left =
+      this.#silentSince === undefined
+        ? stallMs
+        : this.#silentSince + (this.#heldMs - this.#heldBefore) + stallMs - this.#clock.now();
     if (left <= 0 && alternatives()) onStall();
     else this.#cancel = this.#clock.after(Math.max(left, AGAIN_MS), () => this.#check());
   }

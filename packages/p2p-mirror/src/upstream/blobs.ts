@@ -4,6 +4,7 @@ import {
   SourceError,
   type ByteRange,
   type Digest,
+  type RateLimit,
   type Repository,
 } from "@p2p-mirror/shared";
 import { BlobBody } from "./body.ts";
@@ -22,6 +23,11 @@ export interface BlobRequest {
   readonly repository: Repository;
   readonly digest: Digest;
   readonly signal: AbortSignal | undefined;
+}
+
+export interface BlobDeps {
+  readonly metrics: UpstreamMetrics;
+  readonly limit?: RateLimit | undefined;
 }
 
 /** Content-Length, when it is one. */
@@ -44,7 +50,7 @@ function contentRange(answer: ObjectAnswer): { range: ByteRange; size: number | 
  */
 export function fetchBlob(
   client: ObjectClient,
-  metrics: UpstreamMetrics,
+  deps: BlobDeps,
   request: BlobRequest,
   range: ByteRange | undefined,
 ): Promise<BlobAnswer> {
@@ -62,7 +68,7 @@ export function fetchBlob(
     },
     (answer) => {
       try {
-        return open(answer, range, request, metrics);
+        return open(answer, range, request, deps);
       } catch (error) {
         discard(answer);
         throw error;
@@ -75,7 +81,7 @@ function open(
   answer: ObjectAnswer,
   range: ByteRange | undefined,
   { endpoint, repository: { registry }, signal }: BlobRequest,
-  metrics: UpstreamMetrics,
+  { metrics, limit }: BlobDeps,
 ): BlobAnswer {
   const label = metrics.label(endpoint.registry);
   const bodyOf = (length: number | undefined, truncate: boolean): BlobBody =>
@@ -84,6 +90,7 @@ function open(
       length,
       truncate,
       signal,
+      limit,
       onBytes: (count) => metrics.bytes.inc({ registry: label }, count),
       onFailure: (error) => metrics.errors.inc({ registry: label, code: error.code }),
     });
@@ -127,7 +134,7 @@ function partOf(answer: ObjectAnswer, registry: string): { range: ByteRange; siz
  */
 export async function fetchBlobSize(
   client: ObjectClient,
-  metrics: UpstreamMetrics,
+  deps: BlobDeps,
   request: BlobRequest,
 ): Promise<number> {
   const { endpoint, repository, digest, signal } = request;
@@ -153,7 +160,7 @@ export async function fetchBlobSize(
       throw error;
     });
   if (size !== undefined) return size;
-  const first = await fetchBlob(client, metrics, request, { start: 0, end: 1 });
+  const first = await fetchBlob(client, deps, request, { start: 0, end: 1 });
   first.body.on("error", () => undefined).destroy();
   if (first.size !== undefined) return first.size;
   throw new SourceError("STATUS", repository.registry, { message: "does not say how large a blob is" });

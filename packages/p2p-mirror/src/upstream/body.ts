@@ -1,4 +1,10 @@
-import { SourceError, type RecyclingReadable } from "@p2p-mirror/shared";
+import {
+  SourceError,
+  type LimitedReadable,
+  type RateLimit,
+  type RateShare,
+  type RecyclingReadable,
+} from "@p2p-mirror/shared";
 import { Readable } from "node:stream";
 import { bodyError } from "./transport-errors.ts";
 
@@ -37,6 +43,8 @@ export interface BlobBodyOptions {
   readonly truncate: boolean;
   /** The caller's: an error after it aborted is its own, not upstream's. */
   readonly signal: AbortSignal | undefined;
+  /** Of all bytes from registries together. */
+  readonly limit?: RateLimit | undefined;
   readonly onBytes: (count: number) => void;
   readonly onFailure: (error: SourceError) => void;
 }
@@ -45,15 +53,19 @@ export interface BlobBodyOptions {
  * A blob's bytes as upstream sends them, held to the length that was announced, with upstream's errors turned into ours.
  * Destroying it ends the request.
  */
-export class BlobBody extends Readable implements RecyclingReadable {
+export class BlobBody extends Readable implements RecyclingReadable, LimitedReadable {
   readonly #body: RecyclingReadable;
   readonly #options: BlobBodyOptions;
+  readonly #share: RateShare | undefined;
   #received = 0;
+  /** The reader has room. */
+  #wanted = false;
 
   constructor(body: RecyclingReadable, options: BlobBodyOptions) {
     super({ highWaterMark: 256 * 1024 });
     this.#body = body;
     this.#options = options;
+    this.#share = options.limit?.share(() => this.#goOn());
     body.on("data", (chunk: Buffer) => this.#take(chunk));
     body.once("end", () => this.#end());
     body.on("error", (error) => {
@@ -73,11 +85,21 @@ export class BlobBody extends Readable implements RecyclingReadable {
     this.#body.recycle(chunk);
   }
 
+  get heldMs(): number {
+    return this.#share?.heldMs ?? 0;
+  }
+
   override _read(): void {
-    this.#body.resume();
+    this.#wanted = true;
+    this.#goOn();
+  }
+
+  #goOn(): void {
+    if (this.#wanted && this.#share?.held !== true) this.#body.resume();
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#share?.close();
     this.#body.destroy();
     done(error);
   }
@@ -93,7 +115,9 @@ export class BlobBody extends Readable implements RecyclingReadable {
     }
     const taken = chunk.length > room ? chunk.subarray(0, room) : chunk;
     this.#received += taken.length;
-    if (!this.push(taken)) this.#body.pause();
+    const due = this.#share?.spend(chunk.length) !== false || this.#isComplete;
+    this.#wanted = this.push(taken);
+    if (!this.#wanted || !due) this.#body.pause();
     if (truncate && this.#isComplete) {
       this.push(null);
       this.#body.destroy();

@@ -1,4 +1,4 @@
-import type { OnReadOpts, Socket } from "node:net";
+import type { OnReadOpts } from "node:net";
 import { getCACertificates } from "node:tls";
 import { BlockSocket, type BlockPool } from "@p2p-mirror/shared";
 import { Agent, buildConnector, Pool, ProxyAgent, type Dispatcher } from "undici";
@@ -41,11 +41,6 @@ function tlsOptions(config: RegistryConfig, timeout: number): TlsOptions {
 const needsOwn = ({ ca, clientCert, skipVerify }: RegistryConfig): boolean =>
   (ca !== undefined && ca.length > 0) || clientCert !== undefined || skipVerify === true;
 
-/** undici's types ask for a `net.Socket`; what it uses is a Duplex that has `ref`, `unref` and `alpnProtocol`. */
-const asSocket = (socket: BlockSocket): Socket =>
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- tested with undici: test/upstream
-  socket as unknown as Socket;
-
 /** undici's own way to connect, with sockets that read into blocks. No TLS session is kept: connections are. */
 const inBlocks =
   (tls: TlsOptions, blocks: BlockPool): buildConnector.connector =>
@@ -57,7 +52,7 @@ const inBlocks =
       onread: socket.onread,
     };
     buildConnector(reading)(options, (error, below) => {
-      if (error === null) callback(null, asSocket(socket.attach(below)));
+      if (error === null) callback(null, socket.attach(below).asSocket());
       else callback(error, null);
     });
   };

@@ -1,4 +1,10 @@
-import { SourceError, type BlockPool, type Logger, type Repository } from "@p2p-mirror/shared";
+import {
+  SourceError,
+  type BlockPool,
+  type Logger,
+  type RateLimit,
+  type Repository,
+} from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { Authorizer } from "./authorizer.ts";
 import { fetchBlob, fetchBlobSize } from "./blobs.ts";
@@ -45,6 +51,8 @@ export interface UpstreamDeps {
   readonly metrics: UpstreamMetrics;
   /** Memory for what comes in. */
   readonly blocks: BlockPool;
+  /** Of all bytes from registries together. */
+  readonly limit?: RateLimit | undefined;
 }
 
 /** How a registry is doing, as this node sees it. */
@@ -73,7 +81,7 @@ export interface UpstreamService extends Upstream {
 /** The registries behind the mirror, over HTTP. */
 export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDeps): UpstreamService {
   const { timeouts = {}, breaker = {}, retry = {} } = options;
-  const { logger, metrics, blocks } = deps;
+  const { logger, metrics } = deps;
   const transport = new Transport(
     {
       connectMs: timeouts.connectMs ?? 5000,
@@ -82,7 +90,7 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
       proxy: options.proxy ?? {},
       breaker: { failures: 3, openMs: 3000, maxOpenMs: 15_000, ...breaker },
     },
-    { metrics, blocks },
+    deps,
   );
   const credentials = new CredentialStore(
     {
@@ -140,11 +148,11 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
       return { descriptor, bytes };
     },
     async blobSize(repository, digest, { signal } = {}) {
-      return fetchBlobSize(client, metrics, { endpoint: at(repository), repository, digest, signal });
+      return fetchBlobSize(client, deps, { endpoint: at(repository), repository, digest, signal });
     },
     async blob(repository, digest, range, { signal } = {}) {
       const request = { endpoint: at(repository), repository, digest, signal };
-      const { size, start, body } = await learn(repository, fetchBlob(client, metrics, request, range));
+      const { size, start, body } = await learn(repository, fetchBlob(client, deps, request, range));
       return { size, start, body };
     },
     async tags(repository, query, { signal } = {}) {

@@ -1,4 +1,10 @@
-import { linkSignal, type BlockPool, type RecyclingReadable, type SourceError } from "@p2p-mirror/shared";
+import {
+  linkSignal,
+  type BlockPool,
+  type RateLimit,
+  type RecyclingReadable,
+  type SourceError,
+} from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import { errors } from "undici";
 import { Dispatchers, type DispatcherOptions } from "./dispatchers.ts";
@@ -55,17 +61,23 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #metrics: UpstreamMetrics;
   readonly #blocks: BlockPool;
+  readonly #limit: RateLimit | undefined;
   readonly #gates = new LRUCache<string, Gate>({ max: 1000 });
   readonly #closing = new AbortController();
 
   constructor(
     options: TransportOptions,
-    deps: { readonly metrics: UpstreamMetrics; readonly blocks: BlockPool },
+    deps: {
+      readonly metrics: UpstreamMetrics;
+      readonly blocks: BlockPool;
+      readonly limit?: RateLimit | undefined;
+    },
   ) {
     this.#options = options;
     this.#dispatchers = new Dispatchers(options, deps);
     this.#blocks = deps.blocks;
     this.#metrics = deps.metrics;
+    this.#limit = deps.limit;
   }
 
   /** The gate of the host a URL is at. `endpoint` is who it belongs to in metrics and errors. */
@@ -112,6 +124,8 @@ export class Transport {
       body.once("close", () => linked.release());
       pass.done("answered");
       count(`${Math.floor(statusCode / 100)}xx`);
+      // Blobs take their turns (body.ts); all else is small, and waited for by somebody who could get on with it.
+      if (request.kind !== "blob" && request.method !== "HEAD") this.#limit?.charge(lengthOf(headers));
       const recycle = (chunk: Uint8Array): void => this.#blocks.recycle(chunk);
       return { status: statusCode, headers, body: Object.assign(body, { recycle }), url };
     } catch (error) {
@@ -136,6 +150,12 @@ export class Transport {
     await this.#dispatchers.close();
   }
 }
+
+/** Of the body in bytes; 0 when the head does not say it. */
+const lengthOf = (headers: WireAnswer["headers"]): number => {
+  const length = headerOf({ headers }, "content-length") ?? "";
+  return /^\d{1,15}$/.test(length) ? Number(length) : 0;
+};
 
 const mutable = (
   headers: Readonly<Record<string, string | readonly string[]>>,

@@ -33,6 +33,19 @@ await t.test("the defaults are those of the documentation, and warn of nothing",
   t.ok(Object.isFrozen(config));
 });
 
+await t.test("limits are bytes per second, and off", async (t) => {
+  const flags = { limit_upstream: "50MiB", limit_in: "off" };
+  const { config } = await load({ flags, env: { P2P_MIRROR_LIMIT_OUT: "256KiB" } });
+  t.equal(config.limitUpstream, 50 * 1024 ** 2);
+  t.equal(config.limitIn, undefined);
+  t.equal(config.limitOut, 256 * 1024);
+  t.equal((await load()).config.limitUpstream, undefined);
+  for (const limit of ["0", "100KiB", "50Mbit", "fast", "-1MiB", "10%"])
+    await t.rejects(load({ flags: { limit_out: limit } }), {
+      message: /^--limit-out: .*give bytes per second like 50MiB, 256KiB or more, or "off"$/,
+    });
+});
+
 await t.test(
   "with a cluster secret the mesh listens on all addresses, the rest stays on loopback",
   async (t) => {

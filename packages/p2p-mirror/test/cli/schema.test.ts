@@ -49,7 +49,7 @@ await t.test(
 await t.test("every option of the issue is there", async (t) => {
   const settings = Object.keys(MIRROR_SCHEMA.properties);
   const demanded =
-    "registry_listen peer_listen p2p_listen admin_listen advertise_address data_dir cache_size cache_min_free containerd_socket containerd_namespace bootstrap cluster_secret_file access upstream hosts_dir log_level insecure_open_mesh registries docker_config";
+    "registry_listen peer_listen p2p_listen admin_listen advertise_address data_dir cache_size cache_min_free containerd_socket containerd_namespace bootstrap cluster_secret_file access upstream hosts_dir log_level insecure_open_mesh limit_upstream limit_in limit_out registries docker_config";
   for (const key of demanded.split(" ")) t.ok(settings.includes(key), key);
   const registry = Object.keys(MIRROR_SCHEMA.properties.registries.additionalProperties.properties);
   for (const key of "url ca skip_verify headers override_path size ttl off".split(" "))

@@ -47,6 +47,7 @@ const STATUS: MirrorStatus = {
     },
   ],
   swarm: { banned: [] },
+  limits: {},
   cache: { blobs: 7, bytes: 1024 ** 3, maxBytes: 20 * 1024 ** 3, freeBytes: 50 * 1024 ** 3 },
   images: [
     {
@@ -105,6 +106,17 @@ await t.test("status shows the node and a table of each kind", async (t) => {
   );
   t.match(stdout, /^docker.io +rate-limited +0 +2026-01-01T00:05:00.000Z\nghcr.io +ok\n/m);
   t.notOk(stdout.includes("\u001B"), "no colours");
+});
+
+await t.test("limits are shown where there are any", async (t) => {
+  const shown = async (limits: unknown): Promise<string> =>
+    (await run(["status", "--admin", await answering(t, { ...STATUS, limits })])).stdout;
+  t.notMatch(await shown({}), /limits/);
+  const out = { bytesPerSecond: 50 * 1024 ** 2, held: 0 };
+  t.match(
+    await shown({ upstream: { bytesPerSecond: 1024 ** 2, held: 3 }, out }),
+    /^limits: upstream 1.0 MiB\/s \(3 waiting\), out 50.0 MiB\/s$/m,
+  );
 });
 
 await t.test("of a flight it is said who coordinates, or that nobody does", async (t) => {

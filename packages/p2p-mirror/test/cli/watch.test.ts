@@ -27,6 +27,7 @@ const STATUS: MirrorStatus = {
   peers: [],
   flights: [FLIGHT],
   swarm: { banned: [] },
+  limits: {},
   cache: { blobs: 7, bytes: 1024, maxBytes: 2048, freeBytes: 4096 },
   images: [],
   upstreams: [],

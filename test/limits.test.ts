@@ -1,0 +1,68 @@
+/** `--limit-upstream`, `--limit-in` and `--limit-out` of real daemons, as a user sees them. */
+import t from "tap";
+import { isMirrorStatus } from "../packages/p2p-mirror/src/status-shape.ts";
+import { makeImage, pushImage } from "./rig/images.ts";
+import { startMirror } from "./rig/mirror.ts";
+import { startOciRegistry } from "./rig/oci-registry.ts";
+import { pullImage } from "./rig/pull.ts";
+import { until } from "./rig/until.ts";
+
+const MIB = 1024 * 1024;
+const REGISTRY = "registry.example.test";
+const REPOSITORY = "team/app";
+const LAYERS = [5 * MIB, 5 * MIB, 5 * MIB];
+const TOTAL = 15 * MIB;
+
+await t.test("each limit holds, and status and metrics say so", async (t) => {
+  const registry = await startOciRegistry();
+  t.teardown(() => registry.close());
+  const image = makeImage({ seed: "limits", layers: LAYERS });
+  await pushImage(image, { registry: registry.url, repository: REPOSITORY, tags: ["v1"] });
+  const upstreams = { [REGISTRY]: registry.url };
+  const flags = ["--limit-upstream", "4MiB", "--limit-out", "6MiB"];
+  const holder = await startMirror({ name: "holder", upstreams, flags });
+  t.teardown(() => holder.close());
+  const others = await Promise.all(
+    ["one", "other"].map((name, nth) =>
+      startMirror({
+        name,
+        upstreams,
+        bootstrap: [holder.p2pAddress],
+        // The second one may take from two.
+        flags: nth === 0 ? [] : ["--limit-in", "3MiB"],
+      }),
+    ),
+  );
+  for (const mirror of others) t.teardown(() => mirror.close());
+
+  /** Bytes per second of one pull of the whole image. */
+  const rateOf = async (url: string): Promise<number> => {
+    const began = performance.now();
+    await pullImage(image, { url, registry: REGISTRY, repository: REPOSITORY, reference: "v1" });
+    return TOTAL / ((performance.now() - began) / 1000);
+  };
+  const pulling = rateOf(holder.url);
+  pulling.catch(() => undefined);
+  await until("layers wait for their turn", async () => {
+    return (await holder.metrics()).sum("p2p_mirror_limit_held_bodies", { direction: "upstream" }) > 0;
+  });
+  const status: unknown = await (await fetch(`${holder.adminUrl}/status`)).json();
+  if (!isMirrorStatus(status)) throw new TypeError(JSON.stringify(status));
+  t.equal(status.limits.upstream?.bytesPerSecond, 4 * MIB);
+  t.equal(status.limits.out?.bytesPerSecond, 6 * MIB);
+  t.equal(status.limits.in, undefined);
+  const metrics = await holder.metrics();
+  t.equal(metrics.sum("p2p_mirror_limit_bytes_per_second", { direction: "upstream" }), 4 * MIB);
+  const within = (rate: number, limit: number, what: string): void => {
+    t.ok(rate <= limit * 1.15, `${what}: ${rate} bytes per second are too many`);
+    t.ok(rate >= limit * 0.2, `${what}: ${rate} bytes per second are few`);
+  };
+  within(await pulling, 4 * MIB, "upstream");
+  await until("the image is advertised", async () => {
+    return (await holder.metrics()).sum("p2p_mirror_dht_records_advertised") >= LAYERS.length + 2;
+  });
+  const sent = registry.bytesSent;
+  for (const [nth, mirror] of others.entries())
+    within(await rateOf(mirror.url), nth === 0 ? 6 * MIB : 3 * MIB, nth === 0 ? "out" : "in");
+  t.ok(registry.bytesSent - sent < MIB, "all of it came from the nodes that had it");
+});

@@ -89,6 +89,7 @@ export async function startOciRegistry(options: OciRegistryOptions = {}): Promis
       const record: RecordedRequest = {
         kind: routed.kind,
         method: request.method ?? "",
+        from: request.socket.remoteAddress,
         path: request.url ?? "",
         repository: routed.repository,
         range: request.headers.range,

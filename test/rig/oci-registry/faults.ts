@@ -13,6 +13,8 @@ export type RequestKind =
 export interface RecordedRequest {
   readonly kind: RequestKind;
   readonly method: string;
+  /** Address of the client. */
+  readonly from: string | undefined;
   /** Path with query. */
   readonly path: string;
   readonly repository: string | undefined;
@@ -29,11 +31,12 @@ export interface RecordedRequest {
 
 /** What is to go wrong, for requests that match. Fields combine (slow and cut, say), also over several faults. */
 export interface Fault {
-  /** All requests without it. `path`: a part of path and query. */
+  /** All requests without it. `path`: a part of path and query; `from`: the client's address. */
   readonly match?: {
     readonly kind?: RequestKind;
     readonly method?: string;
     readonly path?: string | RegExp;
+    readonly from?: string;
   };
   /** Goes away after this many matching requests. Default: stays. */
   readonly times?: number;
@@ -121,6 +124,7 @@ function matches({ match }: Fault, request: RecordedRequest): boolean {
   if (match === undefined) return true;
   if (match.kind !== undefined && match.kind !== request.kind) return false;
   if (match.method !== undefined && match.method !== request.method) return false;
+  if (match.from !== undefined && match.from !== request.from) return false;
   if (match.path === undefined) return true;
   return typeof match.path === "string" ? request.path.includes(match.path) : match.path.test(request.path);
 }

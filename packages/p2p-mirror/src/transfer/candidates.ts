@@ -11,7 +11,7 @@ const BUSY_PATIENCE_MS = 2_000;
 const UPSTREAM_ATTEMPTS = 4;
 const UPSTREAM_PAUSE_MS = 250;
 /** Between two tries, at most, of a flight that has bytes already and so does not give up. */
-const UPSTREAM_LONGEST_PAUSE_MS = 2_000;
+const UPSTREAM_LONGEST_PAUSE_MS = 1_000;
 
 export interface Candidate {
   readonly source: BlobSource;

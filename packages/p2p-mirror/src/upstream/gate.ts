@@ -3,7 +3,9 @@ import { SourceError } from "@p2p-mirror/shared";
 export interface GateOptions {
   /** Failures in a row after which requests fail at once. */
   readonly failures: number;
-  /** Milliseconds until one request is let through to try; doubles with each failed try up to `maxOpenMs`. */
+  /** Milliseconds until one request is let through to try, after one that failed at once: trying costs nobody anything. */
+  readonly refusedMs: number;
+  /** The same after one that has cost its deadline; doubles with each such try up to `maxOpenMs`. */
   readonly openMs: number;
   readonly maxOpenMs: number;
   /** Called when `reachable` changes. */
@@ -34,6 +36,8 @@ export class Gate {
   #lastFailure = -Infinity;
   #openUntil = 0;
   #openings = 0;
+  /** Of the openings, those that have cost a deadline. */
+  #deadlines = 0;
   #probing = false;
   #limitedUntil = 0;
   #limits = 0;
@@ -100,6 +104,7 @@ export class Gate {
     if (outcome === "answered") {
       this.#lastAnswer = now;
       this.#failures = 0;
+      this.#deadlines = 0;
       if (this.#openings === 0) return;
       this.#openings = 0;
       this.#options.onChange?.(true);
@@ -114,8 +119,16 @@ export class Gate {
     this.#failures += 1;
     if (outcome === "failed" && this.#failures < this.#options.failures && this.#openings === 0) return;
     if (this.#openings > 0 && now < this.#openUntil) return;
-    this.#openUntil = now + Math.min(this.#options.openMs * 2 ** this.#openings, this.#options.maxOpenMs);
-    this.#openings = Math.min(this.#openings + 1, 16);
+    this.#openUntil = now + this.#openMs(outcome);
+    this.#openings += 1;
     if (this.#openings === 1) this.#options.onChange?.(false);
+  }
+
+  #openMs(outcome: "failed" | "silent"): number {
+    const { refusedMs, openMs, maxOpenMs } = this.#options;
+    if (outcome === "failed") return refusedMs;
+    const ms = Math.min(openMs * 2 ** this.#deadlines, maxOpenMs);
+    this.#deadlines = Math.min(this.#deadlines + 1, 16);
+    return ms;
   }
 }

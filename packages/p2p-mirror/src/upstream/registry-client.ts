@@ -9,7 +9,7 @@ import { LRUCache } from "lru-cache";
 import { Authorizer } from "./authorizer.ts";
 import { fetchBlob, fetchBlobSize } from "./blobs.ts";
 import { CredentialStore } from "./credentials.ts";
-import type { Gate } from "./gate.ts";
+import type { Gate, GateOptions } from "./gate.ts";
 import { fetchManifest, resolveManifest } from "./manifests.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import type { ProxySettings } from "./proxy.ts";
@@ -41,7 +41,7 @@ export interface CreateUpstreamOptions {
     readonly helperMs?: number;
   };
   readonly retry?: Partial<RetryOptions>;
-  readonly breaker?: { readonly failures?: number; readonly openMs?: number; readonly maxOpenMs?: number };
+  readonly breaker?: Partial<Omit<GateOptions, "onChange">>;
   /** Milliseconds a verdict of `isPublic` counts. Default 5 minutes for yes, 2 for no. */
   readonly verdicts?: { readonly yesMs?: number; readonly noMs?: number };
 }
@@ -88,7 +88,7 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
       firstByteMs: timeouts.firstByteMs ?? 10_000,
       idleMs: timeouts.idleMs ?? 30_000,
       proxy: options.proxy ?? {},
-      breaker: { failures: 3, openMs: 3000, maxOpenMs: 15_000, ...breaker },
+      breaker: { failures: 3, refusedMs: 1000, openMs: 3000, maxOpenMs: 15_000, ...breaker },
     },
     deps,
   );

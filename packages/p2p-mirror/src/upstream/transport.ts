@@ -8,7 +8,7 @@ import {
 import { LRUCache } from "lru-cache";
 import { errors } from "undici";
 import { Dispatchers, type DispatcherOptions } from "./dispatchers.ts";
-import { Gate } from "./gate.ts";
+import { Gate, type GateOptions } from "./gate.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import type { Endpoint } from "./registry-config.ts";
 import { connectError } from "./transport-errors.ts";
@@ -52,7 +52,7 @@ export function discard(answer: WireAnswer): void {
 }
 
 export interface TransportOptions extends DispatcherOptions {
-  readonly breaker: { readonly failures: number; readonly openMs: number; readonly maxOpenMs: number };
+  readonly breaker: Omit<GateOptions, "onChange">;
 }
 
 /** Requests on the wire: connections, deadlines, one gate per host, and the count of it all. */

@@ -237,7 +237,7 @@ void t.test(
     const { upstream, prom } = clientOf(
       t,
       { [NAME]: { url: `http://127.0.0.1:${link.port}` } },
-      { breaker: { openMs: 100 } },
+      { breaker: { refusedMs: 100 } },
     );
     t.equal(upstream.reachable(NAME), true, "nobody asked yet");
     await upstream.resolve(repository, "v1");

@@ -23,17 +23,18 @@ export interface Run {
   readonly loadBefore: number;
 }
 
-const FILE = path.resolve(import.meta.dirname, "../docs/reliability.md");
-const BEGIN = "<!-- swarm faults: begin -->";
-const END = "<!-- swarm faults: end -->";
+const FILE = path.resolve(import.meta.dirname, "../../docs/reliability.md");
+/** Each has a table of its own, between two marks. */
+export type GroupName = "nodes" | "network" | "peers" | "upstream" | "clients";
 
-/** Replaces the table between the two marks of docs/reliability.md. */
-export async function writeTable(rows: readonly Row[], run: Run): Promise<void> {
+/** Replaces the group's table in docs/reliability.md. */
+export async function writeTable(group: GroupName, rows: readonly Row[], run: Run): Promise<void> {
   const text = await readFile(FILE, "utf8");
-  const begin = text.indexOf(BEGIN);
-  const end = text.indexOf(END);
-  if (begin < 0 || end < begin) throw new Error(`${FILE} has no place for the table`);
-  const made = `${BEGIN}\n\n${caption(run)}\n\n${table(rows)}\n\n`;
+  const first = `<!-- swarm faults, ${group}: begin -->`;
+  const begin = text.indexOf(first);
+  const end = text.indexOf(`<!-- swarm faults, ${group}: end -->`);
+  if (begin < 0 || end < begin) throw new Error(`${FILE} has no place for the table of ${group}`);
+  const made = `${first}\n\n${caption(run)}\n\n${table(rows)}\n\n`;
   await writeFile(FILE, text.slice(0, begin) + made + text.slice(end));
 }
 

@@ -1,0 +1,83 @@
+/** Connections between members of a crowd break, or nothing comes through between them. */
+import { setTimeout as away } from "node:timers/promises";
+import { sizeOf } from "./swarm-faults/crowd.ts";
+import { dropConnections, part } from "./swarm-faults/network-faults.ts";
+import { holderOf, ON_THE_WAY } from "./swarm-faults/roles.ts";
+import { COPY_SECONDS, EARLY, mib, runGroup, type Fault } from "./swarm-faults/run.ts";
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
+
+const SPLIT = "who loses the coordinator leaves it alone for 10 s: parts of the crowd have different ones";
+
+await runGroup({
+  name: "network",
+  faults: ({ nodes }): readonly Fault[] => [
+    {
+      title: "all connections between the mirrors are reset",
+      seconds: 1,
+      named: "they are made again",
+      todo: { copies: SPLIT },
+      strike: async () => {
+        const dropped = await Promise.all(nodes.map(({ network }) => dropConnections(network)));
+        return {
+          what: `reset ${sum(dropped)} connections`,
+          destroyed: ON_THE_WAY,
+          check: async (t) => void t.ok(sum(dropped) > 0, "there were some"),
+        };
+      },
+    },
+    {
+      title: "the others do not know that the connections of a lease holder are gone (half-open)",
+      seconds: 2,
+      named: "a lease lapses, and who is silent loses its pieces",
+      todo: { copies: SPLIT, time: SPLIT },
+      strike: async (crowd) => {
+        const { node, fetched } = holderOf(await crowd.roles());
+        const others = nodes.filter((one) => one !== node).map(({ network }) => network);
+        const heal = await part([node.network], others);
+        const dropped = await dropConnections(node.network);
+        await heal();
+        return {
+          what: `${node.mirror.name} lost ${dropped} connections, and nobody was told`,
+          destroyed: fetched + ON_THE_WAY,
+          check: async (t) => void t.ok(dropped > 0, "there were some"),
+        };
+      },
+    },
+    {
+      title: "the mesh falls into two and three nodes, and heals when all are through",
+      share: EARLY,
+      seconds: 4 + COPY_SECONDS,
+      named: "a part without coordinator has a stand-in, a lease lapses, and each part needs a copy",
+      strike: async (crowd) => {
+        const [some, others] = [nodes.slice(0, 2), nodes.slice(2)];
+        const heal = await part(
+          some.map(({ network }) => network),
+          others.map(({ network }) => network),
+        );
+        return {
+          what: `${some.map(({ mirror }) => mirror.name).join(" and ")} were cut off from the others`,
+          destroyed: sizeOf(crowd.image) + ON_THE_WAY,
+          mend: heal,
+        };
+      },
+    },
+    {
+      title: "a member is cut off from all others for 3 s",
+      share: EARLY,
+      seconds: 2 + COPY_SECONDS,
+      named: "a lease lapses, while that node gets a copy by itself",
+      strike: async (crowd) => {
+        const { node, fetched } = holderOf(await crowd.roles());
+        const others = nodes.filter((one) => one !== node).map(({ network }) => network);
+        const heal = await part([node.network], others);
+        await away(3_000);
+        await heal();
+        return {
+          what: `cut off ${node.mirror.name} (${mib(fetched)} from upstream)`,
+          destroyed: fetched + ON_THE_WAY + sizeOf(crowd.image),
+        };
+      },
+    },
+  ],
+});

@@ -1,0 +1,74 @@
+/** A member of a crowd lies: about what it gives, or about what it has from upstream. */
+import { type Arena } from "./swarm-faults/arena.ts";
+import { sizeOf, type Crowd } from "./swarm-faults/crowd.ts";
+import { liesTold, tell, type Lie } from "./swarm-faults/lies.ts";
+import { holderOf, lostWith } from "./swarm-faults/roles.ts";
+import { COPY_SECONDS, EARLY, runGroup, type Fault, type Struck } from "./swarm-faults/run.ts";
+
+const DISTRUST =
+  "who it was is not known: nobody's word counts in the second try, each fetches all by itself";
+
+/** From now on a lease holder lies about every piece it gives. */
+async function lies(crowd: Crowd, lie: Lie): Promise<Struck> {
+  const { node } = holderOf(await crowd.roles());
+  const before = await liesTold(node.mirror);
+  await tell(node.mirror, lie);
+  return {
+    what: `what ${node.mirror.name} gave was wrong (${lie})`,
+    // What only it has is fetched again.
+    destroyed: async () => lostWith(await crowd.roleOf(node)),
+    mend: () => tell(node.mirror, undefined),
+    check: async (t) => {
+      const told = (await liesTold(node.mirror)) - before;
+      t.comment(`it lied about ${told} pieces`);
+      t.ok(told > 0, "it was asked for pieces");
+    },
+  };
+}
+
+const lying = (lie: Lie, title: string): Fault => ({
+  title,
+  share: EARLY,
+  seconds: 2,
+  named: "a lease lapses, of what only it has",
+  strike: (crowd) => lies(crowd, lie),
+});
+
+/** What one node alone gets from upstream is wrong, and it signs that. */
+function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
+  const [node] = nodes.slice(-1);
+  if (node === undefined) throw new TypeError("five nodes");
+  const from = node.network.address;
+  return {
+    title: "a member signs hashes of wrong bytes",
+    registry: "faulty",
+    share: EARLY,
+    seconds: 2 + COPY_SECONDS,
+    named: "pulls fail once, and all is fetched again",
+    again: true,
+    todo: { copies: DISTRUST, time: DISTRUST, late: DISTRUST },
+    prepare: () => faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]),
+    strike: async (crowd) => ({
+      what: `what upstream gave to ${node.mirror.name} was wrong`,
+      late: [node],
+      destroyed: sizeOf(crowd.image),
+      mend: async () => {
+        await faulty.set([]);
+        // Its own client was given wrong bytes, or none: kubelet asks again.
+        await crowd.failed(node);
+        crowd.comeBack(node);
+      },
+    }),
+  };
+}
+
+await runGroup({
+  name: "peers",
+  arena: { liars: true },
+  faults: (arena) => [
+    lying("flips", "a member flips a bit of each piece it gives"),
+    lying("short", "a member gives half of each piece"),
+    lying("long", "a member gives more than each piece has"),
+    wrongSigner(arena),
+  ],
+});

@@ -1,0 +1,69 @@
+/** What goes wrong between nodes: packets that get lost, connections that only one side has. */
+import type { NetworkNode } from "../rig/netns.ts";
+
+const INTERFACE = "eth0";
+/** Of no machine: frames to it are nobody's. */
+const NOBODY = "02:00:00:00:00:01";
+
+type Side = Pick<NetworkNode, "address" | "exec">;
+
+/** Everything from one node to the other is lost, without a word. The way back stays. */
+async function deafen(from: Side, to: Side): Promise<void> {
+  await from.exec([
+    "ip",
+    "neigh",
+    "replace",
+    to.address,
+    "lladdr",
+    NOBODY,
+    "nud",
+    "permanent",
+    "dev",
+    INTERFACE,
+  ]);
+}
+
+async function hear(from: Side, to: Side): Promise<void> {
+  await from.exec(["ip", "neigh", "delete", to.address, "dev", INTERFACE]);
+}
+
+async function eachWay(
+  some: readonly Side[],
+  others: readonly Side[],
+  change: (from: Side, to: Side) => Promise<void>,
+): Promise<void> {
+  const pairs = some.flatMap((one) =>
+    others.map(async (other) => {
+      await change(one, other);
+      await change(other, one);
+    }),
+  );
+  await Promise.all(pairs);
+}
+
+/** Nothing gets from one side to the other any more, as when a switch between them dies. Resolves with how it heals. */
+export async function part(some: readonly Side[], others: readonly Side[]): Promise<() => Promise<void>> {
+  await eachWay(some, others, deafen);
+  return () => eachWay(some, others, hear);
+}
+
+/** TCP connections between mirrors, of both of its ports there. */
+const BETWEEN_MIRRORS = "( dport = :24221 or sport = :24221 or dport = :24222 or sport = :24222 )";
+
+/**
+ * The kernel forgets the node's connections to other mirrors, and tells their other ends by RST, where that gets through.
+ * Resolves with how many there were.
+ */
+export async function dropConnections({ exec }: Side): Promise<number> {
+  const { stdout } = await exec([
+    "ss",
+    "-K",
+    "-H",
+    "-t",
+    "-n",
+    "state",
+    "established",
+    ...BETWEEN_MIRRORS.split(" "),
+  ]);
+  return stdout.split("\n").filter((line) => line.trim() !== "").length;
+}

@@ -6,6 +6,7 @@ import path from "node:path";
 import t from "tap";
 import { tryExec } from "./rig/exec.ts";
 import { isAlive } from "./rig/lock.ts";
+import { need } from "./rig/need.ts";
 import { until } from "./rig/until.ts";
 
 const RIG = path.join(import.meta.dirname, "rig");
@@ -130,6 +131,7 @@ await t.test("what cannot run here is skipped with reason and remedy, and fails 
 await t.test(
   "processes that bring a component at the same time all get it, and leave no half-made folder",
   async (t) => {
+    if ((await need(t, { components: ["docker-registry"] })) === undefined) return;
     const folder = t.testdir();
     const code = `
     import { component } from ${JSON.stringify(path.join(RIG, "components/index.ts"))};

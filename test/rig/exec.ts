@@ -20,6 +20,9 @@ export interface ExecResult {
 /** Bytes kept of each output; what a command says beyond that is a mistake of the test. */
 const OUTPUT_LIMIT = 16 * 1024 * 1024;
 
+/** Characters of a command in its error: what it said matters more, and comes behind it. */
+const SHOWN_COMMAND = 120;
+
 /** Runs a command to its end and gives its exit code (137 and so on after a signal). Throws only if it cannot start. */
 export async function tryExec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   const [command = "", ...args] = argv;
@@ -59,7 +62,9 @@ export async function exec(argv: readonly string[], options: ExecOptions = {}): 
   const result = await tryExec(argv, options);
   if (result.code !== 0) {
     const said = `${result.stdout}\n${result.stderr}`.trim().slice(-4000);
-    throw new RigError("COMMAND_FAILED", `${argv.join(" ")} ended with ${result.code}:\n${said}`);
+    const command = argv.join(" ");
+    const shown = command.length > SHOWN_COMMAND ? `${command.slice(0, SHOWN_COMMAND)} …` : command;
+    throw new RigError("COMMAND_FAILED", `${shown} ended with ${result.code}:\n${said}`);
   }
   return result;
 }

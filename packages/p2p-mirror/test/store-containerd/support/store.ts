@@ -17,7 +17,10 @@ export interface TestStore extends AsyncDisposable {
   metric(name: string): Promise<number>;
 }
 
-/** A started store over gRPC only, with short times. */
+/**
+ * A started store over gRPC only. Short times, but not those of the calls: a busy machine may take seconds for one, and
+ * who tests a containerd that hangs says how long that is.
+ */
 export async function startStore(
   options: { socket: string } & Partial<ContainerdStoreOptions>,
 ): Promise<TestStore> {
@@ -27,7 +30,7 @@ export async function startStore(
     {
       namespace: "k8s.io",
       contentDir: "none",
-      timeoutMs: 500,
+      timeoutMs: 5_000,
       reconcileIntervalMs: 3_600_000,
       settleMs: 20,
       backoffMs: { first: 10, most: 50 },

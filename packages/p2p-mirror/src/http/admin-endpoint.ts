@@ -57,6 +57,9 @@ export class AdminEndpoint implements Service {
 export const createAdminEndpoint = (options: AdminEndpointOptions, deps: AdminEndpointDeps): AdminEndpoint =>
   new AdminEndpoint(options, deps);
 
+/** Probes, a scraper or two, and a person: whoever holds more open takes descriptors that pulls need. */
+const MAX_CONNECTIONS = 128;
+
 function createApp(deps: AdminEndpointDeps): FastifyInstance {
   const app = fastify({
     logger: false,
@@ -66,6 +69,7 @@ function createApp(deps: AdminEndpointDeps): FastifyInstance {
     requestTimeout: 10_000,
     bodyLimit: 1024,
   });
+  app.server.maxConnections = MAX_CONNECTIONS;
   app.get("/livez", async (_request, reply) => reply.type("text/plain").send("ok\n"));
   app.get("/readyz", async (_request, reply) => {
     const answer = deps.ready();

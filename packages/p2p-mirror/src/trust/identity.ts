@@ -29,8 +29,10 @@ async function readKey(file: string): Promise<Ed25519PrivateKey | undefined> {
   try {
     bytes = await readFile(file);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-    throw error;
+    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    if (code === "ENOENT") return undefined;
+    const fix = `the node's key cannot be read from it (${code}); make it a file that this user can read, or remove it`;
+    throw new ConfigError("data-dir", file, fix, { cause: error });
   }
   const fix = "delete the file, and the node gets a new identity at its next start";
   try {
@@ -63,7 +65,7 @@ async function writeKey(directory: string, file: string, key: Ed25519PrivateKey)
 
 /**
  * The identity in `<dataDir>/identity.key` (a libp2p private key protobuf, mode 0600); made at the first start.
- * @throws ConfigError when the file holds something else.
+ * @throws ConfigError when it cannot be read, or holds something else.
  */
 export async function loadIdentity(dataDir: string): Promise<Identity> {
   const file = join(dataDir, IDENTITY_FILE);

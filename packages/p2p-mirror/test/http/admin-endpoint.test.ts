@@ -1,9 +1,11 @@
+import { connect, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import t, { type Test } from "tap";
 import { Counter, Registry } from "prom-client";
 import { request } from "undici";
 import { createLogger } from "@p2p-mirror/shared";
 import { createAdminEndpoint, type AdminEndpointDeps } from "../../src/http/admin-endpoint.ts";
+import { until } from "../../../../test/rig/until.ts";
 import { LogLines } from "./support/endpoint.ts";
 
 async function startAdmin(t: Test, deps: Partial<AdminEndpointDeps> = {}) {
@@ -78,6 +80,24 @@ await t.test("everything else is 404, and other methods do nothing", async (t) =
   await body.dump();
   t.ok(statusCode >= 400 && statusCode < 500, String(statusCode));
 });
+
+await t.test(
+  "who holds connections open gets a bounded number of them, and room is made again",
+  async (t) => {
+    const { admin, get } = await startAdmin(t);
+    const sockets: Socket[] = [];
+    t.teardown(() => sockets.forEach((socket) => socket.destroy()));
+    let refused = 0;
+    for (let n = 0; n < 200; n++) {
+      const socket = connect(admin.address.port, admin.address.host).resume();
+      socket.on("error", () => undefined).once("close", () => (refused += 1));
+      sockets.push(socket);
+    }
+    await until("the ones too many are closed", () => refused === 200 - 128);
+    for (const socket of sockets) socket.destroy();
+    await until("others are served again", async () => (await get("/livez")).status === 200);
+  },
+);
 
 await t.test("it listens on loopback only, and close ends kept connections", async (t) => {
   const { admin, get } = await startAdmin(t);

@@ -13,7 +13,15 @@ import { seededBytes } from "../conformance/seeded.ts";
 import { until } from "../../../../test/rig/until.ts";
 import { readLayout } from "./layout-reader.ts";
 import { quietMetrics } from "./quiet-metrics.ts";
-import { blobPath, describeBytes, HUB, runCache, store, type RunningCache } from "./cache-fixture.ts";
+import {
+  blobPath,
+  describeBytes,
+  HUB,
+  runCache,
+  store,
+  temporaryDir,
+  type RunningCache,
+} from "./cache-fixture.ts";
 
 const MIB = 1024 * 1024;
 
@@ -278,6 +286,18 @@ await t.test(
     t.same(await fs.readdir(path.join(cache.dir, "ingest")), []);
   },
 );
+
+await t.test("an index that cannot be opened is named: SQLite does not say which file", async (t) => {
+  const dir = await temporaryDir(t);
+  const index = path.join(dir, "index.db");
+  await fs.mkdir(index);
+  const cache = createCache(
+    { dir, size: 1, minFree: { bytes: 0 }, registries: new Map() },
+    { logger: warnings().logger, metrics: quietMetrics() },
+  );
+  await t.rejects(cache.start(new AbortController().signal), { message: new RegExp(index) });
+  await cache.close();
+});
 
 await t.test("a second process is kept out of the directory, and does not touch it", async (t) => {
   const cache = await runCache(t);

@@ -85,3 +85,12 @@ await t.test("a file that holds no identity is said, not silently replaced", asy
   const directory = t.testdir({ [IDENTITY_FILE]: "not a key" });
   await t.rejects(loadIdentity(directory), { name: "ConfigError", fix: /delete the file/ });
 });
+
+await t.test("what is no file there is named, with what to do", async (t) => {
+  const directory = t.testdir({ [IDENTITY_FILE]: {} });
+  await t.rejects(loadIdentity(directory), {
+    name: "ConfigError",
+    value: join(directory, IDENTITY_FILE),
+    fix: /EISDIR.*make it a file/,
+  });
+});

@@ -70,7 +70,10 @@ export class IndexDb {
     } catch (error) {
       if (resultCode(error) === SQLITE_BUSY) throw new CacheInUseError(dirname(this.#path), { cause: error });
       if (resultCode(error) === SQLITE_FULL) return this.#openMemory();
-      if (!isBroken(error)) throw error;
+      // SQLite names no file, and whoever reads this has to find it.
+      if (!isBroken(error)) {
+        throw new Error(`the cache index ${this.#path} cannot be opened`, { cause: error });
+      }
       this.#deps.logger.warn(
         { err: error, database: this.#path },
         "the cache index is broken or of another version: it is set aside and rebuilt from the blobs",

@@ -88,6 +88,19 @@ await t.test(
     await third.start();
     await pullImage(image, { ...ref, url: third.url });
     t.equal(await from(third, "peer"), 0, "after a restart it serves what it kept");
+
+    await Promise.all([first.kill(), second.kill()]);
+    await pullImage(image, { ...ref, url: third.url });
+    t.match((await status(third)).images, [{ reference: `${REGISTRY}/${REPOSITORY}:v1` }], "ls names it");
+    const fourth = await startMirror({
+      name: "mirror-4",
+      upstreams: { [REGISTRY]: registry.url },
+      bootstrap: [third.p2pAddress],
+    });
+    t.teardown(() => fourth.close());
+    await until("the fourth knows the third", async () => (await status(fourth)).peers.length > 0);
+    await pullImage(image, { ...ref, url: fourth.url });
+    t.equal(await from(fourth, "peer"), bytes, "from one that itself pulled with upstream gone, by tag");
   },
 );
 

@@ -1,11 +1,13 @@
 import type { Descriptor, Digest, Manifest, Repository } from "@p2p-mirror/shared";
 
-/** A tag as this node last saw it at upstream. */
+/** A tag as upstream last told it, to this node or to another. */
 export interface TagEntry extends Repository {
   readonly tag: string;
   readonly descriptor: Descriptor;
-  /** Milliseconds since the epoch, by this node's clock, when upstream said so. */
+  /** Milliseconds since the epoch, when upstream said so, by the clock of the node that was told. */
   readonly resolvedAt: number;
+  /** The record of the node that was told, as it signed it; undefined: this node was told itself. */
+  readonly heard?: string | undefined;
 }
 
 /**
@@ -33,10 +35,12 @@ export interface Catalog {
   tagsOf(repository: Repository): string[];
   /**
    * When (milliseconds since the epoch) upstream last said that it gives this repository to anonymous clients;
-   * `undefined` takes it back.
+   * `undefined` takes it back. `heard` as of TagEntry.
    */
-  rememberPublic(repository: Repository, at: number | undefined): void;
+  rememberPublic(repository: Repository, at: number | undefined, heard?: string): void;
   publicSince(repository: Repository): number | undefined;
+  /** The signed record that `publicSince` is by, where this node was not told itself. */
+  publicHeard(repository: Repository): string | undefined;
 
   /** Everything held that has a tag, newest first (the `ls` command); at most `limit`. */
   images(limit?: number): TagEntry[];

@@ -1,7 +1,7 @@
 import { linkSignal, raceSignal, type Logger } from "@p2p-mirror/shared";
 import type { Peer, Router, RoutingKey } from "../routing/router.ts";
 import type { PeerClient } from "./peer-client.ts";
-import type { Claim, RecordSigner } from "./records.ts";
+import type { HeardClaim, RecordSigner } from "./records.ts";
 
 /** The client of the mirror waits for this, and upstream has kept it waiting before. */
 const DEADLINE_MS = 3_000;
@@ -21,16 +21,17 @@ export async function collectClaims(
   key: RoutingKey,
   deps: CollectDeps,
   signal: AbortSignal,
-): Promise<Claim[]> {
+): Promise<HeardClaim[]> {
   using deadline = linkSignal([signal], DEADLINE_MS);
-  const claims: Claim[] = [];
+  const claims: HeardClaim[] = [];
   const asking: Promise<void>[] = [];
   let grace: NodeJS.Timeout | undefined;
   const ask = async (peer: Peer): Promise<void> => {
     try {
-      const claim = deps.records.verify(await deps.peerClient.record(peer, key, { signal: deadline.signal }));
+      const record = await deps.peerClient.record(peer, key, { signal: deadline.signal });
+      const claim = deps.records.verify(record);
       if (claim === undefined) return;
-      claims.push(claim);
+      claims.push({ claim, record });
       grace ??= setTimeout(() => deadline.abort(), GRACE_MS);
     } catch (error) {
       deps.logger.debug({ err: error, key, peer: peer.id }, "a peer gave no record");

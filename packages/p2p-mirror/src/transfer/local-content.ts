@@ -36,7 +36,7 @@ export interface NodeContentDeps {
 
 /**
  * What this node gives to its peers: the blobs its stores hold completely, pieces of these and of what it is fetching, and
- * what upstream told it, signed.
+ * what upstream told it or another, signed by who was told.
  */
 export class NodeContent implements LocalContent {
   readonly #deps: NodeContentDeps;
@@ -87,25 +87,34 @@ export class NodeContent implements LocalContent {
   }
 
   record(key: string): string | undefined {
-    const claim = ownClaim(this.#deps.catalog, key);
-    return claim === undefined ? undefined : this.#deps.records.sign(claim);
+    const known = knownClaim(this.#deps.catalog, key);
+    return known && (known.heard ?? this.#deps.records.sign(known.claim));
   }
 }
 
-/** What this node itself was told by upstream: never what another node said. */
-export function ownClaim(catalog: Catalog, key: string): Claim | undefined {
+/**
+ * What this node can say under `key`: what upstream told it; or, as `heard`, the record of a node that was told, which
+ * counted here while upstream was away.
+ */
+export function knownClaim(
+  catalog: Catalog,
+  key: string,
+): { readonly claim: Claim; readonly heard: string | undefined } | undefined {
   const separator = key.indexOf(":");
   const [kind, name] = [key.slice(0, separator), key.slice(separator + 1)];
   if (kind === "repository") {
     const repository = readRepository(name);
     const time = repository && catalog.publicSince(repository);
-    return repository && time !== undefined ? { kind, ...repository, time } : undefined;
+    if (repository === undefined || time === undefined) return undefined;
+    return { claim: { kind, ...repository, time }, heard: catalog.publicHeard(repository) };
   }
   const colon = name.lastIndexOf(":");
   const [repository, tag] = [readRepository(name.slice(0, Math.max(0, colon))), name.slice(colon + 1)];
   if (kind !== "tag" || repository === undefined || !isTag(tag)) return undefined;
   const entry = catalog.tag(repository, tag);
-  return entry && { kind, ...repository, tag, descriptor: entry.descriptor, time: entry.resolvedAt };
+  if (entry === undefined) return undefined;
+  const { descriptor, resolvedAt: time, heard } = entry;
+  return { claim: { kind, ...repository, tag, descriptor, time }, heard };
 }
 
 function readRepository(name: string): Repository | undefined {

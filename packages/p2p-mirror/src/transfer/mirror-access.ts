@@ -7,16 +7,18 @@ import { collectClaims, type CollectDeps } from "./collect-claims.ts";
 import { PATIENCE_MS } from "./flight.ts";
 import { patiently } from "./patience.ts";
 import type { PublishedRecords } from "./published-records.ts";
-import { repositoryKey } from "./records.ts";
+import { repositoryKey, type HeardClaim } from "./records.ts";
 
 /**
  * While upstream is down, a verdict of it counts for so long: a repository that was made private is not served for ever
  * to nodes that cannot ask.
  */
 const PUBLIC_MS = 7 * 24 * 60 * 60_000;
-/** How long what the cluster said while upstream is down is used without asking again. */
-const FOUND_MS = 60_000;
+/** How long the cluster is not asked again about what it did not know. */
 const NOT_FOUND_MS = 5_000;
+
+/** Version of a published record that is another node's: the own word, once there is one, is said at once. */
+const HEARD = "heard";
 
 export const allowAll: Access = { decide: () => Promise.resolve("allow") };
 
@@ -38,11 +40,11 @@ export interface PublicAccessDeps extends CollectDeps {
  */
 export class PublicAccess implements Access {
   readonly #deps: PublicAccessDeps;
-  readonly #duringOutage: LRUCache<string, boolean>;
+  readonly #notFound: LRUCache<string, true>;
 
   constructor(deps: PublicAccessDeps) {
     this.#deps = deps;
-    this.#duringOutage = new LRUCache({ max: 2_000, ttl: FOUND_MS, perf: deps.clock });
+    this.#notFound = new LRUCache({ max: 2_000, ttl: NOT_FOUND_MS, perf: deps.clock });
   }
 
   async decide(request: AccessRequest, { signal }: { signal: AbortSignal }): Promise<AccessDecision> {
@@ -69,18 +71,23 @@ export class PublicAccess implements Access {
     return "allow";
   }
 
-  /** As upstream said before it went away, to this node or to another. */
+  /** As upstream said before it went away, to this node or to another, whose word is kept as that of a tag is. */
   async #wasPublic(repository: Repository, signal: AbortSignal): Promise<boolean> {
-    const now = this.#deps.clock.now();
-    if (isFresh(this.#deps.catalog.publicSince(repository), now)) return true;
+    const { catalog, clock, published } = this.#deps;
+    const now = clock.now();
+    if (isFresh(catalog.publicSince(repository), now)) return true;
     const key = repositoryKey(repository);
-    const known = this.#duringOutage.get(key);
-    if (known !== undefined) return known;
-    const claims = await collectClaims(key, this.#deps, signal);
-    const found = claims.some(
-      (claim) => claim.kind === "repository" && repositoryKey(claim) === key && isFresh(claim.time, now),
-    );
-    if (!signal.aborted) this.#duringOutage.set(key, found, { ttl: found ? FOUND_MS : NOT_FOUND_MS });
-    return found;
+    if (this.#notFound.has(key)) return false;
+    let newest: HeardClaim | undefined;
+    for (const heard of await collectClaims(key, this.#deps, signal)) {
+      const { claim } = heard;
+      if (claim.kind !== "repository" || repositoryKey(claim) !== key || !isFresh(claim.time, now)) continue;
+      if (newest === undefined || claim.time > newest.claim.time) newest = heard;
+    }
+    if (newest !== undefined) {
+      catalog.rememberPublic(repository, newest.claim.time, newest.record);
+      published.publish(key, HEARD);
+    } else if (!signal.aborted) this.#notFound.set(key, true);
+    return newest !== undefined;
   }
 }

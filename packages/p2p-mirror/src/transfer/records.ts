@@ -13,6 +13,12 @@ export type Claim =
     })
   | (Repository & { readonly kind: "repository"; readonly time: number });
 
+/** A claim of another node, with the text that it signed: so it can be given on, and stays that node's word. */
+export interface HeardClaim {
+  readonly claim: Claim;
+  readonly record: string;
+}
+
 /** Port: claims as signed text. Whoever holds the cluster secret can sign; the identity is known for metrics and bans. */
 export interface RecordSigner {
   sign(claim: Claim): string;

@@ -18,7 +18,9 @@ import { patiently } from "./patience.ts";
 import type { PublishedRecords } from "./published-records.ts";
 import { tagKey, type Claim, type RecordSigner } from "./records.ts";
 import { collectClaims } from "./collect-claims.ts";
-import { ownClaim } from "./local-content.ts";
+import { knownClaim } from "./local-content.ts";
+
+type TagClaim = Extract<Claim, { kind: "tag" }>;
 
 /** How long an answer of upstream is given again without asking: a pull asks HEAD and, by some clients, GET by tag. */
 const FRESH_MS = 5_000;
@@ -108,17 +110,25 @@ export class Tags {
     return resolved;
   }
 
+  /** What another node said is kept with its signature: the next who asks may find that node gone. */
   async #newestRecord(
     repository: Repository,
     tag: string,
     signal: AbortSignal,
-  ): Promise<Extract<Claim, { kind: "tag" }> | undefined> {
-    const claims = await collectClaims(tagKey(repository, tag), this.#deps, signal);
-    const own = ownClaim(this.#deps.catalog, tagKey(repository, tag));
-    let newest: Extract<Claim, { kind: "tag" }> | undefined;
-    for (const claim of own === undefined ? claims : [own, ...claims]) {
-      if (claim.kind !== "tag" || tagKey(claim, claim.tag) !== tagKey(repository, tag)) continue;
-      if (newest === undefined || claim.time > newest.time) newest = claim;
+  ): Promise<TagClaim | undefined> {
+    const { catalog, published } = this.#deps;
+    const key = tagKey(repository, tag);
+    const known = knownClaim(catalog, key)?.claim;
+    let newest = known?.kind === "tag" ? known : undefined;
+    let heard: string | undefined;
+    for (const { claim, record } of await collectClaims(key, this.#deps, signal)) {
+      if (claim.kind !== "tag" || tagKey(claim, claim.tag) !== key) continue;
+      if (newest === undefined || claim.time > newest.time) [newest, heard] = [claim, record];
+    }
+    if (newest !== undefined && heard !== undefined) {
+      const { descriptor, time } = newest;
+      catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: time, heard });
+      published.publish(key, descriptor.digest);
     }
     return newest;
   }

@@ -208,6 +208,20 @@ await t.test("a tag that index.json gives no time or one of the future never win
   }
 });
 
+await t.test("a tag of another node comes back from index.json as that node's word", async (t) => {
+  const before = await runCache(t);
+  await storeImage(before, "v1");
+  const known = before.catalog.tag(HUB, "v1");
+  if (known === undefined) throw new TypeError("stored");
+  const heard = '{"claim":"…","peer":"…","signature":"…"}';
+  before.catalog.rememberTag({ ...known, tag: "v2", heard });
+  await before.close();
+  await fs.rm(path.join(before.dir, "index.db"));
+  const { catalog } = await before.restart();
+  t.same(catalog.tag(HUB, "v1"), known);
+  t.same(catalog.tag(HUB, "v2"), { ...known, tag: "v2", heard });
+});
+
 async function overwrite(file: string): Promise<void> {
   const bytes = await fs.readFile(file);
   bytes.fill(0xa5, 4096);

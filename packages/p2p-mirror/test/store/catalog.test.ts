@@ -213,7 +213,27 @@ await t.test("that a repository is public is remembered and taken back", async (
   before.catalog.rememberPublic(OTHER, undefined);
   const { catalog } = await before.restart();
   t.equal(catalog.publicSince(HUB), 2_000);
+  t.equal(catalog.publicHeard(HUB), undefined);
   t.equal(catalog.publicSince(OTHER), undefined);
+});
+
+await t.test("what another node was told stays its word, until upstream tells this one", async (t) => {
+  const before = await runCache(t);
+  const heard = '{"claim":"…","peer":"…","signature":"…"}';
+  const descriptor = await tagged(before, "v0", 1);
+  const entry = { ...HUB, tag: "v1", descriptor, resolvedAt: 2 };
+  before.catalog.rememberTag({ ...entry, heard });
+  before.catalog.rememberPublic(HUB, 2_000, heard);
+  const after = await before.restart();
+  t.same(after.catalog.tag(HUB, "v1"), { ...entry, heard });
+  t.match(after.catalog.images()[0], { tag: "v1", heard });
+  t.equal(after.catalog.publicSince(HUB), 2_000);
+  t.equal(after.catalog.publicHeard(HUB), heard);
+  after.catalog.rememberTag({ ...entry, resolvedAt: 3 });
+  after.catalog.rememberPublic(HUB, 3_000);
+  t.same(after.catalog.tag(HUB, "v1"), { ...entry, resolvedAt: 3 });
+  t.equal(after.catalog.publicSince(HUB), 3_000);
+  t.equal(after.catalog.publicHeard(HUB), undefined);
 });
 
 await t.test("a manifest of ten thousand children is learned in part, and holds nothing up", async (t) => {

@@ -6,6 +6,7 @@ import type { Router, RoutingKey } from "../../src/routing/router.ts";
 import { PublishedRecords } from "../../src/transfer/published-records.ts";
 import { repositoryKey, tagKey, type Claim } from "../../src/transfer/records.ts";
 import { republishRecords } from "../../src/transfer/republish.ts";
+import { NodeContent } from "../../src/transfer/local-content.ts";
 import { newIdentity } from "../../src/trust/identity.ts";
 import { createRecordSigner } from "../../src/trust/record-signer.ts";
 import { until } from "../../../../test/rig/until.ts";
@@ -124,6 +125,56 @@ await t.test("while upstream is down, public is what it said in the last seven d
     await told.peer(await recordOf({ kind: "repository", ...APP, time }), [repositoryKey(APP)]);
     t.equal(await told.access.decide(asked, { signal }), decision, `another was told ${days} days ago`);
   }
+});
+
+await t.test(
+  "what a node heard during an outage it can say when the one that was told is gone",
+  async (t) => {
+    const told = new MemoryContent();
+    const time = Date.now() - DAY_MS;
+    const keys = [tagKey(APP, "v1"), repositoryKey(APP)] as const;
+    for (const claim of [
+      { kind: "tag", ...APP, tag: "v1", descriptor, time },
+      { kind: "repository", ...APP, time },
+    ] as const) {
+      for (const [of, record] of (await recordOf(claim)).records) told.records.set(of, record);
+    }
+    const heardOf = async (local: MemoryContent): Promise<MemoryContent> => {
+      const node = await oneNode(t);
+      await node.registry.kill();
+      await node.peer(local, keys);
+      t.equal(await node.access.decide(asked, { signal }), "allow");
+      t.same(await node.tags.resolve(APP, "v1", { signal }), { descriptor, stale: true });
+      const records = createRecordSigner(await newIdentity());
+      const given = new NodeContent({ stores: [], catalog: node.catalog, records });
+      const said = new MemoryContent();
+      for (const of of keys) {
+        t.equal(given.record(of), told.records.get(of), "word for word, signed by the one that was told");
+        said.records.set(of, given.record(of) ?? "");
+        t.notOk(
+          node.published.publish(of, of === keys[0] ? descriptor.digest : "heard"),
+          "the cluster was told",
+        );
+      }
+      return said;
+    };
+    await heardOf(await heardOf(told));
+  },
+);
+
+await t.test("what a node heard does not stand against what upstream tells it", async (t) => {
+  const node = await oneNode(t);
+  const heard = (await recordOf({ kind: "tag", ...APP, tag: "v1", descriptor, time: Date.now() })).records;
+  const record = heard.get(tagKey(APP, "v1"));
+  node.catalog.rememberTag({ ...APP, tag: "v1", descriptor, resolvedAt: Date.now(), heard: record });
+  const newer = manifestNaming(descriptorOf(Buffer.from("newer")));
+  node.registry.push({
+    repository: APP.repository,
+    blobs: [],
+    manifests: [{ bytes: newer.bytes, mediaType: newer.descriptor.mediaType, tags: ["v1"] }],
+  });
+  t.match(await node.tags.resolve(APP, "v1", { signal }), { descriptor: newer.descriptor, stale: false });
+  t.match(node.catalog.tag(APP, "v1"), { descriptor: newer.descriptor, heard: undefined });
 });
 
 await t.test("a repository that upstream does not give to anybody any more is withdrawn", async (t) => {

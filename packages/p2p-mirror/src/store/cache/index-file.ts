@@ -5,6 +5,9 @@ import type { OciLayout } from "./oci-layout.ts";
 /** When upstream said so (ISO 8601): a restored tag must not look newer than what other nodes were told since. */
 export const RESOLVED_AT = "io.p2p-mirror.resolved-at";
 
+/** The record of the node that upstream told, where it was not this one: a restored tag must not look like our word. */
+export const HEARD = "io.p2p-mirror.heard";
+
 /** Changes come in bursts (an image is a dozen blobs); one rewrite takes them all. */
 const SETTLE_MS = 500;
 
@@ -74,13 +77,14 @@ function formatIndex(images: readonly TagEntry[]): string {
   return JSON.stringify({
     schemaVersion: 2,
     mediaType: "application/vnd.oci.image.index.v1+json",
-    manifests: images.map(({ registry, repository, tag, descriptor, resolvedAt }) => ({
+    manifests: images.map(({ registry, repository, tag, descriptor, resolvedAt, heard }) => ({
       mediaType: descriptor.mediaType,
       digest: descriptor.digest,
       size: descriptor.size,
       annotations: {
         "org.opencontainers.image.ref.name": `${registry}/${repository}:${tag}`,
         [RESOLVED_AT]: new Date(resolvedAt).toISOString(),
+        ...(heard === undefined ? {} : { [HEARD]: heard }),
       },
     })),
   });

@@ -14,7 +14,7 @@ import {
   type Repository,
 } from "@p2p-mirror/shared";
 import type { BlobIndex } from "./blob-index.ts";
-import { RESOLVED_AT } from "./index-file.ts";
+import { HEARD, RESOLVED_AT } from "./index-file.ts";
 import type { OciLayout } from "./oci-layout.ts";
 import type { SqliteCatalog } from "./sqlite-catalog.ts";
 
@@ -71,14 +71,16 @@ export async function restoreCatalog(deps: RecoveryDeps): Promise<void> {
   let restored = 0;
   try {
     const { mtimeMs } = await fs.stat(layout.indexPath);
-    for (const { descriptor, name, resolvedAt } of readIndex(await fs.readFile(layout.indexPath, "utf8"))) {
+    for (const { descriptor, name, resolvedAt, heard } of readIndex(
+      await fs.readFile(layout.indexPath, "utf8"),
+    )) {
       const reference = parseReference(name);
       if (reference.tag === undefined || formatReference({ ...reference, digest: undefined }) !== name)
         continue;
       const { registry, repository, tag } = reference;
       // Nothing in a file is newer than the file.
       const at = Math.min(resolvedAt, Math.floor(mtimeMs));
-      catalog.rememberTag({ registry, repository, tag, descriptor, resolvedAt: at });
+      catalog.rememberTag({ registry, repository, tag, descriptor, resolvedAt: at, heard });
       await relearn(deps, descriptor, { registry, repository }, 0);
       restored += 1;
     }
@@ -110,7 +112,9 @@ async function relearn(
 }
 
 /** Entries of an index.json with a name and a valid descriptor. Of unknown time: 0, which no other record loses to. */
-function* readIndex(text: string): Generator<{ descriptor: Descriptor; name: string; resolvedAt: number }> {
+function* readIndex(
+  text: string,
+): Generator<{ descriptor: Descriptor; name: string; resolvedAt: number; heard: string | undefined }> {
   const json: unknown = JSON.parse(text);
   const manifests: unknown = isRecord(json) ? json["manifests"] : undefined;
   if (!Array.isArray(manifests)) return;
@@ -118,12 +122,18 @@ function* readIndex(text: string): Generator<{ descriptor: Descriptor; name: str
   for (const one of entries) {
     if (!isRecord(one)) continue;
     const { digest, size, mediaType, annotations } = one;
-    const name = isRecord(annotations) ? annotations["org.opencontainers.image.ref.name"] : undefined;
+    const annotation = (key: string): unknown => (isRecord(annotations) ? annotations[key] : undefined);
+    const name = annotation("org.opencontainers.image.ref.name");
     if (typeof digest !== "string" || !isDigest(digest) || typeof name !== "string") continue;
     if (typeof size !== "number" || typeof mediaType !== "string") continue;
-    const time = isRecord(annotations) ? annotations[RESOLVED_AT] : undefined;
+    const [time, heard] = [annotation(RESOLVED_AT), annotation(HEARD)];
     const resolvedAt = typeof time === "string" ? Date.parse(time) : 0;
-    yield { descriptor: { digest, size, mediaType }, name, resolvedAt: resolvedAt > 0 ? resolvedAt : 0 };
+    yield {
+      descriptor: { digest, size, mediaType },
+      name,
+      resolvedAt: resolvedAt > 0 ? resolvedAt : 0,
+      heard: typeof heard === "string" ? heard : undefined,
+    };
   }
 }
 

@@ -1,10 +1,11 @@
 /** Raised with every change of `SCHEMA`; a file of another version is rebuilt from the blobs. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /**
  * Times are milliseconds since the epoch. `links`: the blob's bytes came from this repository. `descriptors`: what
  * bytes proved of digests, held or not. `named`: what a manifest of a repository says of others, which may be a lie: it
- * counts for that repository only. `publics`: repositories that upstream gave to anonymous clients.
+ * counts for that repository only. `publics`: repositories that upstream gave to anonymous clients. `heard`: the signed
+ * record of another node, where upstream told that one and not this.
  */
 export const SCHEMA = `
 CREATE TABLE blobs (
@@ -32,6 +33,7 @@ CREATE INDEX named_seen ON named (seen_at);
 CREATE TABLE tags (
   registry TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL,
   digest TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL, resolved_at INTEGER NOT NULL,
+  heard TEXT,
   PRIMARY KEY (registry, repository, tag)
 ) STRICT, WITHOUT ROWID;
 
@@ -42,7 +44,7 @@ CREATE TABLE referrers (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE publics (
-  registry TEXT NOT NULL, repository TEXT NOT NULL, seen_at INTEGER NOT NULL,
+  registry TEXT NOT NULL, repository TEXT NOT NULL, seen_at INTEGER NOT NULL, heard TEXT,
   PRIMARY KEY (registry, repository)
 ) STRICT, WITHOUT ROWID;
 

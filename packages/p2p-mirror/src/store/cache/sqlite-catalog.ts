@@ -110,12 +110,12 @@ export class SqliteCatalog implements Catalog {
     return Number(this.#deps.db.get(HELD_SIZE, digest)?.["size"] ?? 0);
   }
 
-  rememberTag({ registry, repository, tag, descriptor, resolvedAt }: TagEntry): void {
+  rememberTag({ registry, repository, tag, descriptor, resolvedAt, heard }: TagEntry): void {
     const { digest, size, mediaType } = descriptor;
     const before = this.tag({ registry, repository }, tag);
     this.#deps.db.run(
-      `INSERT OR REPLACE INTO tags (registry, repository, tag, digest, size, media_type, resolved_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT OR REPLACE INTO tags (registry, repository, tag, digest, size, media_type, resolved_at, heard)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
       registry,
       repository,
       tag,
@@ -123,6 +123,7 @@ export class SqliteCatalog implements Catalog {
       size,
       mediaType,
       resolvedAt,
+      heard ?? null,
     );
     if (before?.descriptor.digest !== digest) this.#deps.onChange();
   }
@@ -143,21 +144,34 @@ export class SqliteCatalog implements Catalog {
       .map((row) => String(row["tag"]));
   }
 
-  rememberPublic({ registry, repository }: Repository, at: number | undefined): void {
+  rememberPublic({ registry, repository }: Repository, at: number | undefined, heard?: string): void {
+    const { db } = this.#deps;
     if (at === undefined) {
-      this.#deps.db.run("DELETE FROM publics WHERE registry = ? AND repository = ?", registry, repository);
+      db.run("DELETE FROM publics WHERE registry = ? AND repository = ?", registry, repository);
     } else {
-      this.#deps.db.run("INSERT OR REPLACE INTO publics VALUES (?, ?, ?)", registry, repository, at);
+      const values = [registry, repository, at, heard ?? null];
+      db.run(
+        "INSERT OR REPLACE INTO publics (registry, repository, seen_at, heard) VALUES (?, ?, ?, ?)",
+        ...values,
+      );
     }
   }
 
-  publicSince({ registry, repository }: Repository): number | undefined {
-    const row = this.#deps.db.get(
-      "SELECT seen_at FROM publics WHERE registry = ? AND repository = ?",
+  publicSince(repository: Repository): number | undefined {
+    const row = this.#public(repository);
+    return row === undefined ? undefined : Number(row["seen_at"]);
+  }
+
+  publicHeard(repository: Repository): string | undefined {
+    return textOf(this.#public(repository)?.["heard"]);
+  }
+
+  #public({ registry, repository }: Repository): Row | undefined {
+    return this.#deps.db.get(
+      "SELECT seen_at, heard FROM publics WHERE registry = ? AND repository = ?",
       registry,
       repository,
     );
-    return row === undefined ? undefined : Number(row["seen_at"]);
   }
 
   images(limit?: number): TagEntry[] {
@@ -220,6 +234,7 @@ function readDescriptor(row: Row): Descriptor | undefined {
 
 function readTag(row: Row): TagEntry | undefined {
   const descriptor = readDescriptor(row);
+  const heard = textOf(row["heard"]);
   if (descriptor === undefined) return undefined;
   return {
     registry: String(row["registry"]),
@@ -227,18 +242,21 @@ function readTag(row: Row): TagEntry | undefined {
     tag: String(row["tag"]),
     descriptor,
     resolvedAt: Number(row["resolved_at"]),
+    ...(heard === undefined ? {} : { heard }),
   };
 }
+
+const textOf = (value: Row[string] | undefined): string | undefined =>
+  typeof value === "string" ? value : undefined;
 
 function readReferrer(row: Row): Referrer | undefined {
   const descriptor = readDescriptor(row);
   if (descriptor === undefined) return undefined;
-  const artifactType = row["artifact_type"];
-  const annotations = row["annotations"];
+  const annotations = textOf(row["annotations"]);
   return {
     ...descriptor,
-    artifactType: typeof artifactType === "string" ? artifactType : undefined,
-    annotations: typeof annotations === "string" ? readAnnotations(annotations) : undefined,
+    artifactType: textOf(row["artifact_type"]),
+    annotations: annotations === undefined ? undefined : readAnnotations(annotations),
   };
 }
 

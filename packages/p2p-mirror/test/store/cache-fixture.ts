@@ -1,6 +1,7 @@
 import fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { pino } from "pino";
 import { Registry } from "prom-client";
 import type { Test } from "tap";
 import {
@@ -8,6 +9,7 @@ import {
   digestOf,
   hexOf,
   MEDIA_TYPES,
+  parseManifest,
   silentLogger,
   type Descriptor,
   type Digest,
@@ -20,6 +22,7 @@ import {
   type CacheOptions,
 } from "../../src/store/cache/create-cache.ts";
 import { createStoreMetrics } from "../../src/store/metrics.ts";
+import { seededBytes } from "../conformance/seeded.ts";
 
 export const HUB: Repository = { registry: "docker.io", repository: "library/test" };
 
@@ -99,4 +102,32 @@ export async function store(
   } finally {
     await ingest.release();
   }
+}
+
+/** Log lines of level warn and above. */
+export function warnings(): { logger: pino.Logger; lines: string[] } {
+  const lines: string[] = [];
+  return { lines, logger: pino({ level: "warn" }, { write: (line: string) => void lines.push(line) }) };
+}
+
+/** An image of one layer with a tag, as a pull leaves it. */
+export async function storeImage(
+  cache: RunningCache,
+  tag: string,
+): Promise<{ layer: Buffer; manifest: Buffer }> {
+  const layer = seededBytes(`layer of ${tag}`, 10_000);
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPES.ociManifest,
+      config: { ...describeBytes(Buffer.from("{}"), "application/vnd.oci.image.config.v1+json") },
+      layers: [describeBytes(layer, "application/vnd.oci.image.layer.v1.tar+gzip")],
+    }),
+  );
+  const descriptor = describeBytes(manifest, MEDIA_TYPES.ociManifest);
+  await store(cache, layer);
+  await cache.store.put(descriptor, manifest, HUB);
+  cache.catalog.learnManifest(descriptor, parseManifest(manifest), HUB);
+  cache.catalog.rememberTag({ ...HUB, tag, descriptor, resolvedAt: 1_700_000_000_000 });
+  return { layer, manifest };
 }

@@ -4,8 +4,10 @@ export interface Permit {
   alive(): void;
   /** It delivered all that was asked. */
   served(): void;
-  /** No connection: opens the breaker at once. */
+  /** Nobody answered at its address: opens the breaker at once. */
   dead(): void;
+  /** No connection, but the answer to that came at once: opens it, too, for a shorter time. */
+  refused(): void;
   /** It was silent, stalled or cut; the second such in a row opens the breaker. */
   failed(): void;
   /** Over without a word (the caller left): frees the place of a probe. */
@@ -15,12 +17,14 @@ export interface Permit {
 export interface BreakerOptions {
   /** How long a peer is left alone, in milliseconds. */
   readonly openMs: number;
+  /** The same after a connection that was refused or reset: another try costs next to nothing. */
+  readonly refusedMs: number;
   /** Faults of a living peer in a row that open it. */
   readonly faults: number;
 }
 
 /**
- * Circuit breaker of one peer. Closed: all may try. Open for `openMs`: nobody does, so that a dead node costs each flight
+ * Circuit breaker of one peer. Closed: all may try. Open for a while: nobody does, so that a dead node costs each flight
  * nothing instead of a dial timeout. Then half-open: one request tries, and its outcome decides.
  */
 export class Breaker {
@@ -66,22 +70,26 @@ export class Breaker {
       },
       dead: () => {
         endProbe();
-        this.#trip();
+        this.#trip(this.#options.openMs);
+      },
+      refused: () => {
+        endProbe();
+        this.#trip(this.#options.refusedMs);
       },
       failed: () => {
         const wasProbe = holdsProbe;
         endProbe();
         this.#faults += 1;
-        if (wasProbe || this.#faults >= this.#options.faults) this.#trip();
+        if (wasProbe || this.#faults >= this.#options.faults) this.#trip(this.#options.openMs);
       },
       release: endProbe,
     };
   }
 
-  #trip(): void {
+  #trip(openMs: number): void {
     // Requests that were under way when the peer died fail one after the other; that is one trip.
     if (this.#openUntil === undefined || this.#now() >= this.#openUntil) this.#onTrip();
-    this.#openUntil = this.#now() + this.#options.openMs;
+    this.#openUntil = this.#now() + openMs;
     this.#faults = 0;
   }
 }

@@ -15,6 +15,7 @@ export interface ConnectionsOptions {
   /** Peers whose connections and breakers are kept; the least recently used go first. */
   readonly peers: number;
   readonly breakerOpenMs: number;
+  readonly breakerRefusedMs: number;
   readonly breakerFaults: number;
 }
 
@@ -66,7 +67,11 @@ export class Connections {
       pool: this.#pool(peer),
       answered: false,
       breaker: new Breaker(
-        { openMs: this.#options.breakerOpenMs, faults: this.#options.breakerFaults },
+        {
+          openMs: this.#options.breakerOpenMs,
+          refusedMs: this.#options.breakerRefusedMs,
+          faults: this.#options.breakerFaults,
+        },
         {
           now: this.#deps.now,
           onTrip: () => {

@@ -66,7 +66,9 @@ export class Trial implements ExchangeHooks {
 
   failedBeforeHead(error: unknown): void {
     if (!(error instanceof SourceError)) return this.#settle("aborted");
-    if (error.code === "UNREACHABLE") this.#permit.dead();
+    // A dial that took all its time has no other cause than that.
+    if (error.code === "UNREACHABLE" && error.cause === undefined) this.#permit.dead();
+    else if (error.code === "UNREACHABLE") this.#permit.refused();
     else if (error.code !== "BUSY") this.#permit.failed();
     this.#settle(OUTCOME_OF_CODE[error.code]);
   }

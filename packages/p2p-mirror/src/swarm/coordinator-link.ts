@@ -25,9 +25,12 @@ export interface LinkOwner {
   told(told: Told, first: boolean): void;
 }
 
-/** How it ended: the coordinator is gone or silent, or has named a closer one. `joined`: it had answered. */
+/**
+ * How it ended: the coordinator is gone or silent, or has named a closer one. `joined`: it had answered. `broken`: the
+ * channel ended by itself, which says nothing of the node at its other end.
+ */
 export type LinkEnd =
-  | { readonly kind: "lost"; readonly joined: boolean }
+  | { readonly kind: "lost"; readonly joined: boolean; readonly broken: boolean }
   | { readonly kind: "redirected"; readonly joined: boolean; readonly to: Contact };
 
 /** One member's channel to one coordinator: joins, reports, and notices when there is no answer. */
@@ -38,6 +41,7 @@ export class CoordinatorLink {
   #channel: Channel | undefined;
   #joined = false;
   #joinedAt = 0;
+  #silent = false;
   /** The next report is at the pace of a holder. */
   #reportsSoon = false;
   #cancelReport: (() => void) | undefined;
@@ -70,7 +74,7 @@ export class CoordinatorLink {
       this.#channel?.close();
       this.#channel = undefined;
     }
-    return { kind: "lost", joined: this.#joined };
+    return { kind: "lost", joined: this.#joined, broken: !this.#silent };
   }
 
   /** Reports now, not at the next turn. */
@@ -129,6 +133,7 @@ export class CoordinatorLink {
     const { clock, logger } = this.#deps;
     const giveUp = (): void => {
       logger.debug({ peer: this.#to.id }, "a coordinator does not answer");
+      this.#silent = true;
       this.#channel?.close();
     };
     // A busy event loop runs late timers before it looks at sockets: a little more time, lest the other side is blamed.

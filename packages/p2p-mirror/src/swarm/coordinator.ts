@@ -48,6 +48,8 @@ interface Hall {
   readonly channels: Map<string, Channel>;
   /** Members that could not reach where they were sent, and until when they are left in peace. */
   readonly staying: Map<string, number>;
+  /** Until when a connection that breaks holds nobody up. */
+  calmUntil: number;
   mergeAt: number;
   merging: boolean;
   cancelNews: (() => void) | undefined;
@@ -184,9 +186,21 @@ export class Coordinator {
     if (channels.get(channel.peer) !== channel) return;
     channels.delete(channel.peer);
     hall.staying.delete(channel.peer);
+    this.#awaitReturn(hall, channel.peer);
     room.lost(channel.peer);
     if (room.size === 0 && !hall.merging) this.#end(hall);
     else this.#tellUrgent(hall);
+  }
+
+  /**
+   * The connection of one that has leases broke. It may be back in a moment, and many with it: nobody gets what is theirs
+   * before. Not again and again, or one member could hold all up.
+   */
+  #awaitReturn(hall: Hall, peer: string): void {
+    const now = this.#now();
+    if (now < hall.calmUntil || !hall.room.leases.some(({ holder }) => holder === peer)) return;
+    hall.calmUntil = now + TIMES.merge;
+    hall.room.settle(now + TIMES.settle);
   }
 
   #open(about: { digest: Digest; size: number }, settleUntil: number): Hall | undefined {
@@ -201,6 +215,7 @@ export class Coordinator {
       room: new Room({ ...this.#options, geometry, random, settleUntil }),
       channels: new Map(),
       staying: new Map(),
+      calmUntil: -Infinity,
       mergeAt: this.#now() + TIMES.merge,
       merging: false,
       cancelNews: undefined,

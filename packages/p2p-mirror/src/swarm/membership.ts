@@ -53,6 +53,8 @@ export class Membership implements SwarmMember, LinkOwner {
   readonly #leaving = new AbortController();
   readonly #unreachable = new Set<string>();
   readonly #lost = new Set<string>();
+  /** Coordinators whose channel has broken once: one that does so again is taken for gone. */
+  readonly #reconnected = new Set<string>();
   /** Found with the whole blob, by this member. */
   readonly #holders = new Map<string, Peer>();
   #newHolders: Peer[] = [];
@@ -233,6 +235,11 @@ export class Membership implements SwarmMember, LinkOwner {
         hops = end.joined ? 1 : Math.min(MAX_HOPS, hops + 1);
         target = end.to;
         redirected = true;
+        continue;
+      }
+      // A connection may break though nobody is gone, and then it does for many: all would have another coordinator.
+      if (end.joined && end.broken && !this.#reconnected.has(target.id)) {
+        this.#reconnected.add(target.id);
         continue;
       }
       // Others reach it, this node does not: it wants to be left where it gets now.

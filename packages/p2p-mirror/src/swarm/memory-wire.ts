@@ -72,6 +72,11 @@ export class MemoryNetwork {
     for (const channel of node.channels) channel.cut();
   }
 
+  /** Every connection there is now is reset; nobody is gone. */
+  reset(): void {
+    for (const { channels } of this.#nodes.values()) for (const channel of channels) channel.cut();
+  }
+
   /** As SIGSTOP, or a cable that is pulled: nothing goes to it or comes from it any more, and nobody notices by itself. */
   silence(id: string): void {
     const node = this.#nodes.get(id);

@@ -6,7 +6,7 @@ import { mutePeer } from "./fake-peer.ts";
 const setup = () => {
   const clock = { now: 0, trips: 0 };
   const breaker = new Breaker(
-    { openMs: 5000, faults: 2 },
+    { openMs: 5000, refusedMs: 1000, faults: 2 },
     { now: () => clock.now, onTrip: () => (clock.trips += 1) },
   );
   return { breaker, clock };
@@ -29,6 +29,20 @@ await t.test("one failed dial opens it for five seconds, then one probe is let t
   breaker.admit()?.alive();
   t.ok(breaker.admit(), "a probe that was answered closes it");
   t.equal(clock.trips, 2);
+});
+
+await t.test("a dial that was refused opens it for one second, however often", async (t) => {
+  const { breaker, clock } = setup();
+  for (const at of [0, 1000, 2000]) {
+    clock.now = at;
+    breaker.admit()?.refused();
+    clock.now = at + 999;
+    t.equal(breaker.admit(), undefined);
+  }
+  clock.now = 3000;
+  breaker.admit()?.dead();
+  clock.now = 7999;
+  t.equal(breaker.admit(), undefined, "one without an answer costs the whole time");
 });
 
 await t.test("a probe that ends without a word frees its place", async (t) => {
@@ -91,7 +105,7 @@ await t.test("a client leaves a dead peer alone, and comes back with one probe",
   const count = (outcome: string) => metric(registry, "p2p_mirror_peer_fetched_total", { outcome });
   t.equal(await count("breaker-open"), 1);
   t.equal(await metric(registry, "p2p_mirror_peer_breaker_trips_total"), 1);
-  now = 5001;
+  now = 1001;
   await t.rejects(client.blob(peer, blob.digest, undefined), { message: /no connection/ });
   t.equal(await count("unreachable"), 2);
 });

@@ -49,6 +49,25 @@ await t.test(
   },
 );
 
+for (const wants of [true, false]) {
+  const who = wants ? "of the members" : "that does not want the blob";
+  await t.test(`all connections are reset: the coordinator, one ${who}, has all again at once`, async (t) => {
+    const { rig, crowd, ranked } = await crowdOf({ seed: 5 });
+    const coordinator = nth(ranked, 0);
+    for (const node of wants ? ranked : ranked.slice(1)) crowd.start(node);
+    const began = rig.clock.now();
+    await rig.clock.run(4_000);
+    rig.network.reset();
+    await rig.clock.run(1);
+    t.ok(await rig.clock.run(300, () => allAt(crowd, coordinator)), "all have joined it again");
+    const took = await crowd.run(60_000, began);
+    if (took === undefined) throw new Error("not all have finished");
+    t.ok(took <= BOUND_MS * 1.15 + 500, `${(took / BOUND_MS).toFixed(2)} of the bound`);
+    t.ok(crowd.amplification <= 1.02, `upstream ${crowd.amplification.toFixed(3)}`);
+    await rig.close();
+  });
+}
+
 for (const how of ["is killed", "is silent"] as const) {
   await t.test(`a coordinator that ${how}: the stand-in has all members and leases within 2 s`, async (t) => {
     const { rig, crowd, ranked } = await crowdOf({ seed: 4 });

@@ -1,7 +1,7 @@
 /** Connections between members of a crowd break, or nothing comes through between them. */
 import { setTimeout as away } from "node:timers/promises";
 import { sizeOf } from "./swarm-faults/crowd.ts";
-import { dropConnections, part } from "./swarm-faults/network-faults.ts";
+import { dropConnections, dropUnheard, part } from "./swarm-faults/network-faults.ts";
 import { coordinatorOf, holderOf, ON_THE_WAY } from "./swarm-faults/roles.ts";
 import { COPY_SECONDS, EARLY, mib, runGroup, type Fault } from "./swarm-faults/run.ts";
 
@@ -47,9 +47,7 @@ await runGroup({
       strike: async (crowd) => {
         const { node, fetched } = holderOf(await crowd.roles());
         const others = nodes.filter((one) => one !== node).map(({ network }) => network);
-        const heal = await part([node.network], others);
-        const dropped = await dropConnections(node.network);
-        await heal();
+        const dropped = await dropUnheard(node.network, others);
         return {
           what: `${node.mirror.name} lost ${dropped} connections, and nobody was told`,
           destroyed: fetched + ON_THE_WAY,

@@ -10,7 +10,6 @@ import { COPY_SECONDS, EARLY, mib, runGroup, type Fault, type Struck } from "./s
 const LATE = "a node that was away fetches from upstream what it lacks, although others have all of it";
 const SLOW =
   "what the slow node alone has may be waited for at its rate, not fetched again: up to 5 s were seen";
-const ALONE = "a node that can store nothing leaves the swarm and gets the rest by itself";
 /** Seconds that a source is stopped. */
 const STOPPED = 60;
 
@@ -128,7 +127,6 @@ await runGroup({
       share: EARLY,
       seconds: 0,
       named: "its mirror goes on without storing",
-      todo: { time: ALONE, copies: ALONE },
       strike: () => fill(arena),
     },
   ],

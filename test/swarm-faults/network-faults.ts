@@ -47,23 +47,25 @@ export async function part(some: readonly Side[], others: readonly Side[]): Prom
   return () => eachWay(some, others, hear);
 }
 
-/** TCP connections between mirrors, of both of its ports there. */
-const BETWEEN_MIRRORS = "( dport = :24221 or sport = :24221 or dport = :24222 or sport = :24222 )";
+/** TCP connections between mirrors, of both of its ports there, as ss takes them. */
+const BETWEEN_MIRRORS = "'( dport = :24221 or sport = :24221 or dport = :24222 or sport = :24222 )'";
+const DROP = `ss -K -H -t -n state established ${BETWEEN_MIRRORS}`;
 
-/**
- * The kernel forgets the node's connections to other mirrors, and tells their other ends by RST, where that gets through.
- * Resolves with how many there were.
- */
-export async function dropConnections({ exec }: Side): Promise<number> {
-  const { stdout } = await exec([
-    "ss",
-    "-K",
-    "-H",
-    "-t",
-    "-n",
-    "state",
-    "established",
-    ...BETWEEN_MIRRORS.split(" "),
-  ]);
+/** The kernel forgets the node's connections to other mirrors, and tells their other ends by RST. How many there were. */
+export function dropConnections(node: Side): Promise<number> {
+  return runDrop(node, DROP);
+}
+
+/** The same, but what it tells the others is lost: they go on as if nothing were. */
+export function dropUnheard(node: Side, others: readonly Side[]): Promise<number> {
+  // In one breath, since what the node sends anew meanwhile is lost, too.
+  const hosts = others.map(({ address }) => address).join(" ");
+  const each = (what: string): string => `for host in ${hosts}; do ip neigh ${what}; done`;
+  const lose = each(`replace $host lladdr ${NOBODY} nud permanent dev ${INTERFACE}`);
+  return runDrop(node, `${lose}; ${DROP}; ${each(`delete $host dev ${INTERFACE}`)}`);
+}
+
+async function runDrop({ exec }: Side, script: string): Promise<number> {
+  const { stdout } = await exec(["sh", "-c", script]);
   return stdout.split("\n").filter((line) => line.trim() !== "").length;
 }

@@ -1,21 +1,22 @@
-import { MemorySpool, type Spool } from "./spool.ts";
+import type { MemorySpool, Spool, WholeSpool } from "./spool.ts";
 
 /**
- * Writes to the first spool until that fails (disk full, I/O error), then goes on in a window of memory: readers notice
- * nothing, the blob is just not stored. What was written before stays readable.
+ * Writes to the first spool until that fails (disk full, I/O error), then goes on in memory: readers notice nothing, the
+ * blob is just not stored. What was written before stays readable.
  */
 export class DegradingSpool implements Spool {
   readonly #first: Spool;
-  readonly #capacity: number;
+  readonly #inTheEnd: () => MemorySpool | WholeSpool;
   readonly #onDegrade: (error: unknown) => void;
-  #memory: MemorySpool | undefined;
+  #memory: MemorySpool | WholeSpool | undefined;
   /** What is in memory and not in the first spool, in the order of writing, gapless ranges in one. */
   readonly #inMemory: { readonly start: number; end: number }[] = [];
   #forgotten = 0;
 
-  constructor(first: Spool, capacity: number, onDegrade: (error: unknown) => void) {
+  /** `inTheEnd`: where the rest goes. */
+  constructor(first: Spool, inTheEnd: () => MemorySpool | WholeSpool, onDegrade: (error: unknown) => void) {
     this.#first = first;
-    this.#capacity = capacity;
+    this.#inTheEnd = inTheEnd;
     this.#onDegrade = onDegrade;
   }
 
@@ -24,7 +25,7 @@ export class DegradingSpool implements Spool {
   }
 
   get windowed(): boolean {
-    return this.#memory !== undefined;
+    return this.#memory?.windowed === true;
   }
 
   /**
@@ -45,22 +46,26 @@ export class DegradingSpool implements Spool {
     }
   }
 
-  /** Nothing of it stays when the first spool fails: it would lie in the way of what is right. */
+  /** In a window nothing of it stays when the first spool fails: it would lie in the way of what is right. */
   async writeUnchecked(offset: number, buffers: readonly Buffer[]): Promise<void> {
-    if (this.#memory !== undefined) return this.#memory.writeUnchecked();
-    try {
-      await this.#first.writeUnchecked(offset, buffers);
-    } catch (error) {
-      this.#memory ??= this.#degrade(error);
-      throw error;
+    if (this.#memory === undefined) {
+      try {
+        return await this.#first.writeUnchecked(offset, buffers);
+      } catch (error) {
+        this.#memory ??= this.#degrade(error);
+        if (this.#memory.windowed) throw error;
+      }
     }
+    await this.#memory.writeUnchecked(offset, buffers);
+    this.#note(offset, buffers);
   }
 
   read(offset: number, length: number): Promise<Buffer> {
     if (this.#memory === undefined) return this.#first.read(offset, length);
     let until = offset + length;
     for (const part of this.#inMemory) {
-      if (offset >= part.start && offset < part.end) return this.#memory.read(offset, length);
+      if (offset >= part.start && offset < part.end)
+        return this.#memory.read(offset, Math.min(length, part.end - offset));
       if (part.start > offset) until = Math.min(until, part.start);
     }
     return this.#first.read(offset, until - offset);
@@ -71,7 +76,8 @@ export class DegradingSpool implements Spool {
   }
 
   discard(): void {
-    this.#memory?.discard();
+    if (this.#memory?.windowed !== true) return;
+    this.#memory.discard();
     this.#inMemory.length = 0;
   }
 
@@ -96,9 +102,9 @@ export class DegradingSpool implements Spool {
     else this.#inMemory.push({ start: offset, end });
   }
 
-  #degrade(error: unknown): MemorySpool {
+  #degrade(error: unknown): MemorySpool | WholeSpool {
     this.#onDegrade(error);
-    const memory = new MemorySpool(this.#capacity);
+    const memory = this.#inTheEnd();
     memory.forget(this.#forgotten);
     return memory;
   }

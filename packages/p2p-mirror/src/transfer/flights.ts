@@ -14,7 +14,7 @@ import type { FlightSwarm } from "./flight-member.ts";
 import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { SourceFinder } from "./source.ts";
-import { FileSpool, MemorySpool, READ_BYTES, type Spool } from "./spool.ts";
+import { FileSpool, MemorySpool, READ_BYTES, WholeSpool, type Spool } from "./spool.ts";
 
 /** How far a source may be ahead of the slowest reader when nothing can be stored. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
@@ -126,14 +126,15 @@ export class Flights {
   }
 
   async #spool(blob: Descriptor, origin: Repository, cache: BlobCache): Promise<Spool> {
-    // Bytes from peers wait for the digest of the whole, so all of them must have room.
-    const capacity = blob.size <= HOLD_BACK_BYTES ? HOLD_BACK_BYTES : WINDOW_BYTES;
+    // Bytes from peers wait for the digest of the whole, so all of a small one must have room; it can go on in a swarm then.
+    const memory = (): WholeSpool | MemorySpool =>
+      blob.size <= HOLD_BACK_BYTES ? new WholeSpool(blob.size) : new MemorySpool(WINDOW_BYTES);
     const ingest = await cache.ingest(blob, origin);
     if (ingest === undefined) {
       this.#deps.metrics.unstored.inc();
-      return new MemorySpool(capacity);
+      return memory();
     }
-    return new DegradingSpool(new FileSpool(ingest, this.#buffers), capacity, (error) => {
+    return new DegradingSpool(new FileSpool(ingest, this.#buffers), memory, (error) => {
       this.#deps.metrics.unstored.inc();
       this.#deps.logger.warn({ err: error, digest: blob.digest }, "cannot store a blob, serving on without");
     });

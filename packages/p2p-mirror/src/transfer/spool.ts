@@ -99,6 +99,59 @@ export class FileSpool implements Spool {
   }
 }
 
+/** Memory for all of a blob, for when a small one cannot be stored: written in any order, as a file. */
+export class WholeSpool implements Spool {
+  readonly base = 0;
+  readonly windowed = false;
+  #bytes: Buffer;
+
+  /** `size` of the blob, in bytes. */
+  constructor(size: number) {
+    this.#bytes = Buffer.alloc(size);
+  }
+
+  write(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    this.keep(offset, buffers);
+    return Promise.resolve();
+  }
+
+  writeUnchecked(offset: number, buffers: readonly Buffer[]): Promise<void> {
+    return this.write(offset, buffers);
+  }
+
+  keep(offset: number, buffers: readonly Buffer[]): void {
+    let at = offset;
+    for (const buffer of buffers) at += buffer.copy(this.#bytes, at);
+  }
+
+  read(offset: number, length: number): Promise<Buffer> {
+    const chunk = this.#bytes.subarray(offset, offset + length);
+    if (chunk.length === 0) return Promise.reject(new Error(`the spool ends at ${offset}`));
+    return Promise.resolve(chunk);
+  }
+
+  recycle(): void {
+    // Chunks are parts of what is kept.
+  }
+
+  discard(): void {
+    // It is written over.
+  }
+
+  forget(): void {
+    // Others may want it still.
+  }
+
+  commit(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  release(): Promise<void> {
+    this.#bytes = Buffer.alloc(0);
+    return Promise.resolve();
+  }
+}
+
 /**
  * A window of memory that moves with the slowest reader, for when nothing can be stored (disk full, cache off). Writers
  * ahead of the window wait; whoever comes late and wants bytes below `base` needs a flight of its own.
@@ -131,7 +184,7 @@ export class MemorySpool implements Spool {
     }
   }
 
-  writeUnchecked(): Promise<void> {
+  writeUnchecked(_offset?: number, _buffers?: readonly Buffer[]): Promise<void> {
     return Promise.reject(new Error("a window is filled in order, with what is right"));
   }
 

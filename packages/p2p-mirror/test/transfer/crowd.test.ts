@@ -2,6 +2,7 @@ import { buffer } from "node:stream/consumers";
 import t from "tap";
 import { until } from "../../../../test/rig/until.ts";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
+import { MemorySpool, WholeSpool } from "../../src/transfer/spool.ts";
 import { Crowd } from "./crowd.ts";
 import { fileSpool, fullAfter, MIB, turn, whole } from "./flying.ts";
 import { ScriptedSource, seededBytes } from "./scripted-source.ts";
@@ -138,9 +139,43 @@ await t.test("a member that can store no more leaves the swarm and gets the rest
   const crowd = await Crowd.of(t, bytes, { nodes: 2, seed: SEED, upstream: () => upstream });
   const full = fullAfter(await fileSpool(t, bytes.length), 2 * MIB);
   const flights = [
-    await crowd.start(0, new DegradingSpool(full, 4 * MIB, () => undefined)),
+    await crowd.start(
+      0,
+      new DegradingSpool(
+        full,
+        () => new MemorySpool(4 * MIB),
+        () => undefined,
+      ),
+    ),
     await crowd.start(1),
   ];
   const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
   for (const body of bodies) t.ok(body.equals(bytes));
+});
+
+await t.test("one that has room in memory for all of the blob stays a member, and gives, too", async (t) => {
+  const bytes = seededBytes(12 * MIB, SEED + 8);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  const crowd = await Crowd.of(t, bytes, { nodes: 3, seed: SEED, upstream: () => upstream });
+  const full = fullAfter(await fileSpool(t, bytes.length), 2 * MIB);
+  let degraded = 0;
+  const spools = [
+    new WholeSpool(bytes.length),
+    new DegradingSpool(
+      full,
+      () => new WholeSpool(bytes.length),
+      () => (degraded += 1),
+    ),
+    undefined,
+  ];
+  const flights = await Promise.all(spools.map((spool, nth) => crowd.start(nth, spool)));
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
+  t.equal(degraded, 1);
+  const share = upstream.delivered / bytes.length;
+  t.ok(share < 1.2, `upstream sent ${share.toFixed(3)} of the blob`);
+  t.ok(
+    crowd.nodes.every(({ given }) => given > 0),
+    "all gave something",
+  );
 });

@@ -33,7 +33,11 @@ await t.test("the disk fails in the middle: the reader does not notice", async (
   const file = await fileSpool(t, bytes.length);
   const failing = fullAfter(file, 3 * MIB);
   let degraded: unknown;
-  const spool = new DegradingSpool(failing, 2 * MIB, (error) => (degraded = error));
+  const spool = new DegradingSpool(
+    failing,
+    () => new MemorySpool(2 * MIB),
+    (error) => (degraded = error),
+  );
   const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
   const flight = fly(t, bytes, spool, new ScriptedFinder(upstream));
   t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
@@ -117,7 +121,11 @@ await t.test("the disk is full while several sources deliver, and then the one i
   ];
   const file = await fileSpool(t, bytes.length);
   const failing = fullAfter(file, 40 * MIB);
-  const spool = new DegradingSpool(failing, 2 * MIB, () => undefined);
+  const spool = new DegradingSpool(
+    failing,
+    () => new MemorySpool(2 * MIB),
+    () => undefined,
+  );
   const flight = fly(t, bytes, spool, new ScriptedFinder(undefined, peers));
   const began = performance.now();
   t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));

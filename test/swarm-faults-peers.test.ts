@@ -6,7 +6,7 @@ import { holderOf, lostWith } from "./swarm-faults/roles.ts";
 import { COPY_SECONDS, EARLY, runGroup, type Fault, type Struck } from "./swarm-faults/run.ts";
 
 const DISTRUST =
-  "who it was is not known: nobody's word counts in the second try, each fetches all by itself";
+  "in the next try two must have fetched the same from upstream, and some pieces are fetched by more than two";
 
 /** From now on a lease holder lies about every piece it gives. */
 async function lies(crowd: Crowd, lie: Lie): Promise<Struck> {

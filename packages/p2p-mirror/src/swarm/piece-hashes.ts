@@ -30,10 +30,14 @@ export interface PieceHashesDeps {
   readonly refused: (signer: string) => void;
 }
 
+/** After a wrong blob a hash counts that so many have signed, and after the second one nobody's word. */
+const WITNESSES = 2;
+
 /**
  * What the pieces of a blob hash to, by whose word. A hash counts by the signature of the node that fetched the piece
  * from upstream, whoever passes it on. Signers who contradict each other are not mixed: the one with less to say is not
- * believed for this blob. Only the blob's own digest proves who was right.
+ * believed for this blob. Only the blob's own digest proves who was right; when it proves that somebody was not, a second
+ * node must have fetched the same, so that the next try costs upstream about one copy, not one for each node.
  */
 export class PieceHashes implements KnownHashes {
   readonly #options: PieceHashesOptions;
@@ -41,6 +45,8 @@ export class PieceHashes implements KnownHashes {
   readonly #known = new Map<number, SignedHash[]>();
   readonly #signed = new Map<string, number>();
   readonly #distrusted = new Set<string>();
+  /** Signers of the same that a hash needs to count, besides those of this node. */
+  #witnesses = 1;
   /** Pieces that this node has signed since it started: what it says counts. From before, it is a signer as any other. */
   readonly #mine = new Set<number>();
 
@@ -85,13 +91,22 @@ export class PieceHashes implements KnownHashes {
     return true;
   }
 
-  /** The hash that counts, to check a piece against and to pass on. */
+  /** The hash that counts, to check a piece against and to pass on: the newest, which others are least likely to know. */
   of(piece: number): SignedHash | undefined {
-    return this.#known.get(piece)?.find((hash) => this.#counts(hash));
+    const known = this.#known.get(piece) ?? [];
+    return known.find((hash) => this.#isMine(hash)) ?? known.findLast((hash) => this.#counts(hash));
   }
 
-  /** Hashes that were believed made a wrong blob: none of their signers is believed for it again. */
+  isDoubted(piece: number): boolean {
+    return this.#known.has(piece) && this.of(piece) === undefined;
+  }
+
+  /** Hashes that were believed made a wrong blob. */
   mismatch(): void {
+    if (this.#witnesses < WITNESSES) {
+      this.#witnesses = WITNESSES;
+      return;
+    }
     const used = new Set<string>();
     for (let piece = 0; piece < this.#options.count; piece += 1) {
       const hash = this.of(piece);
@@ -118,7 +133,18 @@ export class PieceHashes implements KnownHashes {
   }
 
   #counts(hash: SignedHash): boolean {
-    return this.#isMine(hash) || (!this.#distrusted.has(hash.signer) && !this.#deps.isBanned(hash.signer));
+    if (this.#isMine(hash)) return true;
+    return this.#isBelieved(hash) && this.#agree(hash) >= this.#witnesses;
+  }
+
+  #isBelieved({ signer }: SignedHash): boolean {
+    return !this.#distrusted.has(signer) && !this.#deps.isBanned(signer);
+  }
+
+  /** How many that are believed have signed this. */
+  #agree({ piece, sha256 }: SignedHash): number {
+    const known = this.#known.get(piece) ?? [];
+    return known.filter((one) => this.#isBelieved(one) && same(one.sha256, sha256)).length;
   }
 
   #isMine({ signer, piece }: SignedHash): boolean {
@@ -127,6 +153,8 @@ export class PieceHashes implements KnownHashes {
 
   /** Of signers who disagree about a piece one is believed: this node, else who has signed more, else who was first. */
   #settle(piece: number): void {
+    // Then the others who say the same decide, piece by piece: a liar must not have somebody distrusted by a contradiction.
+    if (this.#witnesses > 1) return;
     const counting = (this.#known.get(piece) ?? []).filter((hash) => this.#counts(hash));
     let believed = counting[0];
     if (believed === undefined) return;

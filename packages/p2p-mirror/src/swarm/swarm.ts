@@ -31,6 +31,8 @@ export interface SignedHash {
 export interface KnownHashes {
   /** The hash that counts, to check a piece against and to pass on with it. */
   of(piece: number): SignedHash | undefined;
+  /** Somebody has signed a hash of it, but none counts: a member's piece is of no use before another one has, too. */
+  isDoubted(piece: number): boolean;
   /** Takes a hash that came with a piece. False: it is not valid, of a banned signer, or one that is known is believed. */
   learn(hash: SignedHash): boolean;
   /** Signs the hash of a piece that this node has from upstream or from a verified blob. */
@@ -116,7 +118,7 @@ export interface SwarmMember {
   holds(peer: Peer): void;
   /** No connection to the data plane of this neighbour or holder, or it does not have what it should. */
   unreachable(peer: Peer): void;
-  /** The blob did not match its digest: nobody whose hashes were used is believed for it any more. */
+  /** The blob did not match its digest: no single member is believed for it any more. */
   mismatch(): void;
   /** The blob is verified, with these hashes of its pieces: whoever signed another one is banned. */
   verified(hashes: readonly (Uint8Array | undefined)[]): void;

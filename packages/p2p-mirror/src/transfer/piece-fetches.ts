@@ -96,7 +96,7 @@ export class PieceFetches {
 
   /** `from`: the piece the newest reader waits for. */
   askAll(from: number): void {
-    const { member, pieces, random, clock } = this.#deps;
+    const { member, hashes, pieces, random, clock } = this.#deps;
     const now = clock.now();
     const options = {
       picker: pieces.picker,
@@ -107,6 +107,7 @@ export class PieceFetches {
       excluded: (neighbour: Neighbour, piece: number): boolean =>
         (this.#notBefore.get(`${neighbour.peer.id} ${piece}`) ?? 0) > now ||
         member.leases.some((lease) => piece >= lease.first && piece < lease.end) ||
+        hashes.isDoubted(piece) ||
         this.#leftToOthers(neighbour, piece, now),
     };
     // One piece of each before a second of any: the load is spread.

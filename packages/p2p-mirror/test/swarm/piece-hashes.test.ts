@@ -161,6 +161,42 @@ await t.test("the blob's digest proves who lied: that one is banned, and only it
   t.ok(next.learn(fine));
 });
 
+await t.test("after a wrong blob two must say the same; after a second one nobody is believed", async (t) => {
+  const [honest, liar, other, reader] = [
+    await nodeWith(),
+    await nodeWith(),
+    await nodeWith(),
+    await nodeWith(),
+  ];
+  liar.hashes.sign(1, wrong(1));
+  honest.hashes.sign(2, right(2));
+  tell(liar, reader, 1);
+  tell(honest, reader, 2);
+  t.notOk(reader.hashes.isDoubted(1));
+  reader.hashes.mismatch();
+  t.ok(reader.hashes.isDoubted(1));
+  t.notOk(reader.hashes.isDoubted(3), "nobody has said anything of it");
+  liar.hashes.sign(2, wrong(2));
+  tell(liar, reader, 2);
+  t.ok(reader.hashes.isDoubted(2), "one against one");
+  for (const one of [honest, other]) one.hashes.sign(1, right(1));
+  other.hashes.sign(2, right(2));
+  tell(honest, reader, 1);
+  t.ok(reader.hashes.isDoubted(1));
+  tell(other, reader, 1);
+  tell(other, reader, 2);
+  t.same(reader.hashes.of(1)?.sha256, right(1));
+  t.same(reader.hashes.of(2)?.sha256, right(2));
+  t.equal(reader.hashes.of(1)?.signer, other.id, "the newest is passed on, which others may lack");
+  reader.hashes.sign(3, right(3));
+  t.same(reader.hashes.of(3)?.sha256, right(3), "what it has from upstream counts alone");
+  reader.hashes.mismatch();
+  for (const piece of [1, 2]) t.ok(reader.hashes.isDoubted(piece), "two have lied together");
+  t.same(reader.hashes.of(3)?.sha256, right(3));
+  const all = Array.from({ length: COUNT }, (_, piece) => right(piece));
+  t.same(reader.hashes.verified(all), [liar.id], "only who was wrong is banned");
+});
+
 await t.test(
   "what is known is not verified again, and no more than four say something of a piece",
   async (t) => {

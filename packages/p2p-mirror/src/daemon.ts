@@ -14,6 +14,7 @@ import { daemonLimits, partBytes } from "./daemon-limits.ts";
 import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
+import { HostsKeeper } from "./hosts/hosts-keeper.ts";
 import { createHttpMetrics } from "./http/metrics.ts";
 import { createRegistryEndpoint } from "./http/registry-endpoint.ts";
 import { createPeerClient } from "./peer/client.ts";
@@ -32,7 +33,7 @@ import { HandedOut } from "./transfer/handed-out.ts";
 import { NodeContent, type NodeContentDeps } from "./transfer/local-content.ts";
 import { Manifests } from "./transfer/manifests.ts";
 import { createTransferMetrics } from "./transfer/metrics.ts";
-import { allowAll, PublicAccess } from "./transfer/mirror-access.ts";
+import { allowAll, PublicAccess, without } from "./transfer/mirror-access.ts";
 import { MirrorContent } from "./transfer/mirror-content.ts";
 import { MirrorSources } from "./transfer/mirror-sources.ts";
 import { PublishedRecords } from "./transfer/published-records.ts";
@@ -280,11 +281,14 @@ class MirrorDaemon implements Daemon {
         await Promise.all([flights.close(), small.close(), tags.close()]);
       }),
     );
+    const leftAlone = new Set(
+      config.registries.entries().flatMap(([name, { mirror }]) => (mirror ? [] : [name])),
+    );
     const registry = createRegistryEndpoint(
       { listen: config.registryListen, drainMs: DRAIN_MS, firstByteMs: SILENCE_MS, stallMs: SILENCE_MS },
       {
         content: new MirrorContent({ ...parts, stores, flights, small, manifests, tags, sources }),
-        access: config.access === "open" ? allowAll : new PublicAccess(parts),
+        access: without(leftAlone, config.access === "open" ? allowAll : new PublicAccess(parts)),
         logger,
         metrics: createHttpMetrics(metrics),
       },
@@ -295,6 +299,11 @@ class MirrorDaemon implements Daemon {
       // Both drain at the same time, so that the whole end stays within its bound.
       close: async () => void (await Promise.all([registry.close(), peerServer.close()])),
     });
+    const { hostsDir } = config;
+    if (hostsDir !== undefined) {
+      const hosts = { hostsDir, mirror: registry.url, registries: [], without: leftAlone };
+      await run(new HostsKeeper(hosts, { clock: systemClock, logger, registry: metrics }));
+    }
     await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
     await republishRecords(parts, signal);
 

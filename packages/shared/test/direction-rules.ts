@@ -36,8 +36,9 @@ const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
   swarm: ["ports", "trust"],
   http: ["ports"],
   config: [],
+  hosts: [],
   status: [],
-  cli: ["config", "status"],
+  cli: ["config", "hosts", "status"],
   daemon: [
     "ports",
     "store",
@@ -49,6 +50,7 @@ const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
     "swarm",
     "http",
     "config",
+    "hosts",
     "status",
   ],
   main: ["cli", "config", "daemon"],

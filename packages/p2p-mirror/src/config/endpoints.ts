@@ -32,8 +32,10 @@ const LISTENERS = {
 } as const satisfies GroupSchema;
 
 export interface EndpointRequest extends ConfigRequest {
-  /** `--admin` or `--registry`. */
+  /** Of a flag. */
   readonly url: string | undefined;
+  /** That flag, for the error. Default: `--admin` or `--registry`. */
+  readonly flag?: string;
 }
 
 /**
@@ -41,7 +43,8 @@ export interface EndpointRequest extends ConfigRequest {
  * where a mirror with these settings listens. @throws ConfigError
  */
 export async function endpointUrl(name: EndpointName, request: EndpointRequest): Promise<string> {
-  if (request.url !== undefined) return readUrl({ kind: "flag", name: `--${name}` }, name, request.url);
+  if (request.url !== undefined)
+    return readUrl({ kind: "flag", name: request.flag ?? `--${name}` }, name, request.url);
   const variable = request.env[VARIABLES[name]];
   if (variable !== undefined && variable !== "") {
     return readUrl({ kind: "env", name: VARIABLES[name] }, name, variable);

@@ -25,6 +25,8 @@ export interface RegistryConfig {
   /** By lower-case name. */
   readonly headers: Readonly<Record<string, string>>;
   readonly overridePath: boolean;
+  /** False: requests for it are declined. */
+  readonly mirror: boolean;
   /** Bytes of the cache; undefined: no limit of its own. */
   readonly size: number | undefined;
   /** Since the last use; undefined: for ever. */

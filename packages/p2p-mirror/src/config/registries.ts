@@ -11,6 +11,7 @@ const UNCHANGED: RegistryConfig = Object.freeze({
   skipVerify: false,
   headers: Object.freeze({}),
   overridePath: false,
+  mirror: true,
   size: undefined,
   ttlMs: undefined,
   off: false,

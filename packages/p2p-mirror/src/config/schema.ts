@@ -46,6 +46,12 @@ const REGISTRY_SCHEMA = {
       "x-placeholder": "FILE",
       description: "PEM file with the key of client_cert.",
     },
+    mirror: {
+      type: "boolean",
+      default: true,
+      description:
+        "False leaves this registry alone: what is asked of it is declined, so that containerd asks the registry itself, and with hosts_dir its hosts.toml does not name the mirror.",
+    },
     override_path: {
       type: "boolean",
       default: false,
@@ -269,7 +275,7 @@ export const MIRROR_SCHEMA = {
       format: "path",
       "x-placeholder": "DIR",
       description:
-        "containerd's directory of hosts.toml files. Accepted for later: this version changes nothing there, and warns when it is set.",
+        "containerd's config_path, the directory of hosts.toml files. While it serves, the mirror keeps itself first in each of them, and leaves all else there as it is (`p2p-mirror hosts remove` takes it out). Default: none, for `p2p-mirror hosts install`.",
     },
     log_level: {
       type: "string",

@@ -31,7 +31,6 @@ export function warningsOf(config: MirrorConfig, resolved: Resolved<MirrorSettin
       `registries.${name}.skip_verify: any certificate is accepted, so tags of ${name} can be forged`,
     );
   }
-  warn(config.hostsDir !== undefined, "hosts_dir is accepted, but this version changes nothing there");
   for (const { variable, meant } of resolved.suspicious) {
     warnings.push(`the environment variable ${variable} is read by nobody; did you mean ${meant}?`);
   }

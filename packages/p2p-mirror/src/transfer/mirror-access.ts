@@ -22,6 +22,12 @@ const HEARD = "heard";
 
 export const allowAll: Access = { decide: () => Promise.resolve("allow") };
 
+/** Declines what is asked of these registries, before anything is asked for them. */
+export const without = (registries: ReadonlySet<string>, access: Access): Access => ({
+  decide: (request, options) =>
+    registries.has(request.registry) ? Promise.resolve("decline") : access.decide(request, options),
+});
+
 /** Whether a verdict of that time (milliseconds since the epoch) still counts. */
 export const isFresh = (since: number | undefined, now: number): boolean =>
   since !== undefined && now - since < PUBLIC_MS;

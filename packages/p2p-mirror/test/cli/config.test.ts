@@ -121,7 +121,6 @@ await t.test("what is allowed but dangerous is one warning line each", async (t)
     /^registry_listen 0.0.0.0:24220 is beyond loopback/,
     /^admin_listen 0.0.0.0:24223/,
   ]);
-  t.match((await load({ flags: { hosts_dir: "/etc/containerd/certs.d" } })).warnings, [/^hosts_dir/]);
   t.match((await load({ env: { P2P_MIRROR_CACHE_SISE: "1GiB" } })).warnings, [/P2P_MIRROR_CACHE_SIZE\?$/]);
   t.same(
     (await load({ env: { P2P_MIRROR_CONFIG: "", P2P_MIRROR_ADMIN: "x", P2P_MIRROR_PORT: "x" } })).warnings,
@@ -193,6 +192,7 @@ await t.test("registries of the file, with PEM files read and --upstream merged 
     skipVerify: true,
     headers: { "x-team": "platform" },
     overridePath: true,
+    mirror: true,
     size: undefined,
     ttlMs: undefined,
     off: true,

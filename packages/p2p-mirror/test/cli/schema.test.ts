@@ -37,7 +37,9 @@ await t.test(
     eachSetting(MIRROR_SCHEMA, (key, schema) => {
       t.match(key, /^[a-z0-9]+(_[a-z0-9]+)*$/, key);
       t.match(schema.description, /^[A-Z`a-z].*\.$/s, `${key} has sentences`);
+      const isFlag = Object.hasOwn(MIRROR_SCHEMA.properties, key);
       if (schema.type !== "boolean") t.type(schema["x-placeholder"], "string", `${key} has a placeholder`);
+      else t.notOk(isFlag && schema.default, `${key}: a flag cannot be taken back`);
       const format =
         schema.type === "array" ? schema.items.format : "format" in schema ? schema.format : undefined;
       if (format !== undefined) t.ok(format in MIRROR_FORMATS, `${key}: ${format}`);
@@ -52,7 +54,7 @@ await t.test("every option of the issue is there", async (t) => {
     "registry_listen peer_listen p2p_listen admin_listen advertise_address data_dir cache_size cache_min_free containerd_socket containerd_namespace bootstrap cluster_secret_file access upstream hosts_dir log_level insecure_open_mesh limit_upstream limit_in limit_out registries docker_config";
   for (const key of demanded.split(" ")) t.ok(settings.includes(key), key);
   const registry = Object.keys(MIRROR_SCHEMA.properties.registries.additionalProperties.properties);
-  for (const key of "url ca skip_verify headers override_path size ttl off".split(" "))
+  for (const key of "url ca skip_verify headers override_path mirror size ttl off".split(" "))
     t.ok(registry.includes(key), key);
 });
 

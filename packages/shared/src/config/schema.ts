@@ -31,7 +31,8 @@ export interface TextSchema extends Annotations {
 
 export interface SwitchSchema extends Annotations {
   readonly type: "boolean";
-  readonly default: false;
+  /** Of a flag false: there is no way to take a flag back. */
+  readonly default: boolean;
 }
 
 export interface ListSchema extends Annotations {

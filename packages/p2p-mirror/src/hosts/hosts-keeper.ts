@@ -1,0 +1,97 @@
+import type { Clock, Logger, Service } from "@p2p-mirror/shared";
+import { Counter, Gauge, type Registry } from "prom-client";
+import { installHosts, type Done, type HostsOptions } from "./hosts.ts";
+
+/** A dozen small files are read; a watch would not see through mounts, and miss what a tool replaces by a link. */
+const CHECK_MS = 10_000;
+
+export interface HostsKeeperDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly registry: Registry;
+}
+
+/**
+ * Keeps the mirror first in hosts.toml while it serves: other tools write these files anew (k3s at each start). What
+ * cannot be put in force is said once, and tried again. Nothing is removed at the end: a mirror that is not there refuses,
+ * and containerd asks the next host; `hosts remove` takes the blocks out.
+ */
+export class HostsKeeper implements Service {
+  readonly name = "hosts";
+  readonly #options: HostsOptions;
+  readonly #deps: HostsKeeperDeps;
+  readonly #repairs: Counter;
+  readonly #left: Gauge;
+  /** Directory to the reason that was logged. */
+  #said = new Map<string, string>();
+  #round: Promise<void> | undefined;
+  #takeBack: (() => void) | undefined;
+  #closed = false;
+
+  constructor(options: HostsOptions, deps: HostsKeeperDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#repairs = new Counter({
+      name: "p2p_mirror_hosts_repairs_total",
+      help: "hosts.toml files that others had overwritten, and in which the mirror was put first again",
+      registers: [deps.registry],
+    });
+    this.#left = new Gauge({
+      name: "p2p_mirror_hosts_left_alone",
+      help: "hosts.toml files in which the mirror could not be put first; the log says why",
+      registers: [deps.registry],
+    });
+  }
+
+  async start(): Promise<void> {
+    const done = await installHosts(this.#options);
+    for (const { directory, outcome } of done) {
+      if (outcome === "installed") this.#deps.logger.info({ directory }, "hosts.toml names the mirror first");
+    }
+    this.#leave(done);
+    this.#next();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#takeBack?.();
+    await this.#round;
+  }
+
+  #next(): void {
+    if (this.#closed) return;
+    this.#takeBack = this.#deps.clock.after(CHECK_MS, () => {
+      this.#round = this.#check().finally(() => this.#next());
+    });
+  }
+
+  async #check(): Promise<void> {
+    const { logger } = this.#deps;
+    try {
+      const done = await installHosts(this.#options);
+      for (const { directory, outcome } of done) {
+        if (outcome !== "installed") continue;
+        this.#repairs.inc();
+        logger.warn({ directory }, "hosts.toml was changed by others; the mirror is first again");
+      }
+      this.#leave(done);
+    } catch (error) {
+      logger.error({ err: error }, "hosts.toml could not be checked");
+    }
+  }
+
+  #leave(done: readonly Done[]): void {
+    const left = new Map<string, string>();
+    for (const { directory, outcome, reason = "" } of done) {
+      if (outcome !== "left alone") continue;
+      left.set(directory, reason);
+      if (this.#said.get(directory) === reason) continue;
+      this.#deps.logger.warn(
+        { directory, reason },
+        "hosts.toml is left alone: containerd does not ask the mirror there",
+      );
+    }
+    this.#said = left;
+    this.#left.set(left.size);
+  }
+}

@@ -1,0 +1,84 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import t from "tap";
+import { run } from "./terminal.ts";
+
+await t.test("install, status and remove, as tables and as JSON", async (t) => {
+  const certs = t.testdir({
+    "quay.io": { "hosts.toml": 'server = "https://quay.io"\n[host."https://m.example"]\n' },
+  });
+  const before = await run(["hosts", "status", "--hosts-dir", certs]);
+  t.match(
+    before.stdout,
+    /_default +no +the registry itself\nquay\.io +no +https:\/\/m\.example, https:\/\/quay\.io\n/,
+  );
+
+  const installed = await run([
+    "hosts",
+    "install",
+    "--hosts-dir",
+    certs,
+    "--mirror",
+    "http://127.0.0.1:1234",
+  ]);
+  t.equal(installed.exitCode, 0);
+  t.match(installed.stdout, /_default +installed\nquay\.io +installed\n/);
+  t.match(
+    await readFile(join(certs, "quay.io/hosts.toml"), "utf8"),
+    /^\[host\."http:\/\/127\.0\.0\.1:1234"\]$/m,
+  );
+
+  const { stdout } = await run([
+    "hosts",
+    "status",
+    "--hosts-dir",
+    certs,
+    "--mirror",
+    "http://127.0.0.1:1234",
+    "--json",
+  ]);
+  t.match(JSON.parse(stdout), [
+    { directory: "_default", inForce: true, managed: true },
+    {
+      directory: "quay.io",
+      inForce: true,
+      asks: ["http://127.0.0.1:1234", "https://m.example", "https://quay.io"],
+    },
+  ]);
+
+  const removed = await run(["hosts", "remove", "--hosts-dir", certs]);
+  t.match(removed.stdout, /_default +removed\nquay\.io +removed\n/);
+  t.equal((await run(["hosts", "status", "--hosts-dir", certs])).stdout, before.stdout);
+});
+
+await t.test("the mirror is where its settings say that it listens", async (t) => {
+  const certs = t.testdir();
+  const env = { P2P_MIRROR_REGISTRY_LISTEN: "127.0.0.1:5001" };
+  await run(["hosts", "install", "--hosts-dir", certs], { env });
+  t.match(await readFile(join(certs, "_default/hosts.toml"), "utf8"), 'host."http://127.0.0.1:5001"');
+});
+
+await t.test("what was left alone is exit code 1, with the reason; the rest is installed", async (t) => {
+  const certs = t.testdir({ "a.test": { "hosts.toml": "server = nothing\n" } });
+  const { exitCode, stdout, stderr } = await run(["hosts", "install", "--hosts-dir", certs]);
+  t.equal(exitCode, 1);
+  t.match(stdout, /_default +installed\na\.test +left alone +hosts\.toml is no TOML, line 1/);
+  t.match(stderr, /^p2p-mirror: left alone[^\n]*a\.test\n$/);
+});
+
+await t.test("wrong calls change nothing", async (t) => {
+  const certs = t.testdir({ file: "" });
+  const calls: [string[], RegExp][] = [
+    [["install"], /required option '--hosts-dir <DIR>' not specified/],
+    [["install", "--hosts-dir", certs, "--mirror", "nowhere"], /--mirror: "nowhere" is not valid/],
+    [["install", "--hosts-dir", certs, "--registry", "../etc"], /--registry: "\.\.\/etc" is not valid/],
+    [["remove", "--hosts-dir", join(certs, "file")], /--hosts-dir: ".*file" is not valid: .*directory/],
+    [["status", "--hosts-dir", join(certs, "gone")], /--hosts-dir: ".*gone" is not valid: .*directory/],
+  ];
+  for (const [args, expected] of calls) {
+    const { exitCode, stdout, stderr } = await run(["hosts", ...args]);
+    t.equal(exitCode, 2, args.join(" "));
+    t.match(stderr, expected, args.join(" "));
+    t.equal(stdout, "");
+  }
+});

@@ -1,0 +1,79 @@
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Registry } from "prom-client";
+import t from "tap";
+import { createLogger, systemClock, type Clock } from "@p2p-mirror/shared";
+import { HostsKeeper } from "../../src/hosts/hosts-keeper.ts";
+import { without } from "../../src/transfer/mirror-access.ts";
+
+const mirror = "http://127.0.0.1:24220";
+
+/** Time that passes when told; `tick` resolves when the check is over, since the next is then asked for. */
+function manualClock(): Clock & { tick(): Promise<void> } {
+  let due: (() => void) | undefined;
+  let asked = Promise.withResolvers<void>();
+  return {
+    now: () => systemClock.now(),
+    after: (_ms, callback) => {
+      due = callback;
+      asked.resolve();
+      return () => (due = undefined);
+    },
+    async tick() {
+      asked = Promise.withResolvers();
+      due?.();
+      await asked.promise;
+    },
+  };
+}
+
+await t.test("what others overwrite is repaired, logged and counted", async (t) => {
+  const certs = t.testdir({ "a.test": { "hosts.toml": 'server = "https://a.test"\n' } });
+  const lines: string[] = [];
+  const logger = createLogger("info", { write: (line) => void lines.push(line) });
+  const registry = new Registry();
+  const clock = manualClock();
+  const options = { hostsDir: certs, mirror, registries: [], without: new Set(["b.test"]) };
+  const keeper = new HostsKeeper(options, { clock, logger, registry });
+  await keeper.start();
+  t.equal(lines.filter((line) => line.includes("names the mirror first")).length, 2);
+
+  const metric = async (name: string): Promise<number> => {
+    const found = await registry.getSingleMetric(name)?.get();
+    return found?.values[0]?.value ?? Number.NaN;
+  };
+  await clock.tick();
+  t.equal(await metric("p2p_mirror_hosts_repairs_total"), 0, "nothing changed");
+
+  const file = join(certs, "a.test/hosts.toml");
+  await writeFile(file, 'server = "https://new.a.test"\n');
+  await rm(join(certs, "_default"), { recursive: true });
+  await clock.tick();
+  t.match(await readFile(file, "utf8"), /^server = "https:\/\/new\.a\.test"\n# >>> p2p-mirror/);
+  t.match(await readFile(join(certs, "_default/hosts.toml"), "utf8"), mirror);
+  t.equal(await metric("p2p_mirror_hosts_repairs_total"), 2);
+  t.equal(lines.filter((line) => line.includes("changed by others")).length, 2);
+
+  await writeFile(file, "broken");
+  await clock.tick();
+  await clock.tick();
+  t.equal(await readFile(file, "utf8"), "broken");
+  t.equal(await metric("p2p_mirror_hosts_left_alone"), 1);
+  t.equal(lines.filter((line) => line.includes("left alone")).length, 1, "said once");
+  await keeper.close();
+});
+
+await t.test("a registry that is left alone is declined before anybody is asked", async (t) => {
+  const asked: string[] = [];
+  const access = without(new Set(["b.test"]), {
+    decide: async ({ registry }) => {
+      asked.push(registry);
+      return "allow";
+    },
+  });
+  const { signal } = new AbortController();
+  const request = { repository: "r", authorization: undefined };
+  t.equal(await access.decide({ ...request, registry: "b.test" }, { signal }), "decline");
+  t.equal(await access.decide({ ...request, registry: "a.test" }, { signal }), "allow");
+  t.same(asked, ["a.test"]);
+});

@@ -1,0 +1,71 @@
+/**
+ * Real containerds pull through certs.d as it is found on nodes, once `hosts install` has put the mirror in front: every
+ * layout, the mirror asked first; then `hosts remove`, and nothing is left.
+ */
+import { generateKeyPairSync } from "node:crypto";
+import { mkdir, rm } from "node:fs/promises";
+import t from "tap";
+import { installHosts, removeHosts } from "../packages/p2p-mirror/src/hosts/hosts.ts";
+import { createCertificate } from "../packages/p2p-mirror/src/trust/certificate.ts";
+import { LAYOUTS, PEM } from "../packages/p2p-mirror/test/hosts/layouts.ts";
+import { layOut, treeOf } from "../packages/p2p-mirror/test/hosts/tree.ts";
+import { startEndpoint } from "../packages/p2p-mirror/test/http/support/endpoint.ts";
+import type { ComponentName } from "./rig/components.ts";
+import { startContainerd } from "./rig/containerd.ts";
+import { createCri } from "./rig/cri.ts";
+import { blobsOf, makeImage, manifestsOf } from "./rig/images.ts";
+import { need } from "./rig/need.ts";
+
+const CONTAINERDS: readonly ComponentName[] = ["containerd-1.7", "containerd-2.1", "containerd-2.x"];
+
+function makePem(): ReadonlyMap<string, string> {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const certificate = createCertificate({
+    subject: "a",
+    issuer: "a",
+    publicKey,
+    signer: privateKey,
+    ca: true,
+  });
+  const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  return new Map([
+    [PEM.certificate, certificate],
+    [PEM.key, key],
+    [PEM.both, certificate + key],
+  ]);
+}
+
+for (const name of CONTAINERDS) {
+  await t.test(name, async (t) => {
+    const components = await need(t, { root: true, components: [name] });
+    if (components === undefined) return;
+    await using containerd = await startContainerd({ component: components(name) });
+    await using cri = createCri(containerd.socket);
+    const mirror = await startEndpoint(t, {});
+    const image = makeImage({ seed: "layouts", layers: [1000] });
+    for (const { bytes } of manifestsOf(image))
+      mirror.content.addManifest(JSON.parse(bytes.toString()), "v1");
+    for (const { bytes } of blobsOf(image)) mirror.content.addBlob(bytes);
+    const hosts = { hostsDir: containerd.certsDir, mirror: mirror.url, registries: [] };
+    const pem = makePem();
+
+    for (const [index, layout] of LAYOUTS.entries()) {
+      await t.test(layout.name, async (t) => {
+        await rm(containerd.certsDir, { recursive: true, force: true });
+        await layOut(containerd.certsDir, layout, pem);
+        await mkdir(containerd.certsDir, { recursive: true });
+        const before = await treeOf(containerd.certsDir);
+        await installHosts(hosts);
+        mirror.content.asked.length = 0;
+        const repository = `${layout.registry}/layouts/n${index}`;
+        // What is left alone leads to registries that are not there.
+        if (layout.leftAlone === undefined) {
+          await cri.pull(`${repository}:v1`, { timeoutMs: 30_000 });
+          t.equal(mirror.content.asked[0], `tag ${repository}:v1`, "the mirror was asked first");
+        }
+        await removeHosts(hosts);
+        t.strictSame(await treeOf(containerd.certsDir), before);
+      });
+    }
+  });
+}

@@ -19,6 +19,10 @@ export class NodeClock implements Clock {
     return this.#clock.now();
   }
 
+  date(): number {
+    return this.#clock.date();
+  }
+
   after(ms: number, callback: () => void): () => void {
     if (this.#over) return () => undefined;
     let taken = false;

@@ -29,6 +29,10 @@ export class VirtualClock implements Clock {
     return this.#now;
   }
 
+  date(): number {
+    return this.#now;
+  }
+
   /** Events to come. */
   get pending(): number {
     return this.#live;

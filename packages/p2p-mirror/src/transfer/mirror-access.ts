@@ -73,14 +73,14 @@ export class PublicAccess implements Access {
       published.takeBack(repositoryKey(request));
       return "decline";
     }
-    if (published.publish(repositoryKey(request))) catalog.rememberPublic(request, clock.now());
+    if (published.publish(repositoryKey(request))) catalog.rememberPublic(request, clock.date());
     return "allow";
   }
 
   /** As upstream said before it went away, to this node or to another, whose word is kept as that of a tag is. */
   async #wasPublic(repository: Repository, signal: AbortSignal): Promise<boolean> {
     const { catalog, clock, published } = this.#deps;
-    const now = clock.now();
+    const now = clock.date();
     if (isFresh(catalog.publicSince(repository), now)) return true;
     const key = repositoryKey(repository);
     if (this.#notFound.has(key)) return false;

@@ -10,13 +10,17 @@ import { repositoryKey, tagKey } from "./records.ts";
  * others need them when upstream is gone. Newest first; an edge node with years of tags must not spend its start on them.
  */
 export async function republishRecords(
-  { catalog, published, clock }: { catalog: Catalog; published: PublishedRecords; clock: Pick<Clock, "now"> },
+  {
+    catalog,
+    published,
+    clock,
+  }: { catalog: Catalog; published: PublishedRecords; clock: Pick<Clock, "date"> },
   signal: AbortSignal,
 ): Promise<void> {
   const keys = new Set<RoutingKey>();
   for (const image of catalog.images(MAX_RECORDS)) {
     keys.add(tagKey(image, image.tag));
-    if (isFresh(catalog.publicSince(image), clock.now())) keys.add(repositoryKey(image));
+    if (isFresh(catalog.publicSince(image), clock.date())) keys.add(repositoryKey(image));
   }
   await published.publishAll([...keys], signal);
 }

@@ -91,7 +91,7 @@ export class Tags {
           tag,
           digest: record.descriptor.digest,
           // Of any age: old is better than nothing. Without a known time (a lost index) there is none to say.
-          ageSeconds: record.time === 0 ? undefined : Math.round((clock.now() - record.time) / 1_000),
+          ageSeconds: record.time === 0 ? undefined : Math.round((clock.date() - record.time) / 1_000),
           err: error,
         },
         "upstream cannot be asked, a tag is answered from a record of the cluster",
@@ -104,7 +104,7 @@ export class Tags {
     const { upstream, catalog, clock, published } = this.#deps;
     const descriptor = await upstream.resolve(repository, tag, { signal });
     const resolved = { descriptor, stale: false };
-    catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: clock.now() });
+    catalog.rememberTag({ ...repository, tag, descriptor, resolvedAt: clock.date() });
     this.#fresh.set(tagKey(repository, tag), resolved);
     published.publish(tagKey(repository, tag), descriptor.digest);
     return resolved;

@@ -83,7 +83,7 @@ function rawKeyOf(peer: string): Uint8Array | undefined {
  */
 export function createRecordSigner(
   identity: Identity,
-  clock: Pick<Clock, "now"> = systemClock,
+  clock: Pick<Clock, "date"> = systemClock,
 ): RecordSigner {
   const key = keyObjectOf(identity.privateKey);
   return {
@@ -101,7 +101,7 @@ export function createRecordSigner(
         return undefined;
       }
       const claim = readClaim(signed);
-      if (claim === undefined || claim.time > clock.now() + MAX_SKEW_MS) return undefined;
+      if (claim === undefined || claim.time > clock.date() + MAX_SKEW_MS) return undefined;
       const raw = rawKeyOf(peer);
       if (raw === undefined) return undefined;
       const genuine = verifySignature(

@@ -13,6 +13,10 @@ export class HurriedClock implements Clock {
     return (performance.now() - this.#began) * this.#times;
   }
 
+  date(): number {
+    return Date.now();
+  }
+
   after(ms: number, callback: () => void): () => void {
     const timer = setTimeout(callback, ms / this.#times);
     return () => clearTimeout(timer);

@@ -5,7 +5,7 @@ import { newIdentity } from "../../src/trust/identity.ts";
 import { createRecordSigner } from "../../src/trust/record-signer.ts";
 
 const NOW = Date.UTC(2026, 0, 1);
-const clock: Clock = { now: () => NOW, after: () => () => undefined };
+const clock: Clock = { now: () => 0, date: () => NOW, after: () => () => undefined };
 const repository = { registry: "registry.test", repository: "team/app" };
 const claim: Claim = {
   kind: "tag",

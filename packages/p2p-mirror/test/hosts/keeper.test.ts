@@ -14,6 +14,7 @@ function manualClock(): Clock & { tick(): Promise<void> } {
   let asked = Promise.withResolvers<void>();
   return {
     now: () => systemClock.now(),
+    date: () => systemClock.date(),
     after: (_ms, callback) => {
       due = callback;
       asked.resolve();

@@ -3,6 +3,7 @@ import type { Stats } from "node:fs";
 import {
   chmod,
   chown,
+  lstat,
   mkdir,
   open,
   readdir,
@@ -46,11 +47,10 @@ export function registryOf(directory: string): string | undefined {
 export async function directoriesIn(hostsDir: string): Promise<string[]> {
   const entries = (await readdir(hostsDir, { withFileTypes: true }).catch(absent)) ?? [];
   const names: string[] = [];
-  for (const { name } of entries) {
-    if (registryOf(name) === undefined) continue;
-    // Also by a symbolic link; one that leads nowhere is nobody's directory.
-    const found = await stat(join(hostsDir, name)).catch(absent);
-    if (found?.isDirectory() === true) names.push(name);
+  for (const entry of entries) {
+    if (registryOf(entry.name) === undefined) continue;
+    const found = await stat(join(hostsDir, entry.name)).catch(absent);
+    if (found?.isDirectory() ?? entry.isSymbolicLink()) names.push(entry.name);
   }
   return [DEFAULT_DIRECTORY, ...names.toSorted()];
 }
@@ -73,8 +73,12 @@ export class RegistryDirectory {
 
   /** The text of hosts.toml. Undefined: there is none. @throws UnfitDirectoryError, and what the file system throws. */
   async read(): Promise<string | undefined> {
+    await this.#mustLeadSomewhere(this.path);
     const found = await stat(this.file).catch(absent);
-    if (found === undefined) return undefined;
+    if (found === undefined) {
+      await this.#mustLeadSomewhere(this.file);
+      return undefined;
+    }
     if (!found.isFile() || found.size > MAX_HOSTS_BYTES)
       throw new UnfitDirectoryError("hosts.toml is no file of up to 1 MiB");
     const bytes = await readFile(this.file);
@@ -83,6 +87,14 @@ export class RegistryDirectory {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch (error) {
       throw new UnfitDirectoryError("hosts.toml is no UTF-8", { cause: error });
+    }
+  }
+
+  /** From within a container a link of the node may lead nowhere, though containerd can follow it. */
+  async #mustLeadSomewhere(path: string): Promise<void> {
+    const link = await lstat(path).catch(absent);
+    if (link?.isSymbolicLink() === true && (await stat(path).catch(absent)) === undefined) {
+      throw new UnfitDirectoryError(`${path} is a link that leads nowhere, as seen from here`);
     }
   }
 

@@ -287,6 +287,14 @@ export const LAYOUTS: readonly Layout[] = [
     name: "a link that leads nowhere",
     registry: "reg.example.test",
     links: { "gone.example.test": "nowhere" },
+    leftAlone: ["gone.example.test"],
+  },
+  {
+    name: "a hosts.toml that is a link, and its end cannot be seen from here",
+    registry: "gone.example.test",
+    directories: ["gone.example.test"],
+    links: { "gone.example.test/hosts.toml": "/nowhere/hosts.toml" },
+    leftAlone: ["gone.example.test"],
   },
   {
     name: "no TOML",

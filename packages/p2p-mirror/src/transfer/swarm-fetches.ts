@@ -1,11 +1,9 @@
 import type { Digest } from "@p2p-mirror/shared";
 import type { AtWork } from "./flight-progress.ts";
+import { Company } from "./company.ts";
 import { LeaseFetches, type LeaseFetchesDeps } from "./lease-fetches.ts";
 import type { Run } from "./picker.ts";
 import { PieceFetches, type PieceFetchesDeps } from "./piece-fetches.ts";
-
-/** Upstream may let in others who come in the same moment: nobody is sent away before. */
-const COMPANY_MS = 300;
 
 export interface SwarmWork {
   /** The piece the newest reader waits for. */
@@ -25,17 +23,15 @@ export class SwarmFetches {
   readonly #deps: SwarmFetchesDeps;
   readonly #leases: LeaseFetches;
   readonly #pieces: PieceFetches;
-  #cancelCompany: (() => void) | undefined;
+  /** Upstream may let in others who come in the same moment: nobody is sent away before. */
+  readonly #company: Company;
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: SwarmFetchesDeps) {
     this.#deps = deps;
     this.#leases = new LeaseFetches(options, deps);
     this.#pieces = new PieceFetches(options, deps);
-    this.#cancelCompany = deps.clock.after(COMPANY_MS, () => {
-      this.#cancelCompany = undefined;
-      deps.changed();
-    });
+    this.#company = new Company(deps.clock, () => deps.changed());
     void this.#follow();
   }
 
@@ -82,8 +78,7 @@ export class SwarmFetches {
   /** Somebody may still bring something by itself. */
   get hope(): boolean {
     const { member, pieces, candidates } = this.#deps;
-    if (!this.settled || this.active > 0 || this.#pieces.waiting || this.#cancelCompany !== undefined)
-      return true;
+    if (!this.settled || this.active > 0 || this.#pieces.waiting || this.#company.expected) return true;
     const others = member.fetchers - (candidates.mayAskUpstream ? 1 : 0);
     if (others > 0 && member.neighbours.length > 0) return true;
     for (let piece = 0; piece < pieces.geometry.count; piece += 1) {
@@ -107,14 +102,17 @@ export class SwarmFetches {
 
   close(): void {
     this.#closed = true;
-    this.#cancelCompany?.();
+    this.#company.close();
     this.#leases.close();
     this.#pieces.close();
   }
 
   async #follow(): Promise<void> {
+    const { member } = this.#deps;
     while (!this.#closed) {
-      await this.#deps.member.change;
+      const { change } = member;
+      if (this.settled) this.#company.here(member.neighbours.map(({ peer }) => peer.id));
+      await change;
       this.#deps.changed();
     }
   }

@@ -22,7 +22,8 @@ export interface Fetcher {
 
 const RATE_WEIGHT = 0.5;
 const FIRST_REST_MS = 500;
-const LONGEST_REST_MS = 8_000;
+/** Soon after upstream is back somebody must try. */
+const LONGEST_REST_MS = 2_000;
 /** Its rate against the median of the others. */
 const SLOW_SHARE = 1 / 4;
 

@@ -22,8 +22,6 @@ const TICK_MS = 3_000;
  * that is the whole blob, since upstream ignores ranges, it waits until whoever streams it has lost the lease.
  */
 const STUCK_MS = 2_000;
-/** Where a second one must have a piece from upstream before the first one is believed, nobody need wait for others long. */
-const DOUBT_MS = 300;
 const SLOW_BYTES_PER_TICK = 512 * 1024;
 /** Peers that busy ones name may be as many; inventing more must not keep the flight from upstream. */
 const MAX_NAMED = 16;
@@ -210,18 +208,10 @@ export class Fetches {
       this.#idle = idle;
       return false;
     }
-    const patience = this.#unranged ? TIMES.stalled : this.#lacksWitness ? DOUBT_MS : STUCK_MS;
-    const left = this.#idle.since + patience - now;
+    const left = this.#idle.since + (this.#unranged ? TIMES.stalled : STUCK_MS) - now;
     if (left <= 0) return (this.#helpsItself = true);
     this.#cancelStuck?.();
     this.#cancelStuck = clock.after(left, () => this.#deps.changed());
-    return false;
-  }
-
-  get #lacksWitness(): boolean {
-    const { crowd, pieces } = this.#deps;
-    for (let piece = 0; piece < pieces.geometry.count; piece += 1)
-      if (!pieces.isDone(piece) && crowd?.hashes.isDoubted(piece) === true) return true;
     return false;
   }
 

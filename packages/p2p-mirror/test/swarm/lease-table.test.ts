@@ -269,29 +269,32 @@ await t.test("without ranges one member holds the whole, and when it fails anoth
   t.end();
 });
 
-await t.test("a member that fails rests longer each time, others take over at once", (t) => {
-  const bench = new Bench(64 * MIB);
-  bench.enter("a");
-  const failAndWait = (): number => {
+await t.test(
+  "a member that fails rests longer each time, two seconds at most; others take over at once",
+  (t) => {
+    const bench = new Bench(64 * MIB);
+    bench.enter("a");
+    const failAndWait = (): number => {
+      const [lease] = bench.table.leasesOf("a");
+      bench.table.handBack("a", lease?.id ?? 0, { kind: "failed" }, bench.now);
+      const from = bench.now;
+      while (bench.table.leasesOf("a").length === 0) bench.fetch(50, {});
+      return bench.now - from;
+    };
+    t.same(
+      Array.from({ length: 6 }, () => failAndWait()),
+      [500, 1_000, 2_000, 2_000, 2_000, 2_000],
+    );
+    bench.enter("b");
     const [lease] = bench.table.leasesOf("a");
     bench.table.handBack("a", lease?.id ?? 0, { kind: "failed" }, bench.now);
-    const from = bench.now;
-    while (bench.table.leasesOf("a").length === 0) bench.fetch(50, {});
-    return bench.now - from;
-  };
-  t.same(
-    Array.from({ length: 6 }, () => failAndWait()),
-    [500, 1_000, 2_000, 4_000, 8_000, 8_000],
-  );
-  bench.enter("b");
-  const [lease] = bench.table.leasesOf("a");
-  bench.table.handBack("a", lease?.id ?? 0, { kind: "failed" }, bench.now);
-  bench.table.assign(bench.now);
-  t.equal(bench.table.all.find(({ first }) => first === 0)?.holder, undefined, "b is busy already");
-  bench.fetch(10, { b: 1_000 * MIB });
-  t.equal(bench.table.all.find(({ first }) => first === 0)?.holder, "b");
-  t.end();
-});
+    bench.table.assign(bench.now);
+    t.equal(bench.table.all.find(({ first }) => first === 0)?.holder, undefined, "b is busy already");
+    bench.fetch(10, { b: 1_000 * MIB });
+    t.equal(bench.table.all.find(({ first }) => first === 0)?.holder, "b");
+    t.end();
+  },
+);
 
 await t.test("a member that leaves gives back what it held", (t) => {
   const bench = new Bench(64 * MIB);

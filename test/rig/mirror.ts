@@ -28,6 +28,8 @@ export interface MirrorOptions {
   readonly flags?: readonly string[];
   /** The compiled program, as in production (`npm run build` first), instead of the sources. */
   readonly built?: boolean;
+  /** A program of the same command line to run instead of main.ts. */
+  readonly program?: string;
   /** Flags of Node itself. */
   readonly nodeFlags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -85,7 +87,7 @@ export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> 
     ...(options.built === true ? [] : ["--conditions=@p2p-mirror/source"]),
     "--disable-warning=ExperimentalWarning",
     ...(options.nodeFlags ?? []),
-    options.built === true ? BUILT : MAIN,
+    options.built === true ? BUILT : (options.program ?? MAIN),
     "serve",
     ...Object.entries(listen).flatMap(([what, at]) => [`--${what}-listen`, at]),
     `--data-dir=${dataDir}`,

@@ -34,16 +34,17 @@ export class DataPlane {
     this.#node = node;
   }
 
-  readonly ask: AskForPiece = async (peer, digest, { piece }, { signal, stallMs, firstByteMs }) => {
-    const server = await this.#reach(peer, { signal, firstByteMs });
-    const content = await server.serve(piece, signal);
-    if (content === undefined) throw new NotFoundError("BLOB_UNKNOWN", `piece ${piece} of ${digest}`);
-    const { chunks, hash } = content;
-    const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-    const flips = server.flips?.(piece) ?? false;
-    const sent = flips ? chunks.map(flipped) : chunks;
-    return { body: this.#send(server, sent[Symbol.iterator](), bytes, { signal, stallMs }), hash };
-  };
+  readonly ask: AskForPiece = async (peer, digest, { piece }, { signal, stallMs, firstByteMs }) =>
+    this.#connected(peer, signal, async (release) => {
+      const server = await this.#reach(peer, { signal, firstByteMs });
+      const content = await server.serve(piece, signal);
+      if (content === undefined) throw new NotFoundError("BLOB_UNKNOWN", `piece ${piece} of ${digest}`);
+      const { chunks, hash } = content;
+      const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+      const flips = server.flips?.(piece) ?? false;
+      const sent = flips ? chunks.map(flipped) : chunks;
+      return { body: this.#send(server, sent[Symbol.iterator](), bytes, { signal, stallMs, release }), hash };
+    });
 
   /** A peer as a holder of the whole. */
   source(peer: Peer): BlobSource {
@@ -53,23 +54,44 @@ export class DataPlane {
       peer,
       available: true,
       refuted: () => void this.#node.refuted.add(peer.id),
-      fetch: async (range, options) => {
-        const server = await this.#reach(peer, options);
-        if (!server.stored) throw new NotFoundError("BLOB_UNKNOWN", `the blob at ${peer.id}`);
-        const { bytes } = this.#world.blob;
-        const { start, end } = range;
-        const chunks = chunksOf(bytes, start, end, CHUNK_BYTES);
-        const body = this.#send(server, chunks, end - start, options);
-        return { start, size: bytes.length, body };
-      },
+      fetch: (range, options) =>
+        this.#connected(peer, options.signal, async (release) => {
+          const server = await this.#reach(peer, options);
+          if (!server.stored) throw new NotFoundError("BLOB_UNKNOWN", `the blob at ${peer.id}`);
+          const { bytes } = this.#world.blob;
+          const { start, end } = range;
+          const chunks = chunksOf(bytes, start, end, CHUNK_BYTES);
+          const body = this.#send(server, chunks, end - start, { ...options, release });
+          return { start, size: bytes.length, body };
+        }),
     };
+  }
+
+  /** One request: `work` makes the body that gives the connection back. */
+  async #connected<T>(
+    peer: Peer,
+    signal: AbortSignal,
+    work: (release: () => void) => Promise<T>,
+  ): Promise<T> {
+    const { connections } = this.#world.options;
+    const release = (await connections?.take(this.#node.id, peer.id, signal)) ?? (() => undefined);
+    try {
+      return await work(release);
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   #send(
     server: SimNode,
     chunks: Iterator<Buffer, void>,
     bytes: number,
-    { signal, stallMs }: { readonly signal: AbortSignal; readonly stallMs?: number | undefined },
+    {
+      signal,
+      stallMs,
+      release,
+    }: { readonly signal: AbortSignal; readonly stallMs?: number | undefined; readonly release: () => void },
   ): FlowBody {
     const takesSlot = bytes > NO_SLOT_BYTES;
     if (takesSlot && server.uploads >= SLOTS) throw new BusyError(server.id);
@@ -86,6 +108,7 @@ export class DataPlane {
       },
       closed: () => {
         if (takesSlot) server.uploads -= 1;
+        release();
       },
     });
   }

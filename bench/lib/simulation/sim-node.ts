@@ -68,21 +68,27 @@ export class SimNode {
   #life = 0;
 
   constructor(world: World, nth: number) {
-    const { links } = world.options;
+    const { links, beside } = world.options;
+    const same = beside?.nodes[nth];
     const host = `10.0.${nth >> 8}.${nth & 255}`;
     this.#world = world;
     this.nth = nth;
     this.id = `node${nth.toString().padStart(4, "0")}`;
     this.peer = { id: this.id, host, port: 24221 };
     this.contact = { id: this.id, host, port: 24222 };
-    this.up = { rate: links.egress };
-    this.down = { rate: links.ingress };
-    this.wan = links.wan === undefined ? undefined : { rate: links.wan };
+    this.up = same?.up ?? { rate: links.egress };
+    this.down = same?.down ?? { rate: links.ingress };
+    this.wan = same?.wan ?? (links.wan === undefined ? undefined : { rate: links.wan });
     this.#clock = new NodeClock(world.clock);
   }
 
   get clock(): NodeClock {
     return this.#clock;
+  }
+
+  /** Bytes of the blob that are here, while it is on its way. */
+  get received(): number {
+    return this.#flight?.progress.received ?? 0;
   }
 
   get swarm(): MirrorSwarm | undefined {

@@ -54,9 +54,9 @@ export class UpstreamModel {
   broken = 0;
   readonly #world: World;
 
-  constructor(world: World, rate: number) {
+  constructor(world: World, link: Link) {
     this.#world = world;
-    this.link = { rate };
+    this.link = link;
   }
 
   source(node: SimNode): BlobSource {

@@ -8,6 +8,7 @@ import { PieceGeometry } from "../../../packages/p2p-mirror/src/transfer/pieces.
 import { seeded } from "../../../packages/p2p-mirror/test/swarm/rig.ts";
 import type { Links } from "../crowd/bound.ts";
 import type { Blob, Blobs } from "./blobs.ts";
+import type { Connections } from "./connections.ts";
 import type { FlowBody } from "./flow-body.ts";
 import { Flows } from "./flows.ts";
 import { NO_CHANGES, type Changes } from "./changes.ts";
@@ -27,6 +28,10 @@ export interface WorldOptions {
   readonly maxUpstreamFetchers?: number;
   /** Messages are encoded and decoded on their way. */
   readonly encoded: boolean;
+  /** Another world, of the same nodes and another blob: both are on its clock, and share its links. */
+  readonly beside?: World;
+  /** Default: nobody waits for a connection, since the requests for one blob do not use them up. */
+  readonly connections?: Connections;
   /** See Flows. */
   readonly quantumMs?: number;
   /** The code under test is changed like this, to see whether that is noticed. */
@@ -36,7 +41,7 @@ export interface WorldOptions {
 /** A cluster, its network and its upstream on one virtual clock. Everything in it follows from its options. */
 export class World {
   readonly options: WorldOptions;
-  readonly clock = new VirtualClock(1_000_000);
+  readonly clock: VirtualClock;
   readonly random: () => number;
   readonly blob: Blob;
   readonly digest: Digest;
@@ -60,6 +65,8 @@ export class World {
 
   constructor(options: WorldOptions, blobs: Blobs) {
     this.options = options;
+    const { beside } = options;
+    this.clock = beside?.clock ?? new VirtualClock(1_000_000);
     this.changes = options.changes ?? NO_CHANGES;
     this.random = seeded(options.seed);
     this.blob = blobs.of(options.size);
@@ -70,8 +77,9 @@ export class World {
       latency: (from, to) => this.latency(from, to),
       ...(options.encoded && { codec: createSwarmCodec() }),
     });
-    this.flows = new Flows(this.clock, options.quantumMs ?? 0, (from, to) => !this.reaches(from, to));
-    this.upstream = new UpstreamModel(this, options.links.upstream);
+    this.flows =
+      beside?.flows ?? new Flows(this.clock, options.quantumMs ?? 0, (from, to) => !this.reaches(from, to));
+    this.upstream = new UpstreamModel(this, beside?.upstream.link ?? { rate: options.links.upstream });
     for (let nth = 0; nth < options.nodes; nth += 1) {
       const node = new SimNode(this, nth);
       this.nodes.push(node);

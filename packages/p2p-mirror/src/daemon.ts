@@ -28,6 +28,7 @@ import { createContainerdMetrics } from "./store/containerd/metrics.ts";
 import { createContainerdStore } from "./store/containerd/containerd-store.ts";
 import { prepareDataDir } from "./store/data-dir.ts";
 import { createStoreMetrics } from "./store/metrics.ts";
+import type { FlightSwarm } from "./transfer/flight-member.ts";
 import { Flights } from "./transfer/flights.ts";
 import { HandedOut } from "./transfer/handed-out.ts";
 import { NodeContent, type NodeContentDeps } from "./transfer/local-content.ts";
@@ -58,6 +59,8 @@ const DRAIN_MS = 7_000;
 export interface DaemonDeps {
   readonly logger: Logger;
   readonly version?: string;
+  /** Flights take no part in the swarm: what it costs can be measured. Default false. */
+  readonly alone?: boolean;
 }
 
 export interface Daemon {
@@ -259,14 +262,15 @@ class MirrorDaemon implements Daemon {
     });
     const published = new PublishedRecords({ router, clock: systemClock, logger });
     const parts = { upstream, router, peerClient, catalog, records, published, clock: systemClock, logger };
+    const inSwarm: FlightSwarm = {
+      swarm,
+      zone: config.zone,
+      ask: (peer, digest, request, options) => peerClient.piece(peer, digest, request, options),
+      random: Math.random,
+    };
     const flights = new Flights({
       cache: store,
-      swarm: {
-        swarm,
-        zone: config.zone,
-        ask: (peer, digest, request, options) => peerClient.piece(peer, digest, request, options),
-        random: Math.random,
-      },
+      swarm: this.#deps.alone === true ? undefined : inSwarm,
       finder: sources,
       clock: systemClock,
       logger,

@@ -201,3 +201,11 @@ p2p_mirror_up 1
   t.equal(scrape.sum("p2p_mirror_up"), 1);
   t.equal(scrape.sum("p2p_mirror_absent"), 0);
 });
+
+await t.test("where no lock can be made it is said at once, not after the wait for one", async (t) => {
+  const file = path.join(t.testdir({ file: "no folder" }), "file", "x.lock");
+  await t.rejects(
+    withLock(file, () => Promise.resolve()),
+    { code: "COMMAND_FAILED", message: /^no lock can be made: E/ },
+  );
+});

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { link, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { RigError } from "./errors.ts";
 import { until } from "./until.ts";
 
 export interface Lock {
@@ -34,7 +35,14 @@ export async function tryLock(file: string): Promise<Lock | undefined> {
 
 /** Runs `work` while holding the lock; waits for it up to `timeoutMs` (default 20 minutes: a Go build may be under way). */
 export async function withLock<T>(file: string, work: () => Promise<T>, timeoutMs = 20 * 60_000): Promise<T> {
-  const lock = await until(`lock ${file}`, () => tryLock(file), { timeoutMs, everyMs: 100 });
+  // A folder that this user cannot write to stays that way: nothing to wait for.
+  const attempt = (): Promise<Lock | RigError | undefined> =>
+    tryLock(file).catch((cause: unknown) => {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      return new RigError("COMMAND_FAILED", `no lock can be made: ${why}`, { cause });
+    });
+  const lock = await until(`lock ${file}`, attempt, { timeoutMs, everyMs: 100 });
+  if (lock instanceof RigError) throw lock;
   try {
     return await work();
   } finally {

@@ -30,6 +30,8 @@ export async function goBinaries(source: GoSource, say: Say): Promise<string> {
   if (await isFilled(target)) return target;
   await withLock(`${target}.lock`, async () => {
     if (await isFilled(target)) return;
+    // Before anybody is told to wait for minutes.
+    await exec(["go", "version"]);
     say(`building ${source.module} from Go modules, once (minutes) …`);
     const begin = performance.now();
     await mkdir(parent, { recursive: true });

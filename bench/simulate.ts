@@ -4,6 +4,7 @@ import { ConfigError } from "@p2p-mirror/shared";
 import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
 import { Blobs } from "./lib/simulation/blobs.ts";
 import { crowdTargets, undisturbed, usualSize, type CrowdFigures } from "./lib/simulation/crowds.ts";
+import { SHAPES, type ShapeName } from "./lib/simulation/shapes.ts";
 import { FAULTS, type FaultKind } from "./lib/simulation/faults.ts";
 import { runSeeds, type SeedsResult } from "./lib/simulation/seeds.ts";
 
@@ -11,14 +12,21 @@ export const name = "simulate";
 export const description = "Crowds of up to 1,000 nodes, and crowds with faults, on a virtual clock (--help)";
 
 const MIB = 1024 * 1024;
-const NODES = [4, 8, 16, 100];
+/** Crowds of each shape; of thin uplinks, one node alone is what the others are compared with. */
+const NODES: Readonly<Record<ShapeName, readonly number[]>> = {
+  central: [4, 8, 16, 100],
+  thin: [1, 4, 8],
+  seeded: [8],
+  slow: [8],
+  staggered: [8],
+};
 const SEEDS = 200;
 
 const HELP = `npm run bench -- simulate [options]
 
-  --nodes <N>       undisturbed crowds of so many nodes; several with commas, 0 for none (${NODES.join(",")})
+  --nodes <N>       undisturbed crowds of so many nodes; several with commas, 0 for none
   --size <MiB>      of their blob (64, with more than 200 nodes 32)
-  --wan <Mbit/s>    each node's own path to upstream
+  --shape <list>    only these shapes, with commas: ${SHAPES.join(", ")}
   --seeds <K>       so many crowds with faults at random times (${SEEDS})
   --seed <S>        the first of these seeds, and that of the undisturbed crowds (1)
   --faults <list>   only these, with commas: ${FAULTS.join(", ")}
@@ -26,9 +34,10 @@ const HELP = `npm run bench -- simulate [options]
 A seed that fails prints the command that runs it again, alone.`;
 
 interface SimulateOptions {
-  readonly nodes: readonly number[];
+  /** Default: those of `NODES`. */
+  readonly nodes: readonly number[] | undefined;
+  readonly shapes: readonly ShapeName[];
   readonly size: number | undefined;
-  readonly wan: number | undefined;
   readonly seeds: number;
   readonly seed: number;
   readonly faults: readonly FaultKind[];
@@ -48,7 +57,7 @@ function parse(args: readonly string[]): SimulateOptions | undefined {
     options: {
       nodes: text,
       size: text,
-      wan: text,
+      shape: text,
       seeds: text,
       seed: text,
       faults: text,
@@ -57,13 +66,22 @@ function parse(args: readonly string[]): SimulateOptions | undefined {
   });
   if (values.help === true) return undefined;
   return {
-    nodes: (values.nodes?.split(",").map((one) => number("nodes", one)) ?? NODES).filter((one) => one > 0),
+    nodes: values.nodes
+      ?.split(",")
+      .map((one) => number("nodes", one))
+      .filter((one) => one > 0),
+    shapes: values.shape?.split(",").map(shapeOf) ?? SHAPES,
     size: values.size === undefined ? undefined : number("size", values.size) * MIB,
-    wan: values.wan === undefined ? undefined : number("wan", values.wan),
     seeds: values.seeds === undefined ? SEEDS : number("seeds", values.seeds),
     seed: values.seed === undefined ? 1 : number("seed", values.seed),
     faults: values.faults?.split(",").map(kindOf) ?? FAULTS,
   };
+}
+
+function shapeOf(text: string): ShapeName {
+  const shape = SHAPES.find((one) => one === text.trim());
+  if (shape === undefined) throw new ConfigError("--shape", text, `use any of ${SHAPES.join(", ")}`);
+  return shape;
 }
 
 function kindOf(text: string): FaultKind {
@@ -80,18 +98,20 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     console.log(HELP);
     return { rows: [], targets: [] };
   }
-  const { nodes, size, seed, seeds, wan } = options;
+  const { nodes, shapes, size, seed, seeds } = options;
   const blobs = new Blobs();
   const crowds: CrowdFigures[] = [];
-  for (const count of nodes) {
-    const about = { nodes: count, size: size ?? usualSize(count), seed };
-    const figures = await undisturbed({ ...about, ...(wan !== undefined && { wanMbit: wan }) }, blobs);
-    crowds.push(figures);
-    say(
-      Object.entries(rowOf(figures))
-        .map(([what, value]) => `${what} ${value}`)
-        .join(", "),
-    );
+  for (const shape of shapes) {
+    for (const count of nodes ?? NODES[shape]) {
+      const about = { nodes: count, size: size ?? usualSize(count), seed, shape };
+      const figures = await undisturbed(about, blobs);
+      crowds.push(figures);
+      say(
+        Object.entries(rowOf(figures))
+          .map(([what, value]) => `${what} ${value}`)
+          .join(", "),
+      );
+    }
   }
   const faulty: SeedsResult | undefined =
     seeds === 0
@@ -110,12 +130,13 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
   return faulty === undefined ? result : Object.assign(result, { faulty: faulty.summary });
 }
 
-const rowOf = ({ nodes, seconds, bound, copies, messages, complete }: CrowdFigures) => ({
+const rowOf = ({ shape, nodes, seconds, bound, copies, messages, incomplete }: CrowdFigures) => ({
+  shape,
   nodes,
   seconds: rounded(seconds),
   bound: rounded(bound),
   "last/bound": rounded(seconds / bound),
   copies: rounded(copies),
   "messages/node": Math.round(messages),
-  complete,
+  incomplete,
 });

@@ -54,7 +54,7 @@ export interface Told {
   readonly gone: readonly string[];
   readonly fetchers: number;
   readonly pausedMs: number;
-  /** The member's number among those of its zone, and their count; a count of 0: there is one zone only. */
+  /** The member's number among those of its zone, and their count. */
   readonly zoneRank: number;
   readonly zoneSize: number;
 }

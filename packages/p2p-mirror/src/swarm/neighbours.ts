@@ -213,7 +213,20 @@ export class Neighbours {
     const pieces = new PieceMap(this.#about.geometry.count);
     const tie = this.#deps.random();
     const has = (piece: number): boolean => pieces.has(piece);
-    const link: Link = { peer, zone, load, pieces, left: false, named: false, tie, channel: undefined, has };
+    const link: Link = {
+      peer,
+      zone,
+      load,
+      pieces,
+      left: false,
+      named: false,
+      tie,
+      channel: undefined,
+      has,
+      get complete() {
+        return pieces.complete;
+      },
+    };
     this.#links.set(peer.id, link);
     return link;
   }

@@ -18,6 +18,8 @@ import type { Contact } from "./wire.ts";
 
 /** With fewer neighbours than this, news of more cannot wait for the next answer. */
 const FEW_NEIGHBOURS = 4;
+/** When a zone has grown so much, its members take other turns than they know of. */
+const GROWN_MUCH = 1.1;
 /** Members that left complete, named beside the neighbours. */
 const HOLDERS_NAMED = 3;
 /** So many members cannot reach another one's data plane: it is not they who are cut off. */
@@ -40,6 +42,8 @@ interface Member {
   /** Members that could not reach its data plane; when there are several, what it has does not count. */
   readonly doubters: Set<string>;
   dark: boolean;
+  /** Members of its zone when it was last told its number among them. */
+  rankedAmong: number;
   /** Of whom it was told. */
   readonly told: Set<string>;
 }
@@ -80,6 +84,8 @@ export class Room {
   readonly #urgent = new Set<string>();
   /** Rank of each member in its zone; made anew when members change. */
   #ranks: ReadonlyMap<string, readonly [number, number]> | undefined;
+  /** Somebody has joined since turns were told. */
+  #grown = false;
   #settleUntil: number;
 
   constructor(options: RoomOptions) {
@@ -126,6 +132,7 @@ export class Room {
       hearsay: false,
       doubters: new Set(),
       dark: false,
+      rankedAmong: 0,
       told: new Set(),
     };
     this.#members.set(id, member);
@@ -135,6 +142,7 @@ export class Room {
     this.#graph.add(id, join.zone);
     this.#leases.enter(id, { zone: join.zone, denied: join.unauthorized, held: join.leases }, now);
     this.#ranks = undefined;
+    this.#grown = true;
     this.#dirty = true;
     this.#urgent.add(id);
     return true;
@@ -226,16 +234,24 @@ export class Room {
     return urgent;
   }
 
-  /** Who should hear soon that it has (other) neighbours. Others hear it with their next answer. */
+  /** Who should hear soon that it has (other) neighbours, or another turn. Others hear it with their next answer. */
   takeNeedy(): string[] {
-    return this.#graph.takeChanged().filter((id) => {
-      const member = this.#members.get(id);
-      if (member === undefined || member.left) return false;
-      let known = 0;
-      const neighbours = this.#graph.neighboursOf(id);
-      for (const other of neighbours) if (member.told.has(other)) known += 1;
-      return known < Math.min(FEW_NEIGHBOURS, neighbours.length);
-    });
+    const needy = new Set(this.#graph.takeChanged().filter((id) => this.#knowsFew(id)));
+    // Only at holders outside everybody takes turns from the beginning.
+    if (this.#hearsay === 0 || !this.#grown) return [...needy];
+    this.#grown = false;
+    for (const { id, left, rankedAmong } of this.#members.values())
+      if (!left && this.#rankOf(id)[1] > GROWN_MUCH * rankedAmong) needy.add(id);
+    return [...needy];
+  }
+
+  #knowsFew(id: string): boolean {
+    const member = this.#members.get(id);
+    if (member === undefined || member.left) return false;
+    let known = 0;
+    const neighbours = this.#graph.neighboursOf(id);
+    for (const other of neighbours) if (member.told.has(other)) known += 1;
+    return known < Math.min(FEW_NEIGHBOURS, neighbours.length);
   }
 
   /** All that a member is to know now; the next one says what has changed since. */
@@ -249,6 +265,7 @@ export class Room {
     const named = [...neighbours, ...this.#holdersFor(member)].filter((other) => !member.told.has(other));
     for (const other of named) member.told.add(other);
     const [zoneRank, zoneSize] = this.#rankOf(member.id);
+    member.rankedAmong = zoneSize;
     return {
       kind: "told",
       leases: this.#leases.leasesOf(id),
@@ -313,6 +330,7 @@ export class Room {
       hearsay: true,
       doubters: new Set(),
       dark: false,
+      rankedAmong: 0,
       told: new Set(),
     });
     this.#holders.add(peer.id);

@@ -68,6 +68,8 @@ export interface Neighbour {
   readonly zone: string;
   /** Share of its upload slots that are busy, 0 to 1. */
   readonly load: number;
+  /** It has the whole blob. */
+  readonly complete: boolean;
   has(piece: number): boolean;
 }
 
@@ -99,7 +101,10 @@ export interface SwarmMember {
 
   /** How many neighbours have it. */
   rarity(piece: number): number;
-  /** It is this node that should bring the piece into its zone when only other zones have it. */
+  /**
+   * It is this node's turn to bring the piece, when only other zones have it, or nodes that have everything: these should
+   * send each piece once before they send any twice. Each piece is one member's of each zone.
+   */
   bringsIn(piece: number): boolean;
   /** The sha256 of a piece by a valid signature of a member that is not banned. */
   hashOf(piece: number): Buffer | undefined;

@@ -2,9 +2,8 @@ import type { Neighbour, SwarmMember } from "../swarm/swarm.ts";
 import type { Picker } from "./picker.ts";
 
 /**
- * Of the open pieces that a neighbour has, so many of the lowest are looked at: readers read in order. With 16 all members
- * of a crowd around one holder ask it for the same pieces: in simulation, last node / bound 2.77 and 3.18 for 8 and 16
- * nodes, with 64 1.83 and 2.12; where upstream is the limit it makes no difference.
+ * Of the open pieces that a neighbour has, so many of the lowest are looked at: readers read in order. Of one that has
+ * everything, all: which of them are this node's to bring is not a matter of order.
  */
 const WINDOW = 64;
 
@@ -16,7 +15,7 @@ export interface ChoiceOptions {
   readonly random: () => number;
   /** The piece the newest reader waits for. */
   readonly from: number;
-  /** Not from this neighbour now: it does not have it after all, or this node brings it from upstream itself. */
+  /** Not from this neighbour now: it does not have it after all, or it is others' to bring. */
   readonly excluded: (neighbour: Neighbour, piece: number) => boolean;
 }
 
@@ -28,18 +27,18 @@ export function choosePiece(
   neighbour: Neighbour,
   { picker, count, member, random, from, excluded }: ChoiceOptions,
 ): number | undefined {
-  const window: number[] = [];
-  for (let nth = 0; nth < count && window.length < WINDOW; nth += 1) {
-    const piece = (from + nth) % count;
-    if (neighbour.has(piece) && picker.isFree(piece) && !excluded(neighbour, piece)) window.push(piece);
-  }
+  let room = neighbour.complete ? count : WINDOW;
   let chosen: number | undefined;
   let least = Infinity;
-  for (const piece of window) {
-    // A fraction decides between those that are equally rare.
-    const rarity = member.rarity(piece) + random();
-    if (rarity >= least) continue;
-    least = rarity;
+  for (let nth = 0; nth < count && room > 0; nth += 1) {
+    const piece = (from + nth) % count;
+    if (!neighbour.has(piece) || !picker.isFree(piece) || excluded(neighbour, piece)) continue;
+    room -= 1;
+    // Of one that all ask, each takes what it is its turn to bring; and a fraction decides between what is left.
+    const turn = neighbour.complete && !member.bringsIn(piece) ? 1 : 0;
+    const rank = 2 * member.rarity(piece) + turn + random();
+    if (rank >= least) continue;
+    least = rank;
     chosen = piece;
   }
   return chosen;

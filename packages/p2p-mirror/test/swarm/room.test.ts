@@ -53,7 +53,7 @@ const idsOf = ({ neighbours }: Told): string[] => neighbours.map(({ peer }) => p
 await t.test("the answer to the first join has a lease, to later ones neighbours, too", (t) => {
   const room = createRoom();
   const first = join(room, "a", 0, { pieces: [3] });
-  t.match(first, { leases: [{ first: 0 }], neighbours: [], fetchers: 1, zoneSize: 0 });
+  t.match(first, { leases: [{ first: 0 }], neighbours: [], fetchers: 1, zoneRank: 0, zoneSize: 1 });
   const second = join(room, "b");
   t.equal(second.leases.length, 1);
   t.same(idsOf(second), ["a"]);
@@ -233,6 +233,23 @@ await t.test("the number in its zone tells a member which pieces it brings in", 
   ]);
   room.gone("m0");
   t.match(room.toldTo("m2", 0), { zoneRank: 0, zoneSize: 1 });
+  t.end();
+});
+
+await t.test("around a holder, members of a zone that has grown much hear of their turns soon", (t) => {
+  const room = createRoom();
+  const ids = Array.from({ length: 12 }, (_, nth) => `m${nth}`);
+  for (const id of ids.slice(0, 10)) join(room, id);
+  for (const id of ids.slice(0, 10)) room.toldTo(id, 0);
+  room.takeNeedy();
+  for (const id of ids.slice(10)) join(room, id);
+  t.same(room.takeNeedy(), [], "nobody has it: turns do not matter yet");
+  const outside = { id: "outside", host: "10.1.1.1", port: 24221 };
+  room.progress("m0", { ...report([]), holders: [outside] }, 1);
+  t.same(room.takeNeedy().toSorted(), ids.slice(0, 10).toSorted(), "those who know of ten");
+  for (const id of ids) room.toldTo(id, 1);
+  for (const id of ids.slice(0, 5)) room.gone(id);
+  t.same(room.takeNeedy(), [], "when it shrinks, later");
   t.end();
 });
 

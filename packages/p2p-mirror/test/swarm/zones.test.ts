@@ -71,11 +71,13 @@ await t.test("a piece enters a zone about once when members wait for whose turn 
   }
 });
 
-await t.test("where all are of one zone, everybody brings in everything", async (t) => {
-  const rig = await new Rig({ nodes: 4, zoneOf: () => "here" }).start();
+await t.test("around a holder, members of one zone take turns from the moment all are there", async (t) => {
+  const rig = await new Rig({ nodes: 9, zoneOf: () => "here" }).start();
   const members = rig.nodes.map((node) => rig.join(node));
-  await rig.clock.run(1_000);
-  t.ok(members.every((member) => member.neighbours.length === 3 && member.bringsIn(0) && member.bringsIn(1)));
+  members[0]?.holds({ id: "outside", host: "10.1.1.1", port: 24221 });
+  await rig.clock.run(200);
+  for (let piece = 0; piece < rig.geometry.count; piece += 1)
+    t.equal(members.filter((member) => member.bringsIn(piece)).length, 1, `piece ${piece}`);
   await rig.close();
 });
 

@@ -3,6 +3,7 @@ import type { Peer } from "../routing/router.ts";
 import { PieceMap } from "../transfer/pieces.ts";
 import { bitAt, packBits } from "./bitmap.ts";
 import type { Self } from "./coordinator.ts";
+import { Copies } from "./copies.ts";
 import { MAX_NEIGHBOURS } from "./mesh-graph.ts";
 import { MAX_HASHES, type Have, type Hello, type NeighbourNews, type SwarmMessage } from "./messages.ts";
 import type { SwarmMetrics } from "./metrics.ts";
@@ -60,6 +61,8 @@ export class Neighbours {
   readonly #about: JoinAbout;
   readonly #deps: NeighboursDeps;
   readonly #links = new Map<string, Link>();
+  /** At neighbours. */
+  readonly #copies: Copies;
   readonly #closing = new AbortController();
   readonly #began: number;
   readonly #scale: number;
@@ -72,6 +75,7 @@ export class Neighbours {
   constructor(about: JoinAbout, deps: NeighboursDeps) {
     this.#about = about;
     this.#deps = deps;
+    this.#copies = new Copies(about.geometry);
     this.#began = deps.clock.now();
     this.#scale = Math.ceil(about.geometry.count / (2 * MANY_PIECES));
   }
@@ -85,9 +89,7 @@ export class Neighbours {
   }
 
   rarity(piece: number): number {
-    let count = 0;
-    for (const { pieces } of this.#links.values()) if (pieces.has(piece)) count += 1;
-    return count;
+    return this.#copies.of(piece);
   }
 
   /** There is another coordinator, who knows nothing of the neighbours there are. */
@@ -119,7 +121,8 @@ export class Neighbours {
     if (ids.length === 0) return;
     for (const id of ids) {
       const link = this.#links.get(id);
-      if (link === undefined || link.left || !this.#links.delete(id)) continue;
+      if (link === undefined || link.left) continue;
+      this.#remove(link);
       this.#part(link, false);
     }
     this.#changed();
@@ -128,7 +131,8 @@ export class Neighbours {
   /** It cannot be reached: not as a source either. */
   drop(id: string): void {
     const link = this.#links.get(id);
-    if (link === undefined || !this.#links.delete(id)) return;
+    if (link === undefined) return;
+    this.#remove(link);
     link.channel?.close();
     this.#changed();
   }
@@ -161,7 +165,8 @@ export class Neighbours {
     else if (message.kind === "leave" && message.complete) this.#left(link);
     else {
       // It goes without the blob, or has been given other neighbours.
-      if (this.#links.delete(channel.peer)) this.#changed();
+      this.#remove(link);
+      this.#changed();
       return false;
     }
     return true;
@@ -173,7 +178,7 @@ export class Neighbours {
     if (link === undefined || link.channel !== channel) return;
     link.channel = undefined;
     if (link.left) return;
-    this.#links.delete(channel.peer);
+    this.#remove(link);
     if (this.#closing.signal.aborted) return;
     this.#deps.lost(channel.peer);
     this.#changed();
@@ -261,7 +266,7 @@ export class Neighbours {
     } catch (error) {
       if (this.#closing.signal.aborted || this.#links.get(id) !== link || link.channel !== undefined) return;
       logger.debug({ err: error, peer: id }, "a neighbour cannot be reached");
-      this.#links.delete(id);
+      this.#remove(link);
       this.#deps.lost(id);
       this.#changed();
       return;
@@ -303,7 +308,7 @@ export class Neighbours {
   #heard(link: Link, { pieces, hashes, load }: Have): void {
     link.load = load;
     for (const hash of hashes) this.#deps.hashes.learn(hash);
-    for (const piece of pieces) if (piece < this.#about.geometry.count) link.pieces.set(piece);
+    for (const piece of pieces) if (piece < this.#about.geometry.count) this.#gained(link, piece);
     this.#changed();
   }
 
@@ -316,14 +321,25 @@ export class Neighbours {
 
   #left(link: Link): void {
     link.left = true;
-    for (let piece = 0; piece < this.#about.geometry.count; piece += 1) link.pieces.set(piece);
+    for (let piece = 0; piece < this.#about.geometry.count; piece += 1) this.#gained(link, piece);
     this.#changed();
   }
 
   #mark(link: Link, bits: Uint8Array): void {
     for (let piece = 0; piece < this.#about.geometry.count; piece += 1) {
-      if (bitAt(bits, piece)) link.pieces.set(piece);
+      if (bitAt(bits, piece)) this.#gained(link, piece);
     }
+  }
+
+  #gained({ pieces }: Link, piece: number): void {
+    if (pieces.has(piece)) return;
+    pieces.set(piece);
+    this.#copies.add(piece);
+  }
+
+  /** Nothing is to be had there any more. */
+  #remove({ peer, pieces }: Link): void {
+    if (this.#links.delete(peer.id)) this.#copies.remove(pieces);
   }
 
   #flush(): void {

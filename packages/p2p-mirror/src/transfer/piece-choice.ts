@@ -1,5 +1,4 @@
 import type { Neighbour, SwarmMember } from "../swarm/swarm.ts";
-import type { Picker } from "./picker.ts";
 
 /**
  * Of the open pieces that a neighbour has, so many of the lowest are looked at: readers read in order. Of one that has
@@ -8,13 +7,11 @@ import type { Picker } from "./picker.ts";
 const WINDOW = 64;
 
 export interface ChoiceOptions {
-  readonly picker: Picker;
-  readonly count: number;
+  /** Pieces that are neither here nor on their way, in the order readers want them. */
+  readonly open: Iterable<number>;
   readonly member: SwarmMember;
   /** From 0 to 1. */
   readonly random: () => number;
-  /** The piece the newest reader waits for. */
-  readonly from: number;
   /** Not from this neighbour now: it does not have it after all, or it is others' to bring. */
   readonly excluded: (neighbour: Neighbour, piece: number) => boolean;
 }
@@ -25,14 +22,14 @@ export interface ChoiceOptions {
  */
 export function choosePiece(
   neighbour: Neighbour,
-  { picker, count, member, random, from, excluded }: ChoiceOptions,
+  { open, member, random, excluded }: ChoiceOptions,
 ): number | undefined {
-  let room = neighbour.complete ? count : WINDOW;
+  let room = neighbour.complete ? Infinity : WINDOW;
   let chosen: number | undefined;
   let least = Infinity;
-  for (let nth = 0; nth < count && room > 0; nth += 1) {
-    const piece = (from + nth) % count;
-    if (!neighbour.has(piece) || !picker.isFree(piece) || excluded(neighbour, piece)) continue;
+  for (const piece of open) {
+    if (room === 0) break;
+    if (!neighbour.has(piece) || excluded(neighbour, piece)) continue;
     room -= 1;
     // Of one that all ask, each takes what it is its turn to bring; and a fraction decides between what is left.
     const turn = neighbour.complete && !member.bringsIn(piece) ? 1 : 0;

@@ -69,10 +69,12 @@ export interface PieceFetchesDeps {
 export class PieceFetches {
   readonly #options: { readonly digest: Digest; readonly size: number };
   readonly #deps: PieceFetchesDeps;
-  /** The neighbour of each request. */
-  readonly #asked = new Map<AbortController, string>();
-  /** Until when not to ask a neighbour, or a neighbour for a piece ("ID piece"). */
+  readonly #asked = new Set<AbortController>();
+  /** Requests to each neighbour. */
+  readonly #askedOf = new Map<string, number>();
+  /** Until when not to ask a neighbour, for anything or for one piece. */
   readonly #notBefore = new Map<string, number>();
+  readonly #pausedPieces = new Map<string, Map<number, number>>();
   readonly #wrong = new Map<string, number>();
   readonly #turns: PieceTurns;
   readonly #timers = new Set<() => void>();
@@ -97,34 +99,28 @@ export class PieceFetches {
 
   /** Who is at work. */
   get sources(): string[] {
-    return [...new Set(this.#asked.values())];
+    return [...this.#askedOf.keys()];
   }
 
   /** `from`: the piece the newest reader waits for. */
   askAll(from: number): void {
-    const { member, hashes, pieces, random, clock } = this.#deps;
+    const { member, random, clock } = this.#deps;
     const now = clock.now();
     const turns = this.#turns;
     turns.look();
-    const options = {
-      picker: pieces.picker,
-      count: pieces.geometry.count,
-      member,
-      random,
-      from,
-      excluded: (neighbour: Neighbour, piece: number): boolean =>
-        (this.#notBefore.get(`${neighbour.peer.id} ${piece}`) ?? 0) > now ||
-        member.leases.some((lease) => piece >= lease.first && piece < lease.end) ||
-        hashes.isDoubted(piece) ||
-        turns.isOthers(neighbour, piece),
-    };
+    const open = this.#open(from);
+    const excluded = (neighbour: Neighbour, piece: number): boolean =>
+      (this.#pausedPieces.get(neighbour.peer.id)?.get(piece) ?? 0) > now || turns.isOthers(neighbour, piece);
     // One piece of each before a second of any: the load is spread.
     for (let round = 1; round <= PIECES_EACH; round += 1) {
       for (const neighbour of member.neighbours) {
+        if (open.size === 0) return;
         if (neighbour.complete && turns.crowded && round > PIECES_OF_HOLDER) continue;
         if (!this.#mayAsk(neighbour.peer.id, round, now)) continue;
-        const piece = choosePiece(neighbour, options);
-        if (piece !== undefined) this.#ask(neighbour.peer, piece);
+        const piece = choosePiece(neighbour, { open, member, random, excluded });
+        if (piece === undefined) continue;
+        open.delete(piece);
+        this.#ask(neighbour.peer, piece);
       }
     }
   }
@@ -133,13 +129,26 @@ export class PieceFetches {
     this.#closed = true;
     this.#turns.close();
     for (const cancel of this.#timers) cancel();
-    for (const abort of this.#asked.keys()) abort.abort();
+    for (const abort of this.#asked) abort.abort();
+  }
+
+  /** From the piece `from` on, then those before it; without what this node brings from upstream itself. */
+  #open(from: number): Set<number> {
+    const { member, hashes, pieces } = this.#deps;
+    const { count } = pieces.geometry;
+    const { leases } = member;
+    const open = new Set<number>();
+    for (let nth = 0; nth < count; nth += 1) {
+      const piece = (from + nth) % count;
+      const leased = leases.some(({ first, end }) => piece >= first && piece < end);
+      if (!leased && pieces.picker.isFree(piece) && !hashes.isDoubted(piece)) open.add(piece);
+    }
+    return open;
   }
 
   #mayAsk(id: string, round: number, now: number): boolean {
-    const asked = [...this.#asked.values()];
-    const ofThis = asked.filter((one) => one === id).length;
-    if (ofThis >= round || (ofThis === 0 && new Set(asked).size >= MAX_NEIGHBOURS_ASKED)) return false;
+    const asked = this.#askedOf.get(id) ?? 0;
+    if (asked >= round || (asked === 0 && this.#askedOf.size >= MAX_NEIGHBOURS_ASKED)) return false;
     return (this.#notBefore.get(id) ?? 0) <= now && (this.#wrong.get(id) ?? 0) < MAX_WRONG;
   }
 
@@ -148,7 +157,8 @@ export class PieceFetches {
     const run = pieces.picker.takeWithin(piece, piece + 1);
     if (run === undefined) return;
     const abort = new AbortController();
-    this.#asked.set(abort, peer.id);
+    this.#asked.add(abort);
+    this.#askedOf.set(peer.id, (this.#askedOf.get(peer.id) ?? 0) + 1);
     const length = pieces.geometry.end(piece) - pieces.geometry.start(piece);
     const request = { size: this.#options.size, piece, length };
     const options = { signal: abort.signal, stallMs: STALL_MS, firstByteMs: FIRST_BYTE_MS };
@@ -177,9 +187,16 @@ export class PieceFetches {
       .finally(() => {
         cancel();
         this.#asked.delete(abort);
+        this.#answered(peer.id);
         pieces.picker.release(run);
         this.#deps.changed();
       });
+  }
+
+  #answered(id: string): void {
+    const left = (this.#askedOf.get(id) ?? 0) - 1;
+    if (left > 0) this.#askedOf.set(id, left);
+    else this.#askedOf.delete(id);
   }
 
   /** Ends a request that is slow beyond measure, while somebody else could bring the piece. */
@@ -218,7 +235,7 @@ export class PieceFetches {
     const { id } = peer;
     logger.debug({ err: error, digest: this.#options.digest, peer: id, piece }, "a neighbour failed");
     if (error instanceof BusyError) return this.#pause(id, BUSY_PAUSE_MS);
-    if (error instanceof NotFoundError) return this.#pause(`${id} ${piece}`, FAULT_PAUSE_MS);
+    if (error instanceof NotFoundError) return this.#pausePiece(id, piece);
     let useless =
       error instanceof SourceError && (error.code === "UNREACHABLE" || error.code === "NO_FIRST_BYTE");
     if (error instanceof IntegrityError) {
@@ -226,12 +243,19 @@ export class PieceFetches {
       this.#wrong.set(id, wrong);
       useless = wrong >= MAX_WRONG;
     }
-    this.#pause(error instanceof IntegrityError ? `${id} ${piece}` : id, FAULT_PAUSE_MS);
+    if (error instanceof IntegrityError) this.#pausePiece(id, piece);
+    else this.#pause(id, FAULT_PAUSE_MS);
     if (useless) member.unreachable(peer);
   }
 
-  #pause(key: string, ms: number): void {
-    this.#notBefore.set(key, this.#deps.clock.now() + ms);
+  #pausePiece(id: string, piece: number): void {
+    const paused = this.#pausedPieces.get(id) ?? new Map<number, number>();
+    this.#pausedPieces.set(id, paused.set(piece, this.#deps.clock.now() + FAULT_PAUSE_MS));
+    this.#later(FAULT_PAUSE_MS);
+  }
+
+  #pause(id: string, ms: number): void {
+    this.#notBefore.set(id, this.#deps.clock.now() + ms);
     this.#later(ms);
   }
 

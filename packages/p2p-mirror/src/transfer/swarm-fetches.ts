@@ -68,11 +68,7 @@ export class SwarmFetches {
 
   /** Others are fetching it now, too: then pieces go round, and whole runs would be a waste. */
   get crowded(): boolean {
-    const { count } = this.#deps.pieces.geometry;
-    return this.#deps.member.neighbours.some((neighbour) => {
-      for (let piece = 0; piece < count; piece += 1) if (!neighbour.has(piece)) return true;
-      return false;
-    });
+    return this.#deps.member.neighbours.some(({ complete }) => !complete);
   }
 
   /** Somebody may still bring something by itself. */

@@ -9,7 +9,6 @@ import {
   type Logger,
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import { MAX_NEIGHBOURS } from "../swarm/mesh-graph.ts";
 import type { KnownHashes, Neighbour, SwarmMember } from "../swarm/swarm.ts";
 import { fetchPiece, type AskForPiece, type FetchPieceDeps } from "./fetch-piece.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
@@ -23,7 +22,7 @@ import type { BlobSource } from "./source.ts";
  * is there. In simulation, last node / bound with seven nodes around one holder, and fifteen: six neighbours and three
  * pieces each 1.23 and 1.75, this 1.12 and 1.25.
  */
-const MAX_NEIGHBOURS_ASKED = MAX_NEIGHBOURS;
+const MAX_NEIGHBOURS_ASKED = 12;
 const PIECES_EACH = 2;
 /**
  * Of one that has everything, while others fetch, too: all ask it, and the sooner the first has a piece whole, the sooner

@@ -10,8 +10,8 @@ const scratch = new Uint8Array(READ_BYTES);
 /** After so many bytes an answer is a long body, and no small object that is wanted whole: what follows may wait for more of it. */
 const BODY_AFTER_BYTES = 2 * 1024 * 1024;
 /**
- * From a link slower than the processor each TLS record comes alone, and costs what 128 KiB cost: at 200 Mbit/s 18.5 s of
- * CPU a GiB instead of 14.2 (`bench flash-crowd --cost`, the plain fetch).
+ * From a link slower than the processor each TLS record comes alone, and costs what all of these cost. At 200 Mbit/s a GiB
+ * took 18.5 s of CPU without, 14.2 with it (`bench flash-crowd --cost`, the plain fetch, minutes apart).
  */
 const GATHER_BYTES = 128 * 1024;
 /** The longest that the last bytes of a body wait for others. */

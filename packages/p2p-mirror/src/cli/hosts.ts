@@ -1,6 +1,5 @@
 import { stat } from "node:fs/promises";
 import type { Command } from "commander";
-import { isRegistry } from "@p2p-mirror/shared";
 import { ConfigError } from "@p2p-mirror/shared/config";
 
 import { endpointUrl } from "../config/endpoints.ts";
@@ -84,6 +83,7 @@ async function where({ hostsDir, registry }: Flags): Promise<Pick<HostsOptions, 
       "give the directory that containerd's config_path names; make it first",
     );
   }
+  const { isRegistry } = await import("@p2p-mirror/shared");
   const wrong = registry.find((one) => one !== "_default" && !isRegistry(one));
   if (wrong !== undefined) {
     throw new ConfigError(

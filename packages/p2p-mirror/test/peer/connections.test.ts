@@ -33,7 +33,8 @@ await t.test("who finds no free connection in time is told busy, and the peer is
   const { peer } = await startServer(t, new MemoryContent(newBlob(1), blob));
   const { client, registry } = await newClient(t, {
     connectionsPerPeer: 1,
-    firstByteMs: 100,
+    // Also how long the second waits for a connection; the first must have its answer within it on a busy machine too.
+    firstByteMs: 1500,
     dialTimeoutMs: 1000,
     highWaterMark: 1,
   });

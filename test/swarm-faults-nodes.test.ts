@@ -1,8 +1,9 @@
 /** Nodes of a crowd die, stop, become slow, start again, or have no room on their disk. */
-import { statfs, writeFile } from "node:fs/promises";
-import path from "node:path";
+import { statfs } from "node:fs/promises";
 import { setTimeout as outage } from "node:timers/promises";
-import { killNode, NODE_RATE, SLOW_RATE, type Arena } from "./swarm-faults/arena.ts";
+import { exec } from "./rig/exec.ts";
+import { until } from "./rig/until.ts";
+import { killNode, NODE_RATE, SLOW_RATE, SMALL_DISK, type Arena } from "./swarm-faults/arena.ts";
 import { sizeOf, type Role } from "./swarm-faults/crowd.ts";
 import { coordinatorOf, holderOf, lostWith } from "./swarm-faults/roles.ts";
 import { COPY_SECONDS, EARLY, mib, runGroup, type Fault, type Struck } from "./swarm-faults/run.ts";
@@ -26,20 +27,27 @@ async function killAll(roles: readonly Role[]): Promise<Struck> {
   };
 }
 
-/** Leaves no byte on the disk of the last node's mirror. */
+/** Leaves no byte on the disk of the last node's mirror: the disk becomes as small as what is on it, at once. */
 async function fill({ nodes }: Arena): Promise<Struck> {
   const { mirror } = nodes.at(-1) ?? {};
   if (mirror === undefined) throw new TypeError("five nodes");
-  const { bavail, bsize } = await statfs(mirror.dataDir);
-  const filler = path.join(mirror.dataDir, "filler");
+  const { dataDir } = mirror;
+  const unstored = async (): Promise<number> =>
+    (await mirror.metrics()).sum("p2p_mirror_unstored_blobs_total") ?? 0;
   const before = await unstored();
-  await writeFile(filler, Buffer.alloc(bavail * bsize)).catch(() => undefined);
-  async function unstored(): Promise<number> {
-    return (await mirror?.metrics())?.sum("p2p_mirror_unstored_blobs_total") ?? 0;
-  }
+  const resize = (size: string): Promise<unknown> =>
+    exec(["mount", "-o", `remount,size=${size}`, "tmpfs", dataDir]);
+  // A disk that is written to meanwhile may have outgrown what was just read.
+  const shrink = async (): Promise<boolean> => {
+    const { blocks, bfree, bsize } = await statfs(dataDir);
+    await resize(`${(blocks - bfree) * bsize}`).catch(() => undefined);
+    return (await statfs(dataDir)).bavail === 0;
+  };
+  await until("the disk is full", shrink, { timeoutMs: 10_000 });
+  const { blocks, bsize } = await statfs(dataDir);
   return {
-    what: `filled the disk of ${mirror.name} with ${mib(bavail * bsize)}`,
-    mend: () => writeFile(filler, ""),
+    what: `left no room on the disk of ${mirror.name}, with ${mib(blocks * bsize)} on it`,
+    mend: async () => void (await resize(SMALL_DISK)),
     check: async (t) => void t.ok((await unstored()) > before, "a blob could not be stored"),
   };
 }

@@ -29,7 +29,8 @@ const LAYERS = [24 * MIB, 24 * MIB];
 const HEADERS = 66;
 /** How long a presigned link of the redirecting registry lives: a part of the pull. */
 const LINK_LIFE_MS = 1_500;
-const SMALL_DISK = "1g";
+/** Of the last node's mirror, where that is asked for; as mount has it. */
+export const SMALL_DISK = "1g";
 
 /**
  * `steady` is docker-registry; the faults of the others are on order, and of `redirecting` the links to blobs expire in

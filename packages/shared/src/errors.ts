@@ -1,3 +1,5 @@
+import { hideUrlSecrets } from "./url-secrets.ts";
+
 /**
  * The errors of the project: one class per family, a literal `code`, the data as fields, the reason as `cause`.
  * Which of them becomes which OCI error is decided in one place, `p2p-mirror/src/http/oci-errors.ts`.
@@ -99,7 +101,10 @@ export class AllSourcesFailedError extends AggregateError {
   }
 }
 
-/** A wrong flag, environment variable or config field: printed as one line, exit code 2. */
+/**
+ * A wrong flag, environment variable or config field: printed as one line, exit code 2. `value` is what was given, without
+ * logins and queries of URLs.
+ */
 export class ConfigError extends CodedError {
   override readonly name = "ConfigError";
   readonly code = "CONFIG_INVALID";
@@ -108,9 +113,10 @@ export class ConfigError extends CodedError {
   readonly fix: string;
 
   constructor(field: string, value: string, fix: string, options?: ErrorOptions) {
-    super(`${field}: ${JSON.stringify(value)} is not valid: ${fix}`, options);
+    const shown = hideUrlSecrets(value);
+    super(`${field}: ${JSON.stringify(shown)} is not valid: ${fix}`, options);
     this.field = field;
-    this.value = value;
+    this.value = shown;
     this.fix = fix;
   }
 }

@@ -15,4 +15,5 @@ export * from "./recycling.ts";
 export * from "./reference.ts";
 export * from "./single-flight.ts";
 export * from "./streams.ts";
+export * from "./url-secrets.ts";
 export * from "./virtual-clock.ts";

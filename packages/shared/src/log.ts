@@ -1,4 +1,5 @@
-import { pino, stdSerializers, type Logger } from "pino";
+import { pino, type Logger } from "pino";
+import { hideUrlSecrets } from "./url-secrets.ts";
 
 export type { Logger } from "pino";
 
@@ -29,12 +30,10 @@ export function createLogger(level: LogLevel, destination: { write(line: string)
 const MAX_CAUSES = 5;
 const MAX_ERRORS = 8;
 const MAX_MESSAGE = 500;
+const MAX_STACK = 4_000;
 
-/** A login or a signature in a URL that a library quotes. */
-const URL_SECRETS = /(https?:\/\/)(?:[^\s/@"']*@)?([^\s?#"']*)(?:[?#][^\s"']*)?/gi;
-
-const messageOf = (error: Error): string =>
-  error.message.replaceAll(URL_SECRETS, "$1$2").slice(0, MAX_MESSAGE);
+/** Libraries quote URLs. */
+const messageOf = (error: Error): string => hideUrlSecrets(error.message).slice(0, MAX_MESSAGE);
 
 /** The messages behind an error, outermost first; where several failed at once (all addresses of a name), each of them. */
 function causesOf(error: Error): string[] {
@@ -52,7 +51,7 @@ function causesOf(error: Error): string[] {
 }
 
 function summaryOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error).slice(0, MAX_MESSAGE);
+  if (!(error instanceof Error)) return hideUrlSecrets(String(error)).slice(0, MAX_MESSAGE);
   const inner: unknown[] = error instanceof AggregateError ? error.errors.slice(0, MAX_ERRORS) : [];
   const behind = [...causesOf(error), ...inner.map((one) => (one instanceof Error ? messageOf(one) : ""))];
   const reasons = behind.filter((text) => text !== "");
@@ -61,13 +60,20 @@ function summaryOf(error: unknown): string {
 
 /**
  * An error in a log line. One with a code was foreseen: it is its type, code and message, the messages behind it, and for
- * several in one a line each. Any other is a fault of ours and keeps its stack.
+ * several in one a line each. Any other is a fault of ours and keeps its stack; what else hangs on it (a request, its
+ * headers) does not get in.
  */
 export function describeError(error: unknown): unknown {
-  if (!(error instanceof Error) || !("code" in error)) {
-    return error instanceof Error ? stdSerializers.err(error) : error;
-  }
+  if (!(error instanceof Error)) return typeof error === "string" ? hideUrlSecrets(error) : error;
   const causes = causesOf(error);
+  if (!("code" in error)) {
+    return {
+      type: error.name,
+      message: messageOf(error),
+      ...(causes.length > 0 && { causes }),
+      stack: hideUrlSecrets(error.stack ?? "").slice(0, MAX_STACK),
+    };
+  }
   const errors = error instanceof AggregateError ? error.errors.slice(0, MAX_ERRORS).map(summaryOf) : [];
   return {
     type: error.name,

@@ -82,7 +82,7 @@ await t.test(
     t.match(err, { code: "ALL_SOURCES_FAILED", message: "no source delivered sha256:ab" });
     t.same(err.errors.slice(0, 3), [
       "peer: unreachable (connect ECONNREFUSED ::1:1)",
-      'registry: cannot get "https://cdn.test/x"',
+      'registry: cannot get "https://…@cdn.test/x?…"',
       "a text",
     ]);
     t.equal(err.errors.length, 8, "bounded");
@@ -95,4 +95,20 @@ await t.test("any other error keeps its stack", async (t) => {
   t.match(JSON.parse(lines[0] ?? "").err, { type: "TypeError", message: "oops", stack: /log.test.ts/ });
   logger.error({ err: "a text" }, "odd");
   t.equal(JSON.parse(lines[1] ?? "").err, "a text");
+});
+
+await t.test("no error brings a secret along, in its URLs or in what hangs on it", async (t) => {
+  const { logger, lines } = recorded("info");
+  const cause = new Error("get https://me:hunter2@cdn.test/x?sig=hunter2");
+  const fault = Object.assign(new TypeError("no https://me:hunter2@cdn.test/x?sig=hunter2", { cause }), {
+    request: { headers: { "x-api-key": "hunter2" } },
+  });
+  logger.error({ err: fault }, "a fault");
+  logger.error({ err: "GET https://me:hunter2@cdn.test" }, "odd");
+  t.notMatch(lines.join(""), /hunter2/);
+  t.match(JSON.parse(lines[0] ?? "").err, {
+    type: "TypeError",
+    causes: ["get https://…@cdn.test/x?…"],
+    stack: /log.test.ts/,
+  });
 });

@@ -68,8 +68,12 @@ export class Tags {
 
   async #resolve(repository: Repository, tag: string): Promise<ResolvedTag> {
     const { clock, metrics, logger } = this.#deps;
-    using deadline = linkSignal([this.#closing.signal], DEADLINE_MS);
+    using deadline = linkSignal([this.#closing.signal]);
     const until = clock.now() + DEADLINE_MS;
+    // As the source's fault: a decline, whatever upstream was doing at that moment.
+    const cancel = clock.after(DEADLINE_MS, () =>
+      deadline.abort(new SourceError("NO_FIRST_BYTE", repository.registry)),
+    );
     const { signal } = deadline;
     try {
       return await this.#ask(repository, tag, signal);
@@ -97,6 +101,8 @@ export class Tags {
         "upstream cannot be asked, a tag is answered from a record of the cluster",
       );
       return { descriptor: record.descriptor, stale: true };
+    } finally {
+      cancel();
     }
   }
 

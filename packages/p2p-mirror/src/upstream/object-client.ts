@@ -1,4 +1,4 @@
-import { linkSignal, SourceError, type Logger, type Repository } from "@p2p-mirror/shared";
+import { hideUrlSecrets, linkSignal, SourceError, type Logger, type Repository } from "@p2p-mirror/shared";
 import pRetry from "p-retry";
 import { failureOf } from "./answers.ts";
 import type { Authorization, Authorizer } from "./authorizer.ts";
@@ -6,7 +6,7 @@ import type { CredentialStore } from "./credentials.ts";
 import { follow, type Followed, type FollowRequest } from "./follow.ts";
 import { heedLimits } from "./limits.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
-import { RedirectMemory, redactUrl } from "./redirects.ts";
+import { RedirectMemory } from "./redirects.ts";
 import { isKnownByConfig, objectUrl, type Endpoint } from "./registry-config.ts";
 import { isPermanent } from "./transport-errors.ts";
 import { discard, headersOf, type RequestKind, type Transport, type WireAnswer } from "./transport.ts";
@@ -138,7 +138,7 @@ export class ObjectClient {
       if (answer.status === 200 || answer.status === 206) return { ...answer, anonymous: false };
       discard(answer);
       this.#deps.logger.debug(
-        { registry: endpoint.registry, target: redactUrl(target), status: answer.status },
+        { registry: endpoint.registry, target: hideUrlSecrets(target.href), status: answer.status },
         "a remembered redirect is of no use any more",
       );
     } catch (error) {

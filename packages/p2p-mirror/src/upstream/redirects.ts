@@ -6,11 +6,6 @@ const MAX_LIFE_MS = 60 * 60 * 1000;
 /** Part of its life a link is used for: a request that starts at the very end would still have to arrive. */
 const USABLE_LIFE = 0.9;
 
-/** A URL as it may be seen in logs, errors and metrics: presigned links carry their credentials in the query. */
-export function redactUrl(url: URL): string {
-  return `${url.origin}${url.pathname}${url.search === "" ? "" : "?…"}`;
-}
-
 /** ISO 8601 basic form (`20260101T000000Z`) of Amazon's and Google's signatures. */
 function parseBasicDate(text: string | null): number {
   const match = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(text ?? "");

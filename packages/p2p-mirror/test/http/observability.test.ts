@@ -124,7 +124,7 @@ await t.test(
       registry: "ghcr.io",
       repository: "team/app",
       digest,
-      err: { errors: ["peer-1: unreachable (connect ECONNREFUSED)", "upstream: see https://cdn.test/x"] },
+      err: { errors: ["peer-1: unreachable (connect ECONNREFUSED)", "upstream: see https://cdn.test/x?…"] },
     });
     t.equal(log.at(20).filter(({ reason }) => reason === "sources_failed").length, 3);
   },

@@ -27,6 +27,7 @@ import { MirrorSources } from "../../src/transfer/mirror-sources.ts";
 import type { PeerClient } from "../../src/transfer/peer-client.ts";
 import { PublishedRecords } from "../../src/transfer/published-records.ts";
 import { SmallObjects } from "../../src/transfer/small-objects.ts";
+import type { Upstream } from "../../src/upstream/upstream.ts";
 import { Tags } from "../../src/transfer/tags.ts";
 import { newIdentity } from "../../src/trust/identity.ts";
 import { createRecordSigner } from "../../src/trust/record-signer.ts";
@@ -44,6 +45,8 @@ export interface NodeOptions {
   readonly client?: (real: PeerClient) => PeerClient;
   readonly router?: (real: Router) => Router;
   readonly catalog?: (real: Catalog) => Catalog;
+  /** Instead of the upstream's own. */
+  readonly resolve?: Upstream["resolve"];
 }
 
 export interface OneNode {
@@ -76,6 +79,7 @@ export async function oneNode(t: Test, options: NodeOptions = {}): Promise<OneNo
   const registry = await startOciRegistry();
   t.teardown(() => registry.close());
   const { upstream } = clientOf(t, { [NAME]: { url: registry.url } });
+  if (options.resolve !== undefined) upstream.resolve = options.resolve;
   const cache = await runCache(t);
   const mesh = new MemoryMesh();
   const identity = await newIdentity();

@@ -1,7 +1,7 @@
 import { buffer } from "node:stream/consumers";
 import { digestOf } from "@p2p-mirror/shared";
 import t from "tap";
-import { lifeOf, redactUrl } from "../../src/upstream/redirects.ts";
+import { lifeOf } from "../../src/upstream/redirects.ts";
 import { passed, setup, type Setup } from "./rig.ts";
 
 const layerOf = ({ image }: Setup) => image.layers[0]?.digest ?? image.digest;
@@ -109,8 +109,3 @@ void t.test(
     }
   },
 );
-
-void t.test("a link is shown without what makes it a credential", async (t) => {
-  t.equal(redactUrl(new URL("https://u:p@s.test/b/x?X-Amz-Signature=secret#f")), "https://s.test/b/x?…");
-  t.equal(redactUrl(new URL("https://s.test/b/x")), "https://s.test/b/x");
-});

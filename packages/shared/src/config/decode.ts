@@ -1,6 +1,7 @@
 import { settingError, type Origin, type SettingPath } from "./origin.ts";
 import {
   camelCase,
+  holdsSensitive,
   isGroup,
   type Formats,
   type GroupSchema,
@@ -71,8 +72,11 @@ function decodeTable(
   path: SettingPath,
   raw: unknown,
 ): ReadonlyMap<string, unknown> {
-  if (!isRecord(raw)) throw settingError(context.origin, path, raw, "give a map of names to values");
   const entry = schema.additionalProperties;
+  if (!isRecord(raw)) {
+    const sensitive = holdsSensitive(entry);
+    throw settingError(context.origin, path, raw, "give a map of names to values", { sensitive });
+  }
   const table = new Map<string, unknown>();
   for (const [name, value] of Object.entries(raw)) {
     const inside = [...path, name];
@@ -96,7 +100,10 @@ function decodeGroup(
   raw: unknown,
 ): Readonly<Record<string, unknown>> {
   const given = raw === null ? {} : raw;
-  if (!isRecord(given)) throw settingError(context.origin, path, given, "give a map of settings");
+  if (!isRecord(given)) {
+    const sensitive = holdsSensitive(schema);
+    throw settingError(context.origin, path, given, "give a map of settings", { sensitive });
+  }
   refuseUnknownKeys(context.origin, schema, path, given);
   const defaults: Context = { ...context, origin: { kind: "default" } };
   return Object.freeze(

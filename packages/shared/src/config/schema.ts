@@ -82,6 +82,13 @@ export type Decoded<S, F extends Formats = typeof FORMATS> = S extends { readonl
 
 export const isGroup = (schema: TextSchema | GroupSchema): schema is GroupSchema => "properties" in schema;
 
+/** Whether there is a setting in it whose value is never printed. */
+export const holdsSensitive = (schema: SettingSchema | GroupSchema): boolean => {
+  if (schema["x-sensitive"] === true) return true;
+  if ("properties" in schema) return Object.values(schema.properties).some(holdsSensitive);
+  return schema.type === "object" && holdsSensitive(schema.additionalProperties);
+};
+
 /** Tables have no flag and no variable: they are what the file is for. */
 export const isFileOnly = (schema: SettingSchema): schema is TableSchema => schema.type === "object";
 

@@ -256,3 +256,26 @@ await t.test("a file of aliases of aliases ends in an error, not in memory", asy
   await t.rejects(resolve({ yaml: "policy: *nobody" }), { code: "CONFIG_INVALID" });
   await t.rejects(resolve({ yaml: lines.join("\n") }), { code: "CONFIG_INVALID" });
 });
+
+await t.test("no error shows a credential that was given with a wrong value", async (t) => {
+  for (const yaml of [
+    "registries: {a: {url: 'http://me:hunter2@b'}}",
+    "registries: {a: {url: 'http://b/?sig=hunter2'}}",
+    "registries: {a: {url: 'http://me:hunter2@b:99999'}}",
+    "registries: {a: {headers: 'Bearer hunter2'}}",
+    "registries: {a: {headers: {x: [hunter2]}}}",
+    "registries: {a: [hunter2]}",
+    "registries: hunter2",
+    "secret_text: hunter2",
+    "password: hunter2",
+  ]) {
+    const error: unknown = await resolve({ yaml }).catch((reason: unknown) => reason);
+    t.ok(error instanceof ConfigError, yaml);
+    t.notMatch(String(error), /hunter2/, yaml);
+    t.match(
+      String(error),
+      /app.yaml:1: .+: ".+" is not valid: ./,
+      "it names field, value and fix all the same",
+    );
+  }
+});

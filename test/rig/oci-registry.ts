@@ -5,7 +5,7 @@ import {
   type Server,
   type ServerResponse,
 } from "node:http";
-import { createServer as createHttpsServer } from "node:https";
+import { createServer as createHttpsServer, type ServerOptions } from "node:https";
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { Authenticator, type RegistryAuth } from "./oci-registry/auth.ts";
@@ -28,7 +28,8 @@ export interface OciRegistryOptions {
   readonly port?: number;
   /** Default 127.0.0.1. */
   readonly host?: string;
-  readonly tls?: { readonly key: string; readonly cert: string };
+  /** With `clientCa`, only clients that show a certificate of it get a connection. */
+  readonly tls?: { readonly key: string; readonly cert: string; readonly clientCa?: string };
   readonly auth?: RegistryAuth;
   readonly faults?: readonly Fault[];
   /** Default `/v2`; `/prefix/v2` or anything else to try clients that are configured for it. */
@@ -105,7 +106,7 @@ export async function startOciRegistry(options: OciRegistryOptions = {}): Promis
     };
 
   const serverOf = (handler: (request: IncomingMessage, response: ServerResponse) => void): Server =>
-    options.tls === undefined ? createHttpServer(handler) : createHttpsServer({ ...options.tls }, handler);
+    options.tls === undefined ? createHttpServer(handler) : createHttpsServer(tlsOf(options.tls), handler);
   const storageServer =
     storage === undefined
       ? undefined
@@ -170,6 +171,9 @@ export async function startOciRegistry(options: OciRegistryOptions = {}): Promis
     kill: () => end(resetSocket),
   };
 }
+
+const tlsOf = ({ clientCa, ...own }: NonNullable<OciRegistryOptions["tls"]>): ServerOptions =>
+  clientCa === undefined ? own : { ...own, ca: clientCa, requestCert: true, rejectUnauthorized: true };
 
 /** The faults that come before an answer; what is left of them is `send`'s business. */
 async function serve(exchange: Exchange, respond: () => Promise<void>): Promise<void> {

@@ -11,6 +11,7 @@ import {
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { daemonLimits, partBytes } from "./daemon-limits.ts";
+import { administratorsHosts } from "./daemon-hosts.ts";
 import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
@@ -164,9 +165,11 @@ class MirrorDaemon implements Daemon {
 
     const limits = daemonLimits(config, metrics);
     const blocks = new BlockPool({ partBytes: partBytes(limits) });
+    const others = await administratorsHosts(config, { logger });
     const upstream = createUpstream(
       {
         registries: config.registries,
+        hosts: others,
         dockerConfigFile: config.dockerConfig,
         proxy: { httpProxy: config.httpProxy, httpsProxy: config.httpsProxy, noProxy: config.proxyBypass },
       },
@@ -304,9 +307,9 @@ class MirrorDaemon implements Daemon {
       close: async () => void (await Promise.all([registry.close(), peerServer.close()])),
     });
     const { hostsDir } = config;
-    if (hostsDir !== undefined) {
+    if (hostsDir !== undefined && others !== undefined) {
       const hosts = { hostsDir, mirror: registry.url, registries: [], without: leftAlone };
-      await run(new HostsKeeper(hosts, { clock: systemClock, logger, registry: metrics }));
+      await run(new HostsKeeper(hosts, { clock: systemClock, logger, registry: metrics, others }));
     }
     await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
     await republishRecords(parts, signal);

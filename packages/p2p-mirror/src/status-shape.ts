@@ -51,7 +51,7 @@ const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
   swarm: record({ banned: listOf(string) }),
   cache: record({ blobs: number, bytes: number, maxBytes: number, freeBytes: number }),
   images: listOf(record({ reference: string, digest: string, mediaType: string, resolvedAt: string })),
-  upstreams: listOf(record({ registry: string, state: string })),
+  upstreams: listOf(record({ registry: string, host: maybe(string), state: string })),
 };
 
 const isStatus = record(FIELDS);

@@ -109,6 +109,8 @@ export interface ImageStatus {
 
 export interface UpstreamStatus {
   readonly registry: string;
+  /** Which of its hosts, when hosts.toml lists others than the registry's own. */
+  readonly host?: string;
   readonly state: "ok" | "unreachable" | "rate-limited";
   /** Requests left of the registry's rate limit, where it says so. */
   readonly remaining?: number;

@@ -16,4 +16,5 @@ export * from "./reference.ts";
 export * from "./single-flight.ts";
 export * from "./streams.ts";
 export * from "./url-secrets.ts";
+export * from "./via.ts";
 export * from "./virtual-clock.ts";

@@ -31,12 +31,13 @@ export interface RecordedRequest {
 
 /** What is to go wrong, for requests that match. Fields combine (slow and cut, say), also over several faults. */
 export interface Fault {
-  /** All requests without it. `path`: a part of path and query; `from`: the client's address. */
+  /** All requests without it. `path`: a part of path and query; `from`: the client's address; `without`: a header. */
   readonly match?: {
     readonly kind?: RequestKind;
     readonly method?: string;
     readonly path?: string | RegExp;
     readonly from?: string;
+    readonly without?: string;
   };
   /** Goes away after this many matching requests. Default: stays. */
   readonly times?: number;
@@ -125,6 +126,7 @@ function matches({ match }: Fault, request: RecordedRequest): boolean {
   if (match.kind !== undefined && match.kind !== request.kind) return false;
   if (match.method !== undefined && match.method !== request.method) return false;
   if (match.from !== undefined && match.from !== request.from) return false;
+  if (match.without !== undefined && request.headers[match.without] !== undefined) return false;
   if (match.path === undefined) return true;
   return typeof match.path === "string" ? request.path.includes(match.path) : match.path.test(request.path);
 }

@@ -29,7 +29,7 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
       "upstreams",
       ["REGISTRY", "STATE", "REQUESTS LEFT", "ASKED AGAIN"],
       status.upstreams.map((upstream) => [
-        upstream.registry,
+        upstream.host === undefined ? upstream.registry : `${upstream.registry} at ${upstream.host}`,
         upstream.state,
         upstream.remaining === undefined ? "" : String(upstream.remaining),
         upstream.retryAt ?? "",

@@ -9,6 +9,8 @@ export interface HostsKeeperDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
+  /** What others have in these files; read again with each look. */
+  readonly others: { read(): Promise<void> };
 }
 
 /**
@@ -49,6 +51,7 @@ export class HostsKeeper implements Service {
       if (outcome === "installed") this.#deps.logger.info({ directory }, "hosts.toml names the mirror first");
     }
     this.#leave(done);
+    await this.#deps.others.read();
     this.#next();
   }
 
@@ -75,6 +78,7 @@ export class HostsKeeper implements Service {
         logger.warn({ directory }, "hosts.toml was changed by others; the mirror is first again");
       }
       this.#leave(done);
+      await this.#deps.others.read();
     } catch (error) {
       logger.error({ err: error }, "hosts.toml could not be checked");
     }

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { NotFoundError, raceSignal, type Logger } from "@p2p-mirror/shared";
+import { cameFromMirror, NotFoundError, raceSignal, type Logger } from "@p2p-mirror/shared";
 import type { Access, AccessRequest } from "../transfer/access.ts";
 import type { Content } from "../transfer/content.ts";
 import type { Answer } from "./answer.ts";
@@ -49,6 +49,10 @@ export class RegistryHandler {
     const path = parseDistributionPath(exchange.request.url ?? "");
     exchange.path = path;
     if (path.kind === "base") return BASE;
+    if (cameFromMirror(exchange.request.headers.via)) {
+      exchange.reason = "loop";
+      throw new NotFoundError(unknownCode(path.kind), "what a mirror asks a mirror for");
+    }
     await this.#admit(path, exchange);
     const { content } = this.#deps;
     if (path.kind === "tag") return answerTag(content, exchange, path, path.tag);

@@ -28,7 +28,7 @@ export interface AuthorizerDeps {
 }
 
 /**
- * Answers challenges, and remembers the answer per registry, repository and whether it was asked without a login: the
+ * Answers challenges, and remembers the answer per host, repository and whether it was asked without a login: the
  * next request carries its token at once, and gets a new one by itself when that has expired.
  */
 export class Authorizer {
@@ -137,7 +137,7 @@ export class Authorizer {
 }
 
 const keyOf = (endpoint: Endpoint, { repository }: Repository): string =>
-  `${endpoint.registry} ${repository} ${endpoint.anonymous}`;
+  `${endpoint.id} ${repository} ${endpoint.anonymous}`;
 
 /** A token server that may be asked: https, unless the registry itself is not. */
 function readRealm(text: string | undefined, endpoint: Endpoint): URL | undefined {

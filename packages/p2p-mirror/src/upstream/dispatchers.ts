@@ -1,6 +1,8 @@
+import { createHash } from "node:crypto";
 import type { OnReadOpts } from "node:net";
 import { getCACertificates } from "node:tls";
 import { BlockSocket, type BlockPool } from "@p2p-mirror/shared";
+import { LRUCache } from "lru-cache";
 import { Agent, buildConnector, Pool, ProxyAgent, type Dispatcher } from "undici";
 import { ProxyRules, type ProxySettings } from "./proxy.ts";
 import type { Endpoint, RegistryConfig } from "./registry-config.ts";
@@ -41,6 +43,18 @@ function tlsOptions(config: RegistryConfig, timeout: number): TlsOptions {
 const needsOwn = ({ ca, clientCert, skipVerify }: RegistryConfig): boolean =>
   (ca !== undefined && ca.length > 0) || clientCert !== undefined || skipVerify === true;
 
+/** The same for the same settings, however often they were read; "" for those of the system. */
+function tlsKey(config: RegistryConfig): string {
+  if (!needsOwn(config)) return "";
+  const { ca, clientCert, skipVerify } = config;
+  return createHash("sha256")
+    .update(JSON.stringify([ca, clientCert, skipVerify]))
+    .digest("base64");
+}
+
+/** Settings that differ; more are certificates that were renewed, whose connections may end. */
+const MAX_POOLS = 200;
+
 /** undici's own way to connect, with sockets that read into blocks. No TLS session is kept: connections are. */
 const inBlocks =
   (tls: TlsOptions, blocks: BlockPool): buildConnector.connector =>
@@ -58,15 +72,22 @@ const inBlocks =
   };
 
 /**
- * The connection pools: one set for all registries with the system's trust, one for each that has its own TLS settings,
- * which then hold for its redirects and its token server too, as in containerd. HTTP/1.1: a pull is a few large bodies,
+ * The connection pools: one set for all registries with the system's trust, one for each TLS settings of
+ * their own, which then hold for its redirects and its token server too, as in containerd. HTTP/1.1: a pull is a few large bodies,
  * and each gets a TCP window of its own.
  */
 export class Dispatchers {
   readonly #options: DispatcherOptions;
   readonly #blocks: BlockPool;
   readonly #rules: ProxyRules;
-  readonly #byKey = new Map<string, Dispatcher>();
+  readonly #keys = new WeakMap<RegistryConfig, string>();
+  readonly #byKey = new LRUCache<string, Dispatcher>({
+    max: MAX_POOLS,
+    dispose: (dispatcher, _key, reason) => {
+      // What is under way ends as it would.
+      if (reason === "evict") dispatcher.close().catch(() => undefined);
+    },
+  });
 
   constructor(options: DispatcherOptions, { blocks }: { readonly blocks: BlockPool }) {
     this.#options = options;
@@ -76,14 +97,22 @@ export class Dispatchers {
 
   for(endpoint: Endpoint, url: URL): Dispatcher {
     const proxy = this.#rules.proxyFor(url);
-    const own = needsOwn(endpoint.config) ? `${endpoint.registry} ${endpoint.anonymous}` : "";
-    const key = `${own} ${proxy ?? ""}`;
+    const key = `${this.#tlsKeyOf(endpoint.config)} ${proxy ?? ""}`;
     let dispatcher = this.#byKey.get(key);
     if (dispatcher === undefined) {
       dispatcher = this.#create(endpoint.config, proxy);
       this.#byKey.set(key, dispatcher);
     }
     return dispatcher;
+  }
+
+  #tlsKeyOf(config: RegistryConfig): string {
+    let key = this.#keys.get(config);
+    if (key === undefined) {
+      key = tlsKey(config);
+      this.#keys.set(config, key);
+    }
+    return key;
   }
 
   async close(): Promise<void> {

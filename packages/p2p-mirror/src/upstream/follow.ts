@@ -1,4 +1,4 @@
-import { SourceError } from "@p2p-mirror/shared";
+import { SourceError, VIA_MIRROR } from "@p2p-mirror/shared";
 import type { Endpoint } from "./registry-config.ts";
 import { discard, headerOf, type Transport, type WireAnswer, type WireRequest } from "./transport.ts";
 
@@ -37,6 +37,7 @@ export async function follow(
     const headers = own
       ? {
           ...endpoint.config.headers,
+          ...(endpoint.listed ? { via: VIA_MIRROR } : {}),
           ...wire.headers,
           ...(authorization === undefined ? {} : { authorization }),
         }

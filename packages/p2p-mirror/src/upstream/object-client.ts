@@ -78,7 +78,7 @@ export class ObjectClient {
     const linked = linkSignal([request.signal, this.#closing.signal]);
     try {
       return await pRetry(async () => consume(await this.#once(endpoint, request)), {
-        retries,
+        retries: endpoint.spare ? 0 : retries,
         minTimeout: delayMs,
         factor: 3,
         randomize: true,
@@ -173,7 +173,7 @@ export class ObjectClient {
 }
 
 const redirectKey = (endpoint: Endpoint, request: ObjectRequest): string =>
-  `${endpoint.registry} ${request.repository.repository} ${request.rest}`;
+  `${endpoint.id} ${request.repository.repository} ${request.rest}`;
 
 const wire = (request: ObjectRequest, authorization: Authorization | undefined): FollowRequest => ({
   kind: request.kind,

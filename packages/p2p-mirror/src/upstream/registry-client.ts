@@ -1,21 +1,23 @@
 import {
+  isDigest,
   SourceError,
   type BlockPool,
   type Logger,
   type RateLimit,
   type Repository,
 } from "@p2p-mirror/shared";
-import { LRUCache } from "lru-cache";
 import { Authorizer } from "./authorizer.ts";
 import { fetchBlob, fetchBlobSize } from "./blobs.ts";
 import { CredentialStore } from "./credentials.ts";
+import { Endpoints, type Chain } from "./endpoints.ts";
 import type { Gate, GateOptions } from "./gate.ts";
+import { inOrder } from "./in-order.ts";
 import { fetchManifest, resolveManifest } from "./manifests.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import type { ProxySettings } from "./proxy.ts";
 import { listReferrers } from "./referrers.ts";
 import { ObjectClient, type RetryOptions } from "./object-client.ts";
-import { endpointOf, type Endpoint, type RegistryConfig } from "./registry-config.ts";
+import type { Endpoint, RegistryConfig, RegistryHosts } from "./registry-config.ts";
 import { listTags } from "./tags.ts";
 import { Transport } from "./transport.ts";
 import type { Upstream } from "./upstream.ts";
@@ -24,6 +26,8 @@ import { Visibility } from "./visibility.ts";
 export interface CreateUpstreamOptions {
   /** By the name image references have: `docker.io`, `host:5000`. Others are asked at `https://<name>`. */
   readonly registries: ReadonlyMap<string, RegistryConfig>;
+  /** Where registries are asked that `registries` says nothing of. */
+  readonly hosts?: RegistryHosts | undefined;
   readonly dockerConfigFile?: string | undefined;
   /** HTTP_PROXY and its kin. */
   readonly proxy?: ProxySettings | undefined;
@@ -55,9 +59,11 @@ export interface UpstreamDeps {
   readonly limit?: RateLimit | undefined;
 }
 
-/** How a registry is doing, as this node sees it. */
+/** How a registry, or one of its hosts, is doing as this node sees it. */
 export interface RegistryStatus {
   readonly registry: string;
+  /** Which of its hosts, when others than the registry's own are listed. */
+  readonly host?: string;
   readonly state: "ok" | "unreachable" | "rate-limited";
   /** Requests left of its rate limit, where it says so. */
   readonly remaining?: number;
@@ -68,8 +74,8 @@ export interface RegistryStatus {
 /** The port, and what the rest of the mirror may ask of it. */
 export interface UpstreamService extends Upstream {
   /**
-   * False from when a registry was found unreachable until it answers again (whatever it answers). True for one that
-   * nobody asked yet.
+   * False from when all hosts of a registry were found unreachable until one answers again (whatever it answers). True
+   * for one that nobody asked yet.
    */
   reachable(registry: string): boolean;
   /** The registries that were asked lately. */
@@ -90,7 +96,7 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
       proxy: options.proxy ?? {},
       breaker: { failures: 3, refusedMs: 1000, openMs: 3000, maxOpenMs: 15_000, ...breaker },
     },
-    deps,
+    { ...deps, onReachable: (registry) => tellReachable(registry) },
   );
   const credentials = new CredentialStore(
     {
@@ -112,15 +118,19 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
     },
     { client },
   );
-  const endpoints = new LRUCache<string, Endpoint>({ max: 1000 });
-  const at = ({ registry }: Pick<Repository, "registry">): Endpoint => {
-    let endpoint = endpoints.get(registry);
-    if (endpoint === undefined) {
-      endpoint = endpointOf(registry, options.registries.get(registry.toLowerCase()));
-      endpoints.set(registry, endpoint);
-    }
-    return endpoint;
+  const endpoints = new Endpoints({ registries: options.registries, hosts: options.hosts });
+  const reachable = (registry: string): boolean => {
+    const pull = endpoints.known(registry)?.pull ?? [];
+    return pull.length === 0 || pull.some((one) => transport.knownGate(one)?.reachable !== false);
   };
+  const tellReachable = (registry: string): void =>
+    metrics.reachable.set({ registry: metrics.label(registry) }, reachable(registry) ? 1 : 0);
+  const ask = <T>(
+    what: keyof Chain,
+    repository: Repository,
+    signal: AbortSignal | undefined,
+    work: (endpoint: Endpoint) => Promise<T>,
+  ): Promise<T> => inOrder(endpoints.of(repository.registry)[what], repository, signal, work);
   /** What upstream gives to nobody in particular is public: the verdict comes for nothing. */
   const learn = async <T extends { readonly anonymous: boolean }>(
     repository: Repository,
@@ -139,39 +149,49 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
     async resolve(repository, tag, { signal } = {}) {
       const known = visibility.justResolved(repository, tag);
       if (known !== undefined) return known;
-      const asked = resolveManifest(client, at(repository), repository, tag, signal);
+      const asked = ask("resolve", repository, signal, (endpoint) =>
+        resolveManifest(client, endpoint, repository, tag, signal),
+      );
       return (await learn(repository, asked)).descriptor;
     },
     async manifest(repository, reference, { signal } = {}) {
-      const asked = fetchManifest(client, at(repository), repository, reference, signal);
+      const asked = ask(isDigest(reference) ? "pull" : "resolve", repository, signal, (endpoint) =>
+        fetchManifest(client, endpoint, repository, reference, signal),
+      );
       const { descriptor, bytes } = await learn(repository, asked);
       return { descriptor, bytes };
     },
     async blobSize(repository, digest, { signal } = {}) {
-      return fetchBlobSize(client, deps, { endpoint: at(repository), repository, digest, signal });
+      return ask("pull", repository, signal, (endpoint) =>
+        fetchBlobSize(client, deps, { endpoint, repository, digest, signal }),
+      );
     },
     async blob(repository, digest, range, { signal } = {}) {
-      const request = { endpoint: at(repository), repository, digest, signal };
-      const { size, start, body } = await learn(repository, fetchBlob(client, deps, request, range));
+      const asked = ask("pull", repository, signal, (endpoint) =>
+        fetchBlob(client, deps, { endpoint, repository, digest, signal }, range),
+      );
+      const { size, start, body } = await learn(repository, asked);
       return { size, start, body };
     },
     async tags(repository, query, { signal } = {}) {
-      return listTags(client, at(repository), repository, query, signal);
+      return ask("resolve", repository, signal, (endpoint) =>
+        listTags(client, endpoint, repository, query, signal),
+      );
     },
     async referrers(repository, digest, query, { signal } = {}) {
-      return listReferrers(client, at(repository), repository, digest, query, signal);
+      return ask("pull", repository, signal, (endpoint) =>
+        listReferrers(client, endpoint, repository, digest, query, signal),
+      );
     },
     async isPublic(repository, { signal, probe } = {}) {
-      return visibility.isPublic(at(repository), repository, probe, signal);
+      const chain = endpoints.of(repository.registry);
+      return visibility.isPublic(chain, repository, probe, signal);
     },
-    reachable: (registry) => {
-      const endpoint = endpoints.get(registry);
-      return endpoint === undefined || transport.knownGate(endpoint)?.reachable !== false;
-    },
+    reachable,
     status: () =>
-      [...endpoints.values()].flatMap((endpoint) => {
+      [...endpoints.lately()].flatMap((endpoint) => {
         const gate = transport.knownGate(endpoint);
-        return gate === undefined ? [] : [statusOf(endpoint.registry, gate)];
+        return gate === undefined ? [] : [statusOf(endpoint, gate)];
       }),
     async close() {
       client.close();
@@ -180,10 +200,11 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
   };
 }
 
-function statusOf(registry: string, gate: Gate): RegistryStatus {
+function statusOf({ registry, origin, listed }: Endpoint, gate: Gate): RegistryStatus {
   const { state, waitMs } = gate.health;
   return {
     registry,
+    ...(listed ? { host: origin } : {}),
     state,
     ...(gate.remaining === undefined ? {} : { remaining: gate.remaining }),
     ...(state === "ok" ? {} : { retryAt: new Date(Date.now() + waitMs).toISOString() }),

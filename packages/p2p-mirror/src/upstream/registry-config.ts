@@ -19,10 +19,26 @@ export interface RegistryConfig {
   readonly headers?: Readonly<Record<string, string | readonly string[]>> | undefined;
 }
 
-/** Where and how to ask a registry, worked out from its name and configuration. */
+/** One host of a registry, as somebody listed it in containerd's hosts.toml. */
+export interface RegistryHost extends RegistryConfig {
+  /** May say what a tag means. */
+  readonly resolves: boolean;
+  /** May deliver what has a digest. */
+  readonly pulls: boolean;
+}
+
+/** The hosts listed for registries, in the order in which they are asked. */
+export interface RegistryHosts {
+  /** Undefined: none are listed. The very same array while nothing has changed. */
+  of(registry: string): readonly RegistryHost[] | undefined;
+}
+
+/** Where and how to ask a registry, or one of its hosts, worked out from its name and configuration. */
 export interface Endpoint {
   /** As image names have it. */
   readonly registry: string;
+  /** Differs between the hosts of a registry. */
+  readonly id: string;
   readonly origin: string;
   /** Without a slash at the end: `/v2`. */
   readonly path: string;
@@ -36,6 +52,10 @@ export interface Endpoint {
   readonly loginAs: string;
   /** Asked without anything that could be a credential. */
   readonly anonymous: boolean;
+  /** Another host is asked when this one fails: it is not tried again. */
+  readonly spare: boolean;
+  /** Not the registry's own host, and listed by somebody else: it may be a mirror itself. */
+  readonly listed: boolean;
   readonly config: RegistryConfig;
 }
 
@@ -61,6 +81,7 @@ export function endpointOf(registry: string, config: RegistryConfig = {}): Endpo
   const path = config.overridePath === true || trimmed.endsWith("/v2") ? trimmed : `${trimmed}/v2`;
   return {
     registry,
+    id: `${registry} ${url.origin}${path}`,
     origin: url.origin,
     path,
     secure: url.protocol === "https:",
@@ -68,6 +89,8 @@ export function endpointOf(registry: string, config: RegistryConfig = {}): Endpo
     namespace: isOwnHost(registry, url) ? undefined : registry,
     loginAs: isOwnHost(registry, url) ? registry : url.host,
     anonymous: false,
+    spare: false,
+    listed: false,
     config,
   };
 }
@@ -84,6 +107,15 @@ export function anonymousOf(endpoint: Endpoint): Endpoint {
 /** Whether requests carry something by which the registry could know this node, before any login. */
 export const isKnownByConfig = ({ headers, clientCert }: RegistryConfig): boolean =>
   clientCert !== undefined || (headers !== undefined && Object.keys(headers).length > 0);
+
+/** Whether a registry's settings say where or how it is reached, and not only what is kept of it. */
+export const saysWhere = (config: RegistryConfig | undefined): boolean =>
+  config !== undefined &&
+  (config.url !== undefined ||
+    (config.ca?.length ?? 0) > 0 ||
+    config.skipVerify === true ||
+    config.overridePath === true ||
+    isKnownByConfig(config));
 
 const isLoopbackName = (name: string): boolean =>
   name === "localhost" || name === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(name);

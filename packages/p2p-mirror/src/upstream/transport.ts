@@ -60,6 +60,7 @@ export class Transport {
   readonly #dispatchers: Dispatchers;
   readonly #options: TransportOptions;
   readonly #metrics: UpstreamMetrics;
+  readonly #onReachable: (registry: string) => void;
   readonly #blocks: BlockPool;
   readonly #limit: RateLimit | undefined;
   readonly #gates = new LRUCache<string, Gate>({ max: 1000 });
@@ -69,6 +70,8 @@ export class Transport {
     options: TransportOptions,
     deps: {
       readonly metrics: UpstreamMetrics;
+      /** A host of it was found unreachable, or has answered again. */
+      readonly onReachable: (registry: string) => void;
       readonly blocks: BlockPool;
       readonly limit?: RateLimit | undefined;
     },
@@ -77,6 +80,7 @@ export class Transport {
     this.#dispatchers = new Dispatchers(options, deps);
     this.#blocks = deps.blocks;
     this.#metrics = deps.metrics;
+    this.#onReachable = deps.onReachable;
     this.#limit = deps.limit;
   }
 
@@ -87,7 +91,7 @@ export class Transport {
     if (gate === undefined) {
       const registry = this.#metrics.label(endpoint.registry);
       const onChange = (reachable: boolean): void => {
-        if (origin === endpoint.origin) this.#metrics.reachable.set({ registry }, reachable ? 1 : 0);
+        if (origin === endpoint.origin) this.#onReachable(endpoint.registry);
         if (!reachable) this.#metrics.trips.inc({ registry });
       };
       const source = origin === endpoint.origin ? endpoint.registry : `${endpoint.registry} (${origin})`;

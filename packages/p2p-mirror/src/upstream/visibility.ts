@@ -1,4 +1,5 @@
 import {
+  isDigest,
   NotFoundError,
   raceSignal,
   SingleFlight,
@@ -8,6 +9,7 @@ import {
   type Repository,
 } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
+import type { Chain } from "./endpoints.ts";
 import { resolveManifest } from "./manifests.ts";
 import type { ObjectClient } from "./object-client.ts";
 import { anonymousOf, isKnownByConfig, type Endpoint } from "./registry-config.ts";
@@ -31,7 +33,8 @@ const RESOLVED_MS = 2000;
  * (a token for nobody is none: docker.io gives one for any name, and its registry then refuses), first for what is wanted
  * itself, then, if that is not there (404), for the list of tags, which registries guard by the same pull permission.
  * 401 or 403 from the registry or its token server: no. 404 to both: no, since some registries (Artifactory, GitHub's)
- * hide what they refuse behind a 404, and nobody gets anything there anyway.
+ * hide what they refuse behind a 404, and nobody gets anything there anyway. Of several hosts one yes is enough, since
+ * containerd would ask them all; when none says it, the last one's word counts, as for everything else.
  */
 export class Visibility {
   readonly #options: VisibilityOptions;
@@ -67,7 +70,7 @@ export class Visibility {
 
   /** @throws SourceError when upstream cannot say now */
   async isPublic(
-    endpoint: Endpoint,
+    chain: Pick<Chain, "resolve" | "pull">,
     repository: Repository,
     probe: Probe | undefined,
     signal: AbortSignal | undefined,
@@ -77,8 +80,8 @@ export class Visibility {
     if (known !== undefined) return known;
     return raceSignal(
       this.#flights.run(key, async () => {
-        const isKnown = this.#options.hasLogins || isKnownByConfig(endpoint.config);
-        const verdict = await this.#ask(isKnown ? anonymousOf(endpoint) : endpoint, repository, probe);
+        const isTag = probe !== undefined && "manifest" in probe && !isDigest(probe.manifest);
+        const verdict = await this.#askAll(isTag ? chain.resolve : chain.pull, repository, probe);
         this.#verdicts.set(key, verdict, { ttl: verdict ? this.#options.yesMs : this.#options.noMs });
         return verdict;
       }),
@@ -86,12 +89,37 @@ export class Visibility {
     );
   }
 
+  async #askAll(
+    endpoints: readonly Endpoint[],
+    repository: Repository,
+    probe: Probe | undefined,
+  ): Promise<boolean> {
+    let failure: SourceError | undefined;
+    for (const endpoint of endpoints) {
+      const isKnown = this.#options.hasLogins || isKnownByConfig(endpoint.config);
+      try {
+        if (await this.#ask(isKnown ? anonymousOf(endpoint) : endpoint, repository, probe)) return true;
+        failure = undefined;
+      } catch (error) {
+        if (!(error instanceof SourceError)) throw error;
+        failure = error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return false;
+  }
+
   async #ask(endpoint: Endpoint, repository: Repository, probe: Probe | undefined): Promise<boolean> {
     const key = keyOf(repository);
     const remembered = this.#probes.get(key);
     const tries = [probe, remembered].filter((one) => one !== undefined);
     for (const one of tries) {
-      const answer = await this.#try(() => this.#probe(endpoint, repository, one));
+      const answer = await this.#try(async () => {
+        const resolved = await this.#probe(endpoint, repository, one);
+        if (one === probe && resolved !== undefined && "manifest" in one) {
+          this.#resolved.set(`${key}:${one.manifest}`, resolved);
+        }
+      });
       if (answer === "yes") this.#probes.set(key, one);
       if (answer !== "absent") return answer === "yes";
     }
@@ -109,13 +137,13 @@ export class Visibility {
     }
   }
 
-  async #probe(endpoint: Endpoint, repository: Repository, probe: Probe): Promise<unknown> {
-    if ("manifest" in probe) {
-      const { manifest } = probe;
-      const { descriptor } = await resolveManifest(this.#client, endpoint, repository, manifest, undefined);
-      return this.#resolved.set(`${keyOf(repository)}:${manifest}`, descriptor);
+  async #probe(endpoint: Endpoint, repository: Repository, probe: Probe): Promise<Descriptor | undefined> {
+    if ("blob" in probe) {
+      await this.#head(endpoint, repository, `blobs/${probe.blob}`, "HEAD");
+      return undefined;
     }
-    return this.#head(endpoint, repository, `blobs/${probe.blob}`, "HEAD");
+    const { manifest } = probe;
+    return (await resolveManifest(this.#client, endpoint, repository, manifest, undefined)).descriptor;
   }
 
   #listTags(endpoint: Endpoint, repository: Repository): Promise<unknown> {

@@ -35,7 +35,9 @@ await t.test("what others overwrite is repaired, logged and counted", async (t) 
   const registry = new Registry();
   const clock = manualClock();
   const options = { hostsDir: certs, mirror, registries: [], without: new Set(["b.test"]) };
-  const keeper = new HostsKeeper(options, { clock, logger, registry });
+  let reads = 0;
+  const others = { read: async () => void (reads += 1) };
+  const keeper = new HostsKeeper(options, { clock, logger, registry, others });
   await keeper.start();
   t.equal(lines.filter((line) => line.includes("names the mirror first")).length, 2);
 
@@ -43,7 +45,9 @@ await t.test("what others overwrite is repaired, logged and counted", async (t) 
     const found = await registry.getSingleMetric(name)?.get();
     return found?.values[0]?.value ?? Number.NaN;
   };
+  t.equal(reads, 1);
   await clock.tick();
+  t.equal(reads, 2, "what others have is read with each look");
   t.equal(await metric("p2p_mirror_hosts_repairs_total"), 0, "nothing changed");
 
   const file = join(certs, "a.test/hosts.toml");

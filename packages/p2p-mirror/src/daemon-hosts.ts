@@ -1,0 +1,29 @@
+import { networkInterfaces } from "node:os";
+import type { Logger } from "@p2p-mirror/shared";
+import { isAllAddresses, isLoopback, type HostPort } from "@p2p-mirror/shared/config";
+import type { MirrorConfig } from "./config/mirror-config.ts";
+import { AdministratorsHosts } from "./hosts/administrators-hosts.ts";
+
+/** What the administrator has in `hosts_dir`, read once. Undefined: no such directory was named. */
+export async function administratorsHosts(
+  { hostsDir, registryListen }: MirrorConfig,
+  deps: { readonly logger: Logger },
+): Promise<AdministratorsHosts | undefined> {
+  if (hostsDir === undefined) return undefined;
+  const hosts = new AdministratorsHosts({ hostsDir, isSelf: (url) => leadsTo(registryListen, url) }, deps);
+  await hosts.read();
+  return hosts;
+}
+
+/** Whether a URL is of the address a server of this machine listens at. Names are not asked for. */
+export function leadsTo(listen: HostPort, text: string): boolean {
+  const url = new URL(text);
+  const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
+  if (port !== listen.port) return false;
+  const host = url.hostname.replaceAll(/^\[|\]$/g, "");
+  if (host === listen.host) return true;
+  const isOwnLoopback = isLoopback(host);
+  if (!isAllAddresses(listen.host)) return isOwnLoopback && isLoopback(listen.host);
+  const own = Object.values(networkInterfaces()).flatMap((all) => all?.map(({ address }) => address) ?? []);
+  return isOwnLoopback || own.includes(host);
+}

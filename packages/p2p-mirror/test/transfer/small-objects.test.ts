@@ -189,7 +189,7 @@ await t.test("when every repository refuses it, it is not found", async (t) => {
 await t.test("closing ends what upstream never answers, at once", async (t) => {
   let pauses = 0;
   const after: Clock["after"] = (ms, callback) => {
-    if (ms >= 20_000) pauses += 1;
+    if (ms >= 20_000 && ms < 30_000) pauses += 1;
     return systemClock.after(ms, callback);
   };
   const node = await oneNode(t, { clock: { ...systemClock, after } });

@@ -4,6 +4,7 @@
  */
 import path from "node:path";
 import { Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { Registry } from "prom-client";
 import { isDigest, silentLogger, type ByteRange, type Digest } from "@p2p-mirror/shared";
@@ -199,6 +200,24 @@ const CASES: readonly Case[] = [
           (async function* () {
             yield bytes.subarray(start, start + Math.floor((end - start) / 2));
             await new Promise(() => undefined);
+          })(),
+          { objectMode: false },
+        ),
+    },
+    counted: (scrape) => fetched(scrape, "stalled"),
+    banned: false,
+  },
+  {
+    what: "next to nothing, for ever",
+    lie: {
+      body: (bytes, { start, end }) =>
+        Readable.from(
+          (async function* () {
+            // Above what is taken for silence.
+            for (let at = start; at < end; at += 4096) {
+              yield bytes.subarray(at, Math.min(end, at + 4096));
+              await delay(100);
+            }
           })(),
           { objectMode: false },
         ),

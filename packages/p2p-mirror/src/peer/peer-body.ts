@@ -7,9 +7,13 @@ import {
   type RateShare,
   type RecyclingReadable,
 } from "@p2p-mirror/shared";
+import { TooSlowError } from "../transfer/peer-client.ts";
 import { ProgressWatch } from "./progress.ts";
 
-/** How a body ended on the wire; `left` is our own side (the caller destroyed it or aborted). */
+/**
+ * How a body ended on the wire; `left` is our own side (the caller destroyed it or aborted), `stalled` also when the caller
+ * gave it up because of that.
+ */
 export type BodyEnd = "complete" | "stalled" | "cut" | "left";
 
 export interface PeerBodyOptions {
@@ -136,7 +140,7 @@ export class PeerBody extends Readable implements RecyclingReadable, LimitedRead
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#ended) {
-      this.#end("left");
+      this.#end(error instanceof TooSlowError ? "stalled" : "left");
       this.#source.abort(error ?? new Error("the body was not wanted any more"));
     }
     callback(error);

@@ -19,6 +19,8 @@ export interface Candidate {
   notBefore: number;
   failures: number;
   busySince: number | undefined;
+  /** It was so slow that upstream took its place: it is the last to be asked. */
+  slow: boolean;
 }
 
 export interface FailureDetail {
@@ -26,6 +28,8 @@ export interface FailureDetail {
   readonly progressed: boolean;
   /** The flight has bytes, from whomever: its reader has waited for them and cannot do better elsewhere. */
   readonly begun: boolean;
+  /** It brought next to nothing while another one could take over. */
+  readonly slow?: boolean;
   /** How long the flight would wait for it. */
   readonly patienceMs: number;
 }
@@ -92,14 +96,14 @@ export class Candidates {
     const source = this.#deps.finder.upstream(repository, this.#digest);
     if (this.#known.has(source.id)) return;
     this.#known.add(source.id);
-    this.#upstreams.push({ source, notBefore: 0, failures: 0, busySince: undefined });
+    this.#upstreams.push({ source, notBefore: 0, failures: 0, busySince: undefined, slow: false });
     this.#deps.changed();
   }
 
   addPeer(source: BlobSource): void {
     if (this.#known.has(source.id) || this.#banned.has(source.id)) return;
     this.#known.add(source.id);
-    this.#peers.push({ source, notBefore: 0, failures: 0, busySince: undefined });
+    this.#peers.push({ source, notBefore: 0, failures: 0, busySince: undefined, slow: false });
     this.#deps.changed();
   }
 
@@ -109,7 +113,10 @@ export class Candidates {
    */
   take(slow: boolean, allowed: Allowed = { peers: true, upstream: true }): Candidate | undefined {
     const now = this.#deps.clock.now();
-    const peer = !allowed.peers ? -1 : this.#peers.findIndex((one) => one.notBefore <= now);
+    const last = this.#upstreams.length === 0 && this.#working.size === 0;
+    const peer = !allowed.peers
+      ? -1
+      : this.#peers.findIndex((one) => one.notBefore <= now && (last || !one.slow));
     if (peer !== -1) return this.#setToWork(this.#peers, peer);
     const waitForOthers =
       this.#working.size > 0 ||
@@ -135,9 +142,12 @@ export class Candidates {
     return this.#lookedUp;
   }
 
-  /** A peer with the whole blob is at work, or will be. */
+  /** A peer with the whole blob is at work, or will be; one that is too slow does not count. */
   get hasPeers(): boolean {
-    return this.#peers.length > 0 || [...this.#working].some(({ source }) => source.kind === "peer");
+    return (
+      this.#peers.some(({ slow }) => !slow) ||
+      [...this.#working].some(({ source, slow }) => source.kind === "peer" && !slow)
+    );
   }
 
   /** False when no upstream would be asked (again) by this flight. */
@@ -160,7 +170,8 @@ export class Candidates {
     this.putBack(candidate);
   }
 
-  failed(candidate: Candidate, error: unknown, { progressed, begun, patienceMs }: FailureDetail): void {
+  failed(candidate: Candidate, error: unknown, detail: FailureDetail): void {
+    const { progressed, begun, slow = false, patienceMs } = detail;
     this.errors.push(error);
     if (this.errors.length > 16) this.errors.shift();
     const now = this.#deps.clock.now();
@@ -170,6 +181,9 @@ export class Candidates {
         candidate.notBefore = now + BUSY_PAUSE_MS;
         this.putBack(candidate);
         this.#later(BUSY_PAUSE_MS);
+      } else if (slow) {
+        candidate.slow = true;
+        this.putBack(candidate);
       } else {
         this.#working.delete(candidate);
       }
@@ -211,8 +225,9 @@ export class Candidates {
 
   /** True while a source that is not at work could take over from one of that kind: from upstream only a peer does. */
   alternativesTo(kind: BlobSource["kind"]): boolean {
+    const now = this.#deps.clock.now();
     const others = kind === "upstream" ? this.#peers : [...this.#peers, ...this.#upstreams];
-    return others.some(({ source }) => source.available);
+    return others.some(({ source, notBefore, slow }) => source.available && notBefore <= now && !slow);
   }
 
   close(): void {

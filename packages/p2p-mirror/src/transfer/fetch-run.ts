@@ -9,8 +9,9 @@ import {
   type Clock,
 } from "@p2p-mirror/shared";
 import { BatchWriter } from "./batch-writer.ts";
+import { TooSlowError } from "./peer-client.ts";
 import type { BlobSource } from "./source.ts";
-import { StallWatch } from "./stall-watch.ts";
+import { StallWatch, type Floor } from "./stall-watch.ts";
 
 /** A source that is silent for so long loses its run: while another source exists, and when it is the last one. */
 const STALL_MS = 1_500;
@@ -39,11 +40,13 @@ export interface RunOptions {
   readonly clock: Clock;
   /** Whether another source could take over now. */
   readonly alternatives: () => boolean;
+  /** What it must bring while another source could take over; default: any byte will do. */
+  readonly floor?: Floor | undefined;
 }
 
 /**
  * Brings `range` of a blob of `size` bytes from one source to the target, in order. Throws what the source throws;
- * SourceError `CUT` when it ends early, `STALLED` when it is silent; IntegrityError (`SIZE_MISMATCH`) when the source says
+ * SourceError `CUT` when it ends early, `STALLED` when it is silent; TooSlowError; IntegrityError (`SIZE_MISMATCH`) when the source says
  * the blob has another size.
  */
 export async function fetchRun(
@@ -51,7 +54,7 @@ export async function fetchRun(
   range: ByteRange,
   size: number,
   target: RunTarget,
-  { abort, clock, alternatives }: RunOptions,
+  { abort, clock, alternatives, floor }: RunOptions,
 ): Promise<void> {
   const hurried = alternatives();
   let opened: Readable | undefined;
@@ -59,8 +62,10 @@ export async function fetchRun(
     {
       stallMs: hurried ? LAST_SOURCE_STALL_MS : STALL_MS,
       alternatives,
+      floor,
       heldMs: () => heldMsOf(opened),
-      onStall: () => abort.abort(new SourceError("STALLED", source.id)),
+      onStall: (why) =>
+        abort.abort(why === "slow" ? new TooSlowError(source.id) : new SourceError("STALLED", source.id)),
     },
     clock,
   );
@@ -84,7 +89,7 @@ export async function fetchRun(
       let at = said.start;
       try {
         await consume(body, (chunk) => {
-          watch.arrived();
+          watch.arrived(chunk.length);
           abort.signal.throwIfAborted();
           // A source without ranges starts at 0: what was asked for comes later.
           const skip = Math.min(chunk.length, Math.max(0, range.start - at));

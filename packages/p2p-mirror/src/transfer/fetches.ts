@@ -7,7 +7,7 @@ import type { AskForPiece } from "./fetch-piece.ts";
 import { fetchRun } from "./fetch-run.ts";
 import type { AtWork } from "./flight-progress.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
-import { BusyError } from "./peer-client.ts";
+import { BusyError, TooSlowError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
@@ -15,7 +15,10 @@ import { SwarmFetches } from "./swarm-fetches.ts";
 
 /** Sources at work at a time. */
 const MAX_SOURCES = 4;
-/** When peers bring less than so much in so long, upstream joins them: slow is better than never, but not good. */
+/**
+ * When peers bring less than `SLOW_BYTES_PER_TICK` in so long, upstream joins them: slow is better than never, but not
+ * good. Whoever was asked for a long run and brings no more than that leaves it to upstream, then.
+ */
 const TICK_MS = 3_000;
 /**
  * A member of a swarm for whom nobody does anything for so long helps itself: that costs bytes twice, not a pull. Where
@@ -266,6 +269,11 @@ export class Fetches {
     const { pieces, spool, clock } = this.#deps;
     const peer = source.kind === "peer" ? source : undefined;
     const end = (): number => pieces.geometry.end(run.end - 1);
+    // A window goes at the pace of its reader.
+    const floor =
+      peer === undefined || spool.windowed
+        ? undefined
+        : { bytes: SLOW_BYTES_PER_TICK, ms: TICK_MS, applies: () => this.#slow };
     const start = pieces.filledTo(run.first);
     await fetchRun(
       source,
@@ -294,7 +302,7 @@ export class Fetches {
           this.#deps.written(source.kind, await pieces.write(run, offset, chunks, peer));
         },
       },
-      { abort, clock, alternatives: () => this.candidates.alternativesTo(source.kind) },
+      { abort, clock, alternatives: () => this.candidates.alternativesTo(source.kind), floor },
     );
   }
 
@@ -315,6 +323,7 @@ export class Fetches {
     this.candidates.failed(candidate, error, {
       progressed,
       begun: this.#deps.pieces.received > 0,
+      slow: abort.signal.reason instanceof TooSlowError,
       patienceMs,
     });
   }

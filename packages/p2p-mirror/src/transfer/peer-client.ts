@@ -74,3 +74,13 @@ export class BusyError extends SourceError {
     this.tryInstead = tryInstead;
   }
 }
+
+/**
+ * Why a caller aborts a body: the peer brings next to nothing while another source could take over. Unlike any other
+ * abort it counts against the peer, as a stall.
+ */
+export class TooSlowError extends SourceError {
+  constructor(source: string) {
+    super("STALLED", source, { message: "brought next to nothing" });
+  }
+}

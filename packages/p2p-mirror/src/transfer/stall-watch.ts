@@ -10,8 +10,17 @@ export interface StallWatchOptions {
   readonly alternatives: () => boolean;
   /** For how long a limit of this node has held the source up until now; default never. */
   readonly heldMs?: () => number;
+  /** What it must bring beyond that; default: any byte will do. */
+  readonly floor?: Floor | undefined;
   /** Called once. */
-  readonly onStall: () => void;
+  readonly onStall: (why: "silent" | "slow") => void;
+}
+
+/** Fewer than `bytes` in `ms` of waiting for the source is as good as silence, as long as that `applies`. */
+export interface Floor {
+  readonly bytes: number;
+  readonly ms: number;
+  readonly applies: () => boolean;
 }
 
 /**
@@ -23,6 +32,9 @@ export class StallWatch {
   readonly #clock: Clock;
   #silentSince: number | undefined;
   #heldBefore = 0;
+  /** Since the floor was met: what came, and how long it was waited for. */
+  #bytes = 0;
+  #waitedMs = 0;
   #cancel: (() => void) | undefined;
 
   constructor(options: StallWatchOptions, clock: Clock) {
@@ -39,8 +51,14 @@ export class StallWatch {
   }
 
   /** It has delivered; what happens until `waiting` is not its fault. */
-  arrived(): void {
+  arrived(bytes = 0): void {
+    this.#waitedMs += this.#silentMs;
     this.#silentSince = undefined;
+    this.#bytes += bytes;
+    const { floor } = this.#options;
+    if (floor === undefined || this.#bytes < floor.bytes) return;
+    this.#bytes = 0;
+    this.#waitedMs = 0;
   }
 
   close(): void {
@@ -51,13 +69,19 @@ export class StallWatch {
     return this.#options.heldMs?.() ?? 0;
   }
 
+  /** For how long it has been waited for now. */
+  get #silentMs(): number {
+    if (this.#silentSince === undefined) return 0;
+    return Math.max(0, this.#clock.now() - this.#silentSince - (this.#heldMs - this.#heldBefore));
+  }
+
   #check(): void {
-    const { stallMs, alternatives, onStall } = this.#options;
-    const left =
-      this.#silentSince === undefined
-        ? stallMs
-        : this.#silentSince + (this.#heldMs - this.#heldBefore) + stallMs - this.#clock.now();
-    if (left <= 0 && alternatives()) onStall();
-    else this.#cancel = this.#clock.after(Math.max(left, AGAIN_MS), () => this.#check());
+    const { stallMs, alternatives, floor, onStall } = this.#options;
+    const silentMs = this.#silentMs;
+    const late = stallMs - silentMs;
+    const slow = floor === undefined ? Infinity : floor.ms - this.#waitedMs - silentMs;
+    if (late <= 0 && alternatives()) onStall("silent");
+    else if (slow <= 0 && floor?.applies() === true && alternatives()) onStall("slow");
+    else this.#cancel = this.#clock.after(Math.max(Math.min(late, slow), AGAIN_MS), () => this.#check());
   }
 }

@@ -1,6 +1,6 @@
 import { NotFoundError, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
-import { BusyError } from "../../src/transfer/peer-client.ts";
+import { BusyError, TooSlowError } from "../../src/transfer/peer-client.ts";
 import { fakePeer, head } from "./fake-peer.ts";
 import { until } from "../../../../test/rig/until.ts";
 import { metric, newBlob, newClient, read } from "./rig.ts";
@@ -126,6 +126,22 @@ await t.test("a slow drip is a stall while others could deliver, and none for th
   await t.rejects(read(impatient.body), { code: "STALLED" });
   const patient = await client.blob(peer, drip.digest, undefined);
   t.ok((await read(patient.body)).equals(drip.bytes));
+});
+
+await t.test("a body that its caller gives up for being too slow is the peer's stall", async (t) => {
+  const { peer } = await fakePeer(t, (socket) => {
+    socket.write(whole);
+    socket.write(blob.bytes.subarray(0, 50_000));
+  });
+  const { client, registry } = await newClient(t);
+  for (let nth = 0; nth < 2; nth += 1) {
+    const controller = new AbortController();
+    const { body } = await client.blob(peer, blob.digest, undefined, { signal: controller.signal });
+    controller.abort(new TooSlowError(peer.id));
+    await t.rejects(read(body), { code: "STALLED" });
+  }
+  t.equal(await metric(registry, "p2p_mirror_peer_fetched_total", { outcome: "stalled" }), 2);
+  await t.rejects(client.blob(peer, blob.digest, undefined), { message: /left alone/ });
 });
 
 await t.test("without a second source only silence of the client's own limit is a stall", async (t) => {

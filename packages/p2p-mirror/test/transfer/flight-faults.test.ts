@@ -161,3 +161,34 @@ await t.test("upstream falls silent, and a peer that was found late takes over",
   t.ok(performance.now() - began < 10_000, "and not after the 30 s that upstream has alone");
   t.ok((late.requests[0]?.start ?? 0) >= MIB / 2, "only the rest was fetched again");
 });
+
+/** 16 KiB in 25 ms: next to nothing on a clock that goes twenty times as fast. */
+const dripping = { pace: () => new Promise<void>((resolve) => void setTimeout(resolve, 25)) };
+
+await t.test("a peer that brings next to nothing leaves its run to upstream", async (t) => {
+  const blob = seededBytes(3 * MIB, 30);
+  const peer = new ScriptedSource("peer", { bytes: blob, ...dripping });
+  const upstream = new ScriptedSource("up", { kind: "upstream", bytes: blob });
+  const finder = new ScriptedFinder(upstream, [peer]);
+  const flight = fly(t, blob, await fileSpool(t, blob.length), finder, { clock: new HurriedClock(20) });
+  t.ok((await buffer(flight.open(whole(blob), never))).equals(blob));
+  t.equal(peer.requests.length, 1);
+  t.ok(peer.delivered > 0 && peer.delivered < MIB, `${peer.delivered} bytes of the peer`);
+  t.ok(upstream.delivered > 2 * MIB, `${upstream.delivered} bytes of upstream`);
+  t.equal(peer.refutations, 0);
+});
+
+await t.test("it is asked again when upstream does not give the blob after all", async (t) => {
+  const blob = seededBytes(2 * MIB, 31);
+  const peer = new ScriptedSource("peer", { bytes: blob, ...dripping });
+  const upstream = new ScriptedSource("up", {
+    kind: "upstream",
+    bytes: blob,
+    refuse: () => new SourceError("DENIED", "registry"),
+  });
+  const finder = new ScriptedFinder(upstream, [peer]);
+  const flight = fly(t, blob, await fileSpool(t, blob.length), finder, { clock: new HurriedClock(20) });
+  t.ok((await buffer(flight.open(whole(blob), never))).equals(blob));
+  t.equal(upstream.requests.length, 1, "it was asked");
+  t.same([peer.requests.length, peer.requests[0]?.start], [2, 0], "the last source left is not given up");
+});

@@ -46,3 +46,34 @@ await t.test("for how long this node itself held it up does not count", async (t
   t.not(stalledAt, undefined, "silent for 1.5 s since");
   watch.close();
 });
+
+await t.test("with a floor, next to nothing is as good as silence", async (t) => {
+  const clock = new VirtualClock();
+  let applies = false;
+  const gaveUp: [string, number][] = [];
+  const floor = { bytes: 1_000, ms: 3_000, applies: () => applies };
+  const watch = new StallWatch(
+    { stallMs: 1_500, alternatives: () => true, floor, onStall: (why) => gaveUp.push([why, clock.now()]) },
+    clock,
+  );
+  const bring = async (bytes: number, times: number, handleMs = 0): Promise<void> => {
+    for (let nth = 0; nth < times && gaveUp.length === 0; nth += 1) {
+      await clock.run(250);
+      watch.arrived(bytes);
+      await clock.run(handleMs);
+      watch.waiting();
+    }
+  };
+  await bring(10, 40);
+  t.same(gaveUp, [], "nobody says that it matters");
+  await bring(1_000, 1);
+  applies = true;
+  await bring(100, 40);
+  t.same(gaveUp, [], "100 bytes each quarter of a second are above it");
+  await bring(10, 40, 2_000);
+  t.match(gaveUp, [["slow", Number]], "what this node takes for what came does not count");
+  const took = (gaveUp[0]?.[1] ?? 0) - 10_250 - 10_000;
+  t.ok(took > 10 * 2_000, `${took} ms, 3,000 of them waiting`);
+  watch.close();
+  t.equal(clock.pending, 0);
+});

@@ -3,7 +3,7 @@
  * fetch in their own caches only.
  */
 import { createHash } from "node:crypto";
-import { mkdir, open, readdir, readFile, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import path from "node:path";
 import t, { type Test } from "tap";
 import { advertises, MIB, received, seconds } from "./faults-support.ts";
@@ -199,6 +199,36 @@ await t.test("the disk of the mirror is full", async (t) => {
     await pullFrom(mirror, image);
   });
 
+  await t.test(
+    "to the last byte before the first start, and before the next: it starts, and serves",
+    async (t) => {
+      const upstream = await registry(t);
+      const [first, second] = [await push(upstream, 2 * MIB), await push(upstream, 3 * MIB)];
+      const ballast = (dir: string): string => path.join(dir, "ballast");
+      const mirror = await onSmallDisk(t, upstream.url, 8, (dir) => fill(ballast(dir)));
+      await pullFrom(mirror, first);
+      await nothingStored(t, mirror, first);
+      t.match(mirror.log(), /this node's identity is new, and for this run only/, "warned");
+      await mirror.stop();
+      await rm(ballast(mirror.dataDir));
+      await mirror.start();
+      await pullFrom(mirror, first);
+      await until("it is stored now", () => isRight(cached(mirror, first.layer), first.layer));
+      await mirror.kill();
+      await fill(ballast(mirror.dataDir));
+      await mirror.start();
+      const before = upstream.requests.filter(({ kind }) => kind === "blob").length;
+      await pullFrom(mirror, first);
+      t.equal(
+        upstream.requests.filter(({ kind }) => kind === "blob").length,
+        before,
+        "what it held it serves",
+      );
+      await pullFrom(mirror, second);
+      await nothingStored(t, mirror, second);
+    },
+  );
+
   await t.test("in the middle of a blob: the pull goes on, warned and counted", async (t) => {
     const upstream = await registry(t);
     const { hostname: host, port } = new URL(upstream.url);
@@ -228,8 +258,26 @@ async function registry(t: Test): Promise<OciRegistry> {
   return upstream;
 }
 
-/** A mirror whose data lie on a disk of so many MiB. */
-async function onSmallDisk(t: Test, upstream: string, mebibytes: number): Promise<Mirror> {
+/** Takes what is left of the file system. */
+async function fill(file: string): Promise<void> {
+  const ballast = await open(file, "w");
+  const block = Buffer.alloc(4096, 1);
+  try {
+    for (;;) await ballast.write(block);
+  } catch {
+    // Full.
+  } finally {
+    await ballast.close();
+  }
+}
+
+/** A mirror whose data lie on a disk of so many MiB; `before` does something to it before the first start. */
+async function onSmallDisk(
+  t: Test,
+  upstream: string,
+  mebibytes: number,
+  before?: (dataDir: string) => Promise<void>,
+): Promise<Mirror> {
   const dataDir = path.join(t.testdir(), "data");
   await mkdir(dataDir);
   await exec(["mount", "-t", "tmpfs", "-o", `size=${mebibytes}m`, "tmpfs", dataDir]);
@@ -238,6 +286,7 @@ async function onSmallDisk(t: Test, upstream: string, mebibytes: number): Promis
     await mirror?.close();
     await exec(["umount", dataDir]);
   });
+  await before?.(dataDir);
   mirror = await startMirror({
     dataDir,
     upstreams: { [REGISTRY]: upstream },

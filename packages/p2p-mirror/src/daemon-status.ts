@@ -34,7 +34,8 @@ export interface StatusParts {
 export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
   const { config, router, containerd } = parts;
   const usage = parts.cache.usage();
-  const disk = await statfs(config.dataDir);
+  // Somebody may have taken the directory away; the status shall still tell the rest.
+  const disk = await statfs(config.dataDir).catch(() => ({ bavail: 0, bsize: 0 }));
   return {
     node: {
       id: router.self.id,

@@ -146,7 +146,7 @@ class MirrorDaemon implements Daemon {
 
     await prepareDataDir(config.dataDir);
     const secrets = await readClusterSecrets(config.clusterSecretFiles);
-    const identity = await loadIdentity(config.dataDir);
+    const identity = await loadIdentity(config.dataDir, logger);
     const tls = createPeerTls(identity, secrets);
     const records = createRecordSigner(identity);
     collectDefaultMetrics({ register: metrics });

@@ -93,7 +93,7 @@ export interface CacheStatus {
   readonly blobs: number;
   readonly bytes: number;
   readonly maxBytes: number;
-  /** Of the file system the cache is on. */
+  /** Of the file system the cache is on; 0 also when that cannot be said. */
   readonly freeBytes: number;
 }
 

@@ -5,6 +5,7 @@ export * from "./buffer-pool.ts";
 export * from "./clock.ts";
 export * from "./descriptor.ts";
 export * from "./digest.ts";
+export * from "./disk-errors.ts";
 export * from "./errors.ts";
 export * from "./lifecycle.ts";
 export * from "./listening.ts";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { ConfigError } from "@p2p-mirror/shared";
+import { ConfigError, isDiskFull } from "@p2p-mirror/shared";
 
 const FIXES: Readonly<Record<string, string>> = {
   EEXIST: "a file is there; name a directory",
@@ -9,10 +9,13 @@ const FIXES: Readonly<Record<string, string>> = {
   EACCES: "this user may not write there; make it writable, or name another directory",
   EPERM: "this user may not write there; make it writable, or name another directory",
   EROFS: "the file system is read-only; name a directory on another one",
-  ENOSPC: "no space is left there; free some, or name another directory",
 };
 
-/** Makes the data directory and writes to it, before anything else begins. @throws ConfigError when that is not possible. */
+/**
+ * Makes the data directory and writes to it, before anything else begins. A full disk is passed over: what is held can be
+ * served all the same, and the rest goes on without being stored.
+ * @throws ConfigError when it cannot be used
+ */
 export async function prepareDataDir(dir: string): Promise<void> {
   const probe = join(dir, `.probe-${randomUUID()}`);
   try {
@@ -21,6 +24,7 @@ export async function prepareDataDir(dir: string): Promise<void> {
     await rm(probe);
   } catch (error) {
     await rm(probe, { force: true }).catch(() => undefined);
+    if (isDiskFull(error)) return;
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     const fix = FIXES[code] ?? "nothing can be written there; name another directory";
     throw new ConfigError("data-dir", dir, fix, { cause: error });

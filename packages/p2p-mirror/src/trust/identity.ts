@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
 import type { Ed25519PrivateKey, PeerId } from "@libp2p/interface";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
-import { ConfigError } from "@p2p-mirror/shared";
+import { ConfigError, isDiskFull, type Logger } from "@p2p-mirror/shared";
 
 /** Who this node is: its libp2p key, from which its peer ID, its TLS certificate and its signatures come. */
 export interface Identity {
@@ -48,14 +48,14 @@ async function readKey(file: string): Promise<Ed25519PrivateKey | undefined> {
 async function writeKey(directory: string, file: string, key: Ed25519PrivateKey): Promise<void> {
   await mkdir(directory, { recursive: true });
   const temporary = `${file}.${randomUUID()}`;
-  const handle = await open(temporary, "wx", 0o600);
   try {
-    await handle.writeFile(privateKeyToProtobuf(key));
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  try {
+    const handle = await open(temporary, "wx", 0o600);
+    try {
+      await handle.writeFile(privateKeyToProtobuf(key));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -64,10 +64,11 @@ async function writeKey(directory: string, file: string, key: Ed25519PrivateKey)
 }
 
 /**
- * The identity in `<dataDir>/identity.key` (a libp2p private key protobuf, mode 0600); made at the first start.
+ * The identity in `<dataDir>/identity.key` (a libp2p private key protobuf, mode 0600); made at the first start. Where the
+ * disk is full it is for this run only: the node is a stranger to the others after the next start, and works until then.
  * @throws ConfigError when it cannot be read, or holds something else.
  */
-export async function loadIdentity(dataDir: string): Promise<Identity> {
+export async function loadIdentity(dataDir: string, logger: Logger): Promise<Identity> {
   const file = join(dataDir, IDENTITY_FILE);
   const kept = await readKey(file);
   if (kept !== undefined) {
@@ -75,6 +76,11 @@ export async function loadIdentity(dataDir: string): Promise<Identity> {
     return identityOf(kept);
   }
   const identity = await newIdentity();
-  await writeKey(dataDir, file, identity.privateKey);
+  try {
+    await writeKey(dataDir, file, identity.privateKey);
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+    logger.warn({ file, err: error }, "the disk is full: this node's identity is new, and for this run only");
+  }
   return identity;
 }

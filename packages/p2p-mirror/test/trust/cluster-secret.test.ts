@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
+import { silentLogger } from "@p2p-mirror/shared";
 import t from "tap";
 import { clusterSecrets, readClusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { loadIdentity, IDENTITY_FILE } from "../../src/trust/identity.ts";
@@ -70,11 +71,11 @@ await t.test(
   "the identity is made once, only readable for its owner, and comes back at the next start",
   async (t) => {
     const directory = join(t.testdir(), "data");
-    const first = await loadIdentity(directory);
+    const first = await loadIdentity(directory, silentLogger());
     const file = join(directory, IDENTITY_FILE);
     t.equal((await stat(file)).mode & 0o777, 0o600);
     await chmod(file, 0o644);
-    const second = await loadIdentity(directory);
+    const second = await loadIdentity(directory, silentLogger());
     t.equal(second.id, first.id);
     t.match(first.id, /^12D3KooW/);
     t.equal((await stat(file)).mode & 0o777, 0o600, "a mode that is too open is put right");
@@ -83,12 +84,12 @@ await t.test(
 
 await t.test("a file that holds no identity is said, not silently replaced", async (t) => {
   const directory = t.testdir({ [IDENTITY_FILE]: "not a key" });
-  await t.rejects(loadIdentity(directory), { name: "ConfigError", fix: /delete the file/ });
+  await t.rejects(loadIdentity(directory, silentLogger()), { name: "ConfigError", fix: /delete the file/ });
 });
 
 await t.test("what is no file there is named, with what to do", async (t) => {
   const directory = t.testdir({ [IDENTITY_FILE]: {} });
-  await t.rejects(loadIdentity(directory), {
+  await t.rejects(loadIdentity(directory, silentLogger()), {
     name: "ConfigError",
     value: join(directory, IDENTITY_FILE),
     fix: /EISDIR.*make it a file/,

@@ -10,6 +10,9 @@ import {
   type Digest,
   type Logger,
   type Repository,
+  isDiskFull,
+  isMissing,
+  isUnreadable,
 } from "@p2p-mirror/shared";
 import type { BlobCache, Ingest } from "../blob-cache.ts";
 import type { ContentEvent, StoredBlob, StoreOptions } from "../content-store.ts";
@@ -17,7 +20,6 @@ import type { StoreMetrics } from "../metrics.ts";
 import { VerifiedFiles, type BlobFile } from "../verified-file.ts";
 import type { BlobEntry, BlobIndex } from "./blob-index.ts";
 import { CacheIngest } from "./cache-ingest.ts";
-import { isDiskFull, isMissing, isUnreadable } from "./disk-errors.ts";
 import type { EvictionReason, Reservation } from "./evictor.ts";
 import { KeyedLock } from "./keyed-lock.ts";
 import type { OciLayout } from "./oci-layout.ts";

@@ -9,8 +9,9 @@ import {
   MEDIA_TYPES,
   type Digest,
   type DigestAlgorithm,
+  isDiskFull,
+  isMissing,
 } from "@p2p-mirror/shared";
-import { isDiskFull, isMissing } from "./disk-errors.ts";
 
 const ALGORITHMS: readonly DigestAlgorithm[] = ["sha256", "sha512"];
 

@@ -38,6 +38,8 @@ interface Pushed {
   readonly layer: Blob;
 }
 
+const ballast = (dir: string): string => path.join(dir, "ballast");
+
 let images = 0;
 
 async function push(upstream: OciRegistry, layer: number): Promise<Pushed> {
@@ -204,8 +206,7 @@ await t.test("the disk of the mirror is full", async (t) => {
     async (t) => {
       const upstream = await registry(t);
       const [first, second] = [await push(upstream, 2 * MIB), await push(upstream, 3 * MIB)];
-      const ballast = (dir: string): string => path.join(dir, "ballast");
-      const mirror = await onSmallDisk(t, upstream.url, 8, (dir) => fill(ballast(dir)));
+      const mirror = await onSmallDisk(t, upstream.url, 8, fill);
       await pullFrom(mirror, first);
       await nothingStored(t, mirror, first);
       t.match(mirror.log(), /this node's identity is new, and for this run only/, "warned");
@@ -215,7 +216,7 @@ await t.test("the disk of the mirror is full", async (t) => {
       await pullFrom(mirror, first);
       await until("it is stored now", () => isRight(cached(mirror, first.layer), first.layer));
       await mirror.kill();
-      await fill(ballast(mirror.dataDir));
+      await fill(mirror.dataDir);
       await mirror.start();
       const before = upstream.requests.filter(({ kind }) => kind === "blob").length;
       await pullFrom(mirror, first);
@@ -259,15 +260,15 @@ async function registry(t: Test): Promise<OciRegistry> {
 }
 
 /** Takes what is left of the file system. */
-async function fill(file: string): Promise<void> {
-  const ballast = await open(file, "w");
+async function fill(dir: string): Promise<void> {
+  const file = await open(ballast(dir), "w");
   const block = Buffer.alloc(4096, 1);
   try {
-    for (;;) await ballast.write(block);
+    for (;;) await file.write(block);
   } catch {
     // Full.
   } finally {
-    await ballast.close();
+    await file.close();
   }
 }
 

@@ -267,9 +267,21 @@ await t.test(
     const before = refuted(await mirror.metrics());
     await t.rejects(pull(wanted), "the client gets an end short of the length, never a full wrong body");
     t.equal(refuted(await mirror.metrics()), before + 1, "counted");
+    const { id } = liar.router.self;
+    t.ok(
+      mirror
+        .log()
+        .split("\n")
+        .some((line) => line.includes("delivered wrong bytes") && line.includes(id)),
+      "named in the log",
+    );
+    const status: unknown = await (await fetch(`${mirror.adminUrl}/status`)).json();
+    t.match(status, { peers: [{ id, state: "refuted" }] }, "and in the status");
+    const asked = liar.asked.length;
     const began = performance.now();
     const { bytes } = await pull(wanted);
     t.comment(`the next pull: ${bytes} bytes in ${seconds(began)}`);
+    t.equal(liar.asked.length, asked, "from elsewhere");
   },
 );
 

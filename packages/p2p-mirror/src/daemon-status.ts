@@ -3,7 +3,7 @@ import { formatReference } from "@p2p-mirror/shared";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { limitsStatus, type DaemonLimits } from "./daemon-limits.ts";
 import type { Peer, Router } from "./routing/router.ts";
-import type { FlightStatus, FlightSwarmStatus, MirrorStatus } from "./status.ts";
+import type { FlightStatus, FlightSwarmStatus, MirrorStatus, PeerStatus } from "./status.ts";
 import type { Cache } from "./store/cache/create-cache.ts";
 import type { Catalog } from "./store/catalog.ts";
 import type { MirrorSwarm } from "./swarm/mirror-swarm.ts";
@@ -24,6 +24,7 @@ export interface StatusParts {
   readonly containerd: { readonly connected: boolean } | undefined;
   readonly router: Router;
   readonly peerClient: { isBroken(peer: Peer): boolean };
+  readonly sources: { mayAsk(peer: Peer): boolean };
   readonly flights: Flights;
   readonly limits: DaemonLimits;
   readonly swarm: Pick<MirrorSwarm, "coordinated" | "banned">;
@@ -49,7 +50,7 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
     peers: router.peers().map((peer) => ({
       id: peer.id,
       address: address(peer),
-      state: parts.peerClient.isBroken(peer) ? "broken" : "up",
+      state: stateOf(peer, parts),
     })),
     flights: parts.flights.list().map((flight) => flightStatus(flight, parts.swarm)),
     swarm: { banned: parts.swarm.banned },
@@ -69,6 +70,11 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
     })),
     upstreams: parts.upstream.status(),
   };
+}
+
+function stateOf(peer: Peer, { sources, peerClient }: StatusParts): PeerStatus["state"] {
+  if (!sources.mayAsk(peer)) return "refuted";
+  return peerClient.isBroken(peer) ? "broken" : "up";
 }
 
 function flightStatus(flight: Flight, swarm: StatusParts["swarm"]): FlightStatus {

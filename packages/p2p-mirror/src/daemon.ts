@@ -324,6 +324,7 @@ class MirrorDaemon implements Daemon {
       containerd,
       router,
       peerClient,
+      sources,
       flights,
       swarm,
       limits,

@@ -31,8 +31,8 @@ export interface PeerStatus {
   readonly id: string;
   /** `host:port` of its peer data plane. */
   readonly address: string;
-  /** `broken`: its breaker is open, it is left alone for a while. */
-  readonly state: "up" | "broken";
+  /** `broken`: its breaker is open, it is left alone for a while. `refuted`: it gave wrong bytes, and is for ten minutes. */
+  readonly state: "up" | "broken" | "refuted";
 }
 
 export interface FlightStatus {

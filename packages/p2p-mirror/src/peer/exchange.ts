@@ -118,7 +118,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     status: number,
     headers: IncomingHttpHeaders,
   ): void {
-    if (status < 200 || this.#failed !== undefined) return;
+    if (this.#failed !== undefined) return;
+    if (status < 200) {
+      // No node sends any, and there could be any number of them before the deadline.
+      const message = "an answer before the answer";
+      return this.#fail(new SourceError("STATUS", this.#options.peer, { message, status }));
+    }
     this.#clearDeadline();
     const { peer, method, stallMs, minBytes, highWaterMark, pool, limit } = this.#options;
     const announced = headers["content-length"] ?? "";

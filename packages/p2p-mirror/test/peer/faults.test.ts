@@ -69,6 +69,7 @@ await t.test(
       "a length out of this world": head("206 P", "Content-Length: 99999999999999999999") + body,
       "a redirect": head("302 Found", "Location: https://127.0.0.1/", "Content-Length: 0"),
       "a server error": head("500 Oops", "Content-Length: 0"),
+      "early hints": head("103 Early Hints", "Link: </x>").repeat(3),
       "no HTTP": "SSH-2.0-OpenSSH_9.2\r\n\r\n",
       "endless headers": `HTTP/1.1 206 P\r\n${"X-Y: zzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\r\n".repeat(1000)}`,
     };

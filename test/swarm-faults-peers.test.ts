@@ -54,9 +54,8 @@ function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
       destroyed: sizeOf(crowd.image),
       mend: async () => {
         await faulty.set([]);
-        // Its own client was given wrong bytes, or none: kubelet asks again.
-        await crowd.failed(node);
-        crowd.comeBack(node);
+        // Its own client was given wrong bytes, or none, as long as upstream gave them: kubelet asks again.
+        if (await crowd.hasFailed(node)) crowd.comeBack(node);
       },
     }),
   };

@@ -40,6 +40,8 @@ export interface Crowd {
   leave(node: ClusterNode): Promise<void>;
   /** Resolves when its pull has failed; rejects when it succeeded. */
   failed(node: ClusterNode): Promise<void>;
+  /** Resolves when its pull is over: whether it failed. */
+  hasFailed(node: ClusterNode): Promise<boolean>;
   /** It asks again, after its pull has failed. */
   comeBack(node: ClusterNode): void;
 }
@@ -92,13 +94,15 @@ export async function startCrowd(arena: Arena, image: Pushed, again = false): Pr
       fetched: now - (fetched[nodes.indexOf(node)] ?? 0),
     };
   };
-  const failed = (node: ClusterNode): Promise<void> =>
+  const hasFailed = (node: ClusterNode): Promise<boolean> =>
     pullOf(node).work.result.then(
-      () => {
-        throw new Error(`the pull of ${node.mirror.name} was over before the fault`);
-      },
-      () => undefined,
+      () => false,
+      () => true,
     );
+  const failed = async (node: ClusterNode): Promise<void> => {
+    if (!(await hasFailed(node)))
+      throw new Error(`the pull of ${node.mirror.name} was over before the fault`);
+  };
   for (const node of nodes) pull(node);
   const size = sizeOf(image);
   return {
@@ -123,6 +127,7 @@ export async function startCrowd(arena: Arena, image: Pushed, again = false): Pr
       await failed(node);
     },
     failed,
+    hasFailed,
     comeBack: pull,
   };
 }

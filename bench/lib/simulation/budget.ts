@@ -12,7 +12,7 @@ const COPIES: Readonly<Record<FaultKind, number>> = {
   stop: 1,
   slow: 0.5,
   flips: 1,
-  // Pieces of a liar are refused by who has found out: each gets them for itself. By node, see below.
+  // After a second wrong blob (several liars) each node gets what it lacks for itself. By node, see below.
   lies: 0,
   // Each side is a swarm of its own, and knows of what it has in common with the other later. By node, see below.
   partition: 2,
@@ -40,7 +40,7 @@ export function copiesAllowed(world: World, faults: readonly Fault[]): number {
     copies += COPIES[kind];
     // A side that has neither the coordinator nor the stand-in works alone, each node for itself.
     if (kind === "partition") copies += nodes.length / 2;
-    if (kind === "lies") copies += 2 * nodes.length;
+    if (kind === "lies") copies += nodes.length;
     if (kind === "no ranges") copies += faults.length;
   }
   return copies;

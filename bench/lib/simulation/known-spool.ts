@@ -18,6 +18,7 @@ interface Interval {
 export class KnownSpool implements Spool {
   readonly base = 0;
   readonly windowed = false;
+  readonly inMemory = false;
   /** Bytes that were written, twice written ones twice. */
   written = 0;
   state: "open" | "committed" | "released" = "open";

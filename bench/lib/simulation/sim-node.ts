@@ -6,6 +6,7 @@ import { createSwarm, type MirrorSwarm } from "../../../packages/p2p-mirror/src/
 import type { Peer } from "../../../packages/p2p-mirror/src/routing/router.ts";
 import type { Contact } from "../../../packages/p2p-mirror/src/swarm/wire.ts";
 import { Flight } from "../../../packages/p2p-mirror/src/transfer/flight.ts";
+import type { RefutedBlob } from "../../../packages/p2p-mirror/src/transfer/refuted-blobs.ts";
 import { pause } from "../../../packages/p2p-mirror/src/transfer/patience.ts";
 import type { BlobSource, SourceFinder } from "../../../packages/p2p-mirror/src/transfer/source.ts";
 import { cheapSigner, seeded } from "../../../packages/p2p-mirror/test/swarm/rig.ts";
@@ -65,6 +66,7 @@ export class SimNode {
   #clock: NodeClock;
   #swarm: MirrorSwarm | undefined;
   #flight: Flight | undefined;
+  #refuted: RefutedBlob | undefined;
   #life = 0;
 
   constructor(world: World, nth: number) {
@@ -137,6 +139,7 @@ export class SimNode {
     const [flight, swarm] = [this.#flight, this.#swarm];
     this.#flight = undefined;
     this.#swarm = undefined;
+    this.#refuted = undefined;
     void flight?.close(over);
     world.cut(this.id, over);
     void swarm?.close();
@@ -238,10 +241,15 @@ export class SimNode {
     const plane = new DataPlane(world, this);
     const swarm = this.#swarm;
     if (swarm === undefined) throw new Error(`${this.id} does not run`);
+    const [refuted, life] = [this.#refuted, this.#life];
+    this.#refuted = undefined;
     const flight = new Flight(
-      { digest, size: blob.bytes.length },
+      { digest, size: blob.bytes.length, ...(refuted !== undefined && { left: refuted.hashes }) },
       {
-        spool: new KnownSpool(blob.bytes, this.#clock),
+        spool: refuted?.spool ?? new KnownSpool(blob.bytes, this.#clock),
+        refuted: async (wrong) => {
+          if (this.alive && life === this.#life) this.#refuted = wrong;
+        },
         finder: this.#finder(plane),
         clock: this.#clock,
         logger: silentLogger(),

@@ -64,6 +64,8 @@ export class Membership implements SwarmMember, LinkOwner {
   /** It has had a coordinator, or gone on without: others may know more than the next one. */
   #again = false;
   #unauthorized = false;
+  /** What it has is not the blob. */
+  #refuted = false;
   #staysUntil = -Infinity;
   #pausedUntil = 0;
   #zone: { readonly rank: number; readonly size: number } = { rank: 0, size: 0 };
@@ -170,8 +172,9 @@ export class Membership implements SwarmMember, LinkOwner {
     this.#unreachable.add(id);
   }
 
-  mismatch(): void {
-    this.#deps.hashes.mismatch();
+  mismatch(hashes: readonly (Uint8Array | undefined)[]): void {
+    this.#refuted = true;
+    this.#deps.hashes.mismatch(hashes);
   }
 
   verified(hashes: readonly (Uint8Array | undefined)[]): void {
@@ -180,8 +183,9 @@ export class Membership implements SwarmMember, LinkOwner {
 
   async leave(): Promise<void> {
     if (!this.#leaving.signal.aborted) {
-      this.#link?.leave(this.#have.complete);
-      this.neighbourhood.close(this.#have.complete);
+      const complete = this.#have.complete && !this.#refuted;
+      this.#link?.leave(complete);
+      this.neighbourhood.close(complete);
       this.#leaving.abort();
       this.#deps.ended();
     }

@@ -1,4 +1,5 @@
 import type { Digest } from "@p2p-mirror/shared";
+import { sharedOut } from "./checks.ts";
 import type { PieceSigner } from "./piece-signer.ts";
 import type { KnownHashes, SignedHash } from "./swarm.ts";
 
@@ -30,14 +31,17 @@ export interface PieceHashesDeps {
   readonly refused: (signer: string) => void;
 }
 
-/** After a wrong blob a hash counts that so many have signed, and after the second one nobody's word. */
+/** After a wrong blob a hash counts that so many have signed, until it is known who lied. */
 const WITNESSES = 2;
+/** Wrong blobs after which nobody else's word counts: identities are cheap for who has the cluster secret. */
+const MOST_MISMATCHES = 2;
 
 /**
  * What the pieces of a blob hash to, by whose word. A hash counts by the signature of the node that fetched the piece
  * from upstream, whoever passes it on. Signers who contradict each other are not mixed: the one with less to say is not
- * believed for this blob. Only the blob's own digest proves who was right; when it proves that somebody was not, a second
- * node must have fetched the same, so that the next try costs upstream about one copy, not one for each node.
+ * believed for this blob. Only the blob's own digest proves who was right. When it proves that somebody was not, a second
+ * node must have fetched the same, until two say different things of a piece: then that piece from upstream tells who
+ * lied, that one is not believed for this blob, and all others are again.
  */
 export class PieceHashes implements KnownHashes {
   readonly #options: PieceHashesOptions;
@@ -45,8 +49,11 @@ export class PieceHashes implements KnownHashes {
   readonly #known = new Map<number, SignedHash[]>();
   readonly #signed = new Map<string, number>();
   readonly #distrusted = new Set<string>();
+  /** Whose word is in the wrong blob. */
+  readonly #accused = new Set<string>();
   /** Signers of the same that a hash needs to count, besides those of this node. */
   #witnesses = 1;
+  #mismatches = 0;
   /** Pieces that this node has signed since it started: what it says counts. From before, it is a signer as any other. */
   readonly #mine = new Set<number>();
 
@@ -101,18 +108,48 @@ export class PieceHashes implements KnownHashes {
     return this.#known.has(piece) && this.of(piece) === undefined;
   }
 
-  /** Hashes that were believed made a wrong blob. */
-  mismatch(): void {
-    if (this.#witnesses < WITNESSES) {
-      this.#witnesses = WITNESSES;
+  /** Hashes that are known may not count. */
+  get doubts(): boolean {
+    return this.#witnesses > 1 || this.#distrusted.size > 0;
+  }
+
+  toCheck(present: ReadonlySet<string>): number[] {
+    const { id } = this.#deps.signer;
+    if (this.#witnesses > WITNESSES) return [];
+    const doubted = new Map<number, readonly string[]>();
+    const signers = new Set<string>();
+    for (const [piece, known] of this.#known) {
+      const believed = known.filter((hash) => this.#isBelieved(hash));
+      for (const { signer } of believed) if (signer === id || present.has(signer)) signers.add(signer);
+      if (this.of(piece) !== undefined) continue;
+      doubted.set(
+        piece,
+        known.map(({ signer }) => signer),
+      );
+    }
+    return signers.has(id) ? sharedOut(doubted, signers, id) : [];
+  }
+
+  /** Of these hashes, by piece, at least one is wrong: they were believed, and made a wrong blob. */
+  mismatch(used: readonly (Uint8Array | undefined)[]): void {
+    this.#mismatches += 1;
+    this.#distrusted.clear();
+    this.#accused.clear();
+    if (this.#mismatches >= MOST_MISMATCHES) {
+      this.#witnesses = Infinity;
+      // Nor its own, then: what upstream gave to this node may be what is wrong.
+      if (this.#mismatches > MOST_MISMATCHES) this.#mine.clear();
       return;
     }
-    const used = new Set<string>();
-    for (let piece = 0; piece < this.#options.count; piece += 1) {
-      const hash = this.of(piece);
-      if (hash !== undefined && !this.#isMine(hash)) used.add(hash.signer);
+    this.#witnesses = WITNESSES;
+    for (const [piece, known] of this.#known) {
+      const taken = used[piece];
+      for (const hash of known)
+        if (taken !== undefined && same(hash.sha256, taken) && !this.#isMine(hash))
+          this.#accused.add(hash.signer);
     }
-    for (const signer of used) this.#distrusted.add(signer);
+    // Who had less to say may have been right. What upstream has told this node itself stays proven.
+    for (const piece of this.#mine) this.#settle(piece);
   }
 
   /** The blob is verified: whoever signed anything else is banned, and nobody else. Returns them. */
@@ -125,6 +162,8 @@ export class PieceHashes implements KnownHashes {
       }
     }
     for (const liar of liars) this.#deps.ban(liar);
+    this.#witnesses = 1;
+    this.#mismatches = 0;
     return [...liars];
   }
 
@@ -134,11 +173,21 @@ export class PieceHashes implements KnownHashes {
 
   #counts(hash: SignedHash): boolean {
     if (this.#isMine(hash)) return true;
-    return this.#isBelieved(hash) && this.#agree(hash) >= this.#witnesses;
+    if (!this.#isBelieved(hash)) return false;
+    const agree = this.#agree(hash);
+    if (agree < this.#witnesses) return false;
+    // After a wrong blob, of two things that are said of a piece, what more say is right only for who cannot look itself.
+    return (
+      this.#mismatches === 0 || agree === this.#believed(hash.piece) || (this.#mine.size === 0 && agree > 1)
+    );
   }
 
   #isBelieved({ signer }: SignedHash): boolean {
     return !this.#distrusted.has(signer) && !this.#deps.isBanned(signer);
+  }
+
+  #believed(piece: number): number {
+    return (this.#known.get(piece) ?? []).filter((hash) => this.#isBelieved(hash)).length;
   }
 
   /** How many that are believed have signed this. */
@@ -151,18 +200,36 @@ export class PieceHashes implements KnownHashes {
     return signer === this.#deps.signer.id && this.#mine.has(piece);
   }
 
-  /** Of signers who disagree about a piece one is believed: this node, else who has signed more, else who was first. */
+  /** Signers disagree about a piece: if it is known who of them is right, the others are not believed any more. */
   #settle(piece: number): void {
-    // Then the others who say the same decide, piece by piece: a liar must not have somebody distrusted by a contradiction.
-    if (this.#witnesses > 1) return;
-    const counting = (this.#known.get(piece) ?? []).filter((hash) => this.#counts(hash));
-    let believed = counting[0];
-    if (believed === undefined) return;
-    for (const hash of counting) if (this.#weight(hash) > this.#weight(believed)) believed = hash;
-    for (const hash of counting) if (!same(hash.sha256, believed.sha256)) this.#distrusted.add(hash.signer);
+    const known = (this.#known.get(piece) ?? []).filter(
+      (hash) => this.#isMine(hash) || this.#isBelieved(hash),
+    );
+    const right = this.#rightOf(known);
+    if (right === undefined || known.every((hash) => same(hash.sha256, right.sha256))) return;
+    for (const { sha256, signer } of known) {
+      if (same(sha256, right.sha256)) continue;
+      this.#distrusted.add(signer);
+      // That explains the wrong blob. If it was not all, there will be another one.
+      if (this.#witnesses === WITNESSES && this.#accused.has(signer)) this.#witnesses = 1;
+    }
   }
 
-  #weight(hash: SignedHash): number {
-    return this.#isMine(hash) ? Infinity : (this.#signed.get(hash.signer) ?? 0);
+  /**
+   * What this node has from upstream is right; else, what the one says who has signed more, or was first. After a wrong
+   * blob nobody is right who is alone.
+   */
+  #rightOf(known: readonly SignedHash[]): SignedHash | undefined {
+    const mine = known.find((hash) => this.#isMine(hash));
+    if (mine !== undefined) return mine;
+    if (this.#mismatches > 0) return known.find((hash) => this.#counts(hash));
+    let [believed] = known;
+    for (const hash of known)
+      if (believed !== undefined && this.#weight(hash) > this.#weight(believed)) believed = hash;
+    return believed;
+  }
+
+  #weight({ signer }: SignedHash): number {
+    return this.#signed.get(signer) ?? 0;
   }
 }

@@ -33,6 +33,13 @@ export interface KnownHashes {
   of(piece: number): SignedHash | undefined;
   /** Somebody has signed a hash of it, but none counts: a member's piece is of no use before another one has, too. */
   isDoubted(piece: number): boolean;
+  /** There may be such pieces. */
+  readonly doubts: boolean;
+  /**
+   * Pieces in doubt that this node is to fetch from upstream itself, most telling first, as far as others have them (of
+   * the rest somebody is given a lease). Members that are `present` and have signed pieces of this blob share that out.
+   */
+  toCheck(present: ReadonlySet<string>): number[];
   /** Takes a hash that came with a piece. False: it is not valid, of a banned signer, or one that is known is believed. */
   learn(hash: SignedHash): boolean;
   /** Signs the hash of a piece that this node has from upstream or from a verified blob. */
@@ -123,8 +130,8 @@ export interface SwarmMember {
   holds(peer: Peer): void;
   /** No connection to the data plane of this neighbour or holder, or it does not have what it should. */
   unreachable(peer: Peer): void;
-  /** The blob did not match its digest: no single member is believed for it any more. */
-  mismatch(): void;
+  /** The blob did not match its digest: it is not had, and no single member is believed for it until it is known who lied. */
+  mismatch(hashes: readonly (Uint8Array | undefined)[]): void;
   /** The blob is verified, with these hashes of its pieces: whoever signed another one is banned. */
   verified(hashes: readonly (Uint8Array | undefined)[]): void;
   /** Ends the membership: complete or given up. Others still know that a complete one has it. */

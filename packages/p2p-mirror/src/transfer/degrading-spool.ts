@@ -28,6 +28,10 @@ export class DegradingSpool implements Spool {
     return this.#memory?.windowed === true;
   }
 
+  get inMemory(): boolean {
+    return this.#memory !== undefined;
+  }
+
   /**
    * The bytes of the write that fails stay, in memory, whether there is room or not: readers may have them already, so it
    * is these that must be hashed, and to wait for room here could be to wait for oneself.

@@ -47,6 +47,8 @@ export interface Crowd {
   readonly zone: string;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** Takes what is here from another try and believed by now. True when there was any. */
+  recall(): boolean;
 }
 
 export interface FetchesDeps {
@@ -132,11 +134,12 @@ export class Fetches {
 
   /** Puts sources to work as long as there are any, and work for them. */
   assign(patienceMs: () => number): void {
-    const { pieces, spool } = this.#deps;
+    const { spool } = this.#deps;
     // A window is filled in order, by one source.
     const { windowed } = spool;
     if (windowed) this.#leaveSwarm();
     const allowed = this.#assignSwarm(patienceMs);
+    if (!windowed) this.#check(patienceMs);
     while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
       const candidate = this.candidates.take(this.#slow, allowed);
       if (candidate === undefined) return;
@@ -145,23 +148,47 @@ export class Fetches {
         this.candidates.putBack(candidate);
         return;
       }
-      const fetching = { source: candidate.source, run, abort: new AbortController() };
-      this.#fetching.add(fetching);
-      const before = pieces.received;
-      void this.#fetch(fetching)
-        .then(
-          () => this.candidates.worked(candidate),
-          (error: unknown) => {
-            if (!this.#closed)
-              this.#failed(candidate, fetching, error, pieces.received > before, patienceMs());
-          },
-        )
-        .finally(() => {
-          this.#fetching.delete(fetching);
-          pieces.picker.release(run);
-          this.#deps.changed();
-        });
+      this.#start(candidate, run, patienceMs);
     }
+  }
+
+  #start(candidate: Candidate, run: Run, patienceMs: () => number): void {
+    const { pieces } = this.#deps;
+    const fetching = { source: candidate.source, run, abort: new AbortController() };
+    this.#fetching.add(fetching);
+    const before = pieces.received;
+    void this.#fetch(fetching)
+      .then(
+        () => this.candidates.worked(candidate),
+        (error: unknown) => {
+          if (!this.#closed) this.#failed(candidate, fetching, error, pieces.received > before, patienceMs());
+        },
+      )
+      .finally(() => {
+        this.#fetching.delete(fetching);
+        pieces.picker.release(run);
+        this.#deps.changed();
+      });
+  }
+
+  /** After a wrong blob: what others have and nobody is believed about, a piece at a time, this node's part of it. */
+  #check(patienceMs: () => number): void {
+    const { crowd, pieces } = this.#deps;
+    const swarm = this.#swarm;
+    if (crowd?.hashes.doubts !== true || swarm === undefined) return;
+    if (crowd.recall()) this.#deps.changed();
+    if (!swarm.settled || swarm.pausedMs > 0 || this.#unranged) return;
+    for (const { source } of this.#fetching) if (source.kind === "upstream") return;
+    const present = new Set<string>();
+    for (const { peer, complete } of crowd.member.neighbours) if (!complete) present.add(peer.id);
+    const piece = crowd.hashes
+      .toCheck(present)
+      .find((one) => crowd.member.rarity(one) > 0 && pieces.picker.isFree(one));
+    const candidate = piece === undefined ? undefined : this.candidates.takeUpstream();
+    if (piece === undefined || candidate === undefined) return;
+    const run = pieces.picker.takeWithin(piece, piece + 1);
+    if (run === undefined) this.candidates.putBack(candidate);
+    else this.#start(candidate, run, patienceMs);
   }
 
   /**

@@ -35,6 +35,7 @@ export class FlightMember {
     const { geometry, map } = pieces;
     const about = { digest, size, geometry };
     this.hashes = swarm.hashes(about);
+    pieces.recall((piece) => this.hashes.of(piece)?.sha256);
     this.member = swarm.join({ ...about, have: map }, signal);
     this.ask = ask;
     this.zone = zone;
@@ -51,21 +52,33 @@ export class FlightMember {
     return sha256 !== undefined && hash !== undefined && sha256.equals(hash.sha256) ? hash : undefined;
   }
 
+  /** Pieces from another try that are believed by now. True when there are any. */
+  recall(): boolean {
+    const found = this.#pieces.recall((piece) => this.hashes.of(piece)?.sha256);
+    for (const { piece, sha256 } of found) this.member.have(piece, sha256, false);
+    return found.length > 0;
+  }
+
   /** The blob has its digest: whoever signed another hash than the right one is a liar. */
   verified(): void {
     const { hashes, geometry } = this.#pieces;
-    // Pieces that came as a part of a long run have no hash of their own.
-    this.member.verified(Array.from({ length: geometry.count }, (_, piece) => hashes.get(piece)));
+    this.member.verified(this.#allHashes());
     for (let piece = 0; piece < geometry.count; piece += 1)
       this.member.have(piece, hashes.get(piece) ?? NO_HASH, false);
   }
 
-  /** The blob is wrong: those whose word was taken are not believed for it again. */
+  /** The blob is wrong: nobody whose word was taken is believed alone, until it is known who lied. */
   mismatch(): void {
-    this.member.mismatch();
+    this.member.mismatch(this.#allHashes());
   }
 
   leave(): void {
     void this.member.leave();
+  }
+
+  /** Pieces that came as a part of a long run have no hash of their own. */
+  #allHashes(): (Buffer | undefined)[] {
+    const { hashes, geometry } = this.#pieces;
+    return Array.from({ length: geometry.count }, (_, piece) => hashes.get(piece));
   }
 }

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { joinParts, type Digest } from "@p2p-mirror/shared";
+import { IntegrityError, joinParts, type Digest } from "@p2p-mirror/shared";
 import { Picker, type Run } from "./picker.ts";
 import { PieceGeometry, PieceMap } from "./pieces.ts";
 import { PrefixHash } from "./prefix-hash.ts";
@@ -34,6 +34,7 @@ export class FlightPieces {
    */
   onPiece: ((piece: number, sha256: Buffer) => void) | undefined;
 
+  readonly #digest: Digest;
   readonly #spool: Spool;
   readonly #onHashed: () => void;
   readonly #unwritten = new Unwritten();
@@ -50,9 +51,20 @@ export class FlightPieces {
   readonly #filled = new Map<number, number>();
   /** First piece that is not complete. */
   #front = 0;
+  /** In the spool from a try that ended in a wrong blob, with what they hash to: some of them are right. */
+  readonly #left: Map<number, Buffer>;
 
-  /** `onHashed`: bytes behind a hole were read back and hashed; what waits for room in the spool may have it now. */
-  constructor(digest: Digest, size: number, spool: Spool, onHashed: () => void) {
+  /**
+   * `onHashed`: bytes behind a hole were read back and hashed; what waits for room in the spool may have it now. `left`:
+   * hashes of what is in the spool from another try.
+   */
+  constructor(
+    { digest, size, left }: { digest: Digest; size: number; left?: ReadonlyMap<number, Buffer> | undefined },
+    spool: Spool,
+    onHashed: () => void,
+  ) {
+    this.#digest = digest;
+    this.#left = new Map(left);
     this.geometry = new PieceGeometry(size);
     this.heldBack = size <= HOLD_BACK_BYTES;
     this.#spool = spool;
@@ -122,6 +134,7 @@ export class FlightPieces {
 
   /** Bytes of a piece that counts for nothing until `take`. */
   async writeUnchecked(offset: number, parts: readonly Buffer[]): Promise<void> {
+    this.#left.delete(this.geometry.at(offset));
     await this.#spool.writeUnchecked(offset, parts);
   }
 
@@ -142,6 +155,21 @@ export class FlightPieces {
     this.#advance();
   }
 
+  /** What is here from another try counts as soon as its hash does. Returns these pieces, each once. */
+  recall(hashOf: (piece: number) => Uint8Array | undefined): { piece: number; sha256: Buffer }[] {
+    const found: { piece: number; sha256: Buffer }[] = [];
+    for (const [piece, sha256] of this.#left) {
+      const right = hashOf(piece);
+      // One that is being fetched is written over.
+      if (right === undefined || !sha256.equals(right) || !this.picker.isFree(piece)) continue;
+      this.#left.delete(piece);
+      if (this.#done.has(piece)) continue;
+      this.take(piece, sha256);
+      found.push({ piece, sha256 });
+    }
+    return found;
+  }
+
   /** Writes chunks of a run and marks what they complete. Returns how many bytes there were. */
   async write(
     run: Run,
@@ -151,6 +179,7 @@ export class FlightPieces {
   ): Promise<number> {
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
     const parts = joinParts(buffers);
+    this.#forgetLeft(offset, offset + bytes);
     try {
       await this.#spool.write(offset, parts);
       // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
@@ -176,6 +205,13 @@ export class FlightPieces {
     }
     this.#advance();
     return bytes;
+  }
+
+  /** Written over: not what it was any more. */
+  #forgetLeft(start: number, end: number): void {
+    if (this.#left.size === 0 || start === end) return;
+    for (let piece = this.geometry.at(start); piece <= this.geometry.at(end - 1); piece += 1)
+      this.#left.delete(piece);
   }
 
   #advance(): void {
@@ -247,9 +283,15 @@ export class FlightPieces {
   }
 
   /** Hashes the rest and compares; `peers` are those that delivered any of it. All pieces must be here. */
-  async verify(): Promise<{ readonly ok: boolean; readonly found: Digest; readonly peers: BlobSource[] }> {
+  async verify(): Promise<{ readonly error: IntegrityError | undefined; readonly peers: BlobSource[] }> {
     while (this.#hash.size < this.geometry.size) await this.#hash.catchUp(() => this.geometry.size);
-    return { ...this.#hash.finish(), peers: [...this.#peers] };
+    const { ok, found } = this.#hash.finish();
+    const peers = [...this.#peers];
+    const from = peers.length === 0 ? "upstream" : peers.map(({ id }) => id).join(", ");
+    return {
+      error: ok ? undefined : new IntegrityError("DIGEST_MISMATCH", this.#digest, found, from),
+      peers,
+    };
   }
 
   /**

@@ -1,7 +1,6 @@
 import { Readable } from "node:stream";
 import {
   AllSourcesFailedError,
-  IntegrityError,
   NotFoundError,
   raceSignal,
   type ByteRange,
@@ -17,6 +16,7 @@ import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces } from "./flight-pieces.ts";
 import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
 import { Notifier } from "./notifier.ts";
+import type { RefutedBlob } from "./refuted-blobs.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import { READ_BYTES, type Spool } from "./spool.ts";
 
@@ -32,6 +32,8 @@ export interface FlightOptions {
   readonly size: number;
   /** Where the first reader begins, default 0. */
   readonly start?: number;
+  /** What the pieces hash to that are in the spool from a try that ended in a wrong blob. */
+  readonly left?: ReadonlyMap<number, Buffer>;
 }
 
 export interface FlightDeps {
@@ -43,6 +45,8 @@ export interface FlightDeps {
   readonly logger: Logger;
   /** Bytes as they arrive, by kind of source. */
   readonly received: (kind: BlobSource["kind"], bytes: number) => void;
+  /** Takes the spool of a wrong blob over for the next try. Default: it is released, as any other. */
+  readonly refuted?: ((blob: RefutedBlob) => Promise<void>) | undefined;
 }
 
 /**
@@ -60,7 +64,6 @@ export class Flight implements FlightView {
   readonly done: Promise<void>;
   /** Resolves when a source has answered with a body; rejects when the flight failed before. */
   readonly accepted: Promise<void>;
-
   /** Resolves when nobody reads it any more and its file is closed. */
   readonly closed: Promise<void>;
 
@@ -80,6 +83,9 @@ export class Flight implements FlightView {
   readonly #given = new Set<Readable>();
   readonly #delivered = { upstream: 0, peer: 0 };
   #failure: Error | undefined;
+  /** Some of what is here is wrong by the word of signers; or it may be, while what peers gave is dropped first. */
+  #isRefuted = false;
+  #isSuspect = false;
   #over = false;
   #released = false;
   #everRead = false;
@@ -95,7 +101,7 @@ export class Flight implements FlightView {
     this.spool = deps.spool;
     this.#deps = deps;
     this.#lastProgress = deps.clock.now();
-    this.#pieces = new FlightPieces(options.digest, options.size, deps.spool, () => this.#wake());
+    this.#pieces = new FlightPieces(options, deps.spool, () => this.#wake());
     this.#member = deps.swarm && new FlightMember(options, this.#pieces, deps.swarm, this.#ended.signal);
     this.#fetches = new Fetches(
       { ...options, start: options.start ?? 0 },
@@ -122,9 +128,8 @@ export class Flight implements FlightView {
     );
     this.closed = this.#closed.promise;
     this.accepted = this.#accept.promise;
-    this.accepted.catch(() => undefined);
     this.done = this.#run();
-    this.done.catch(() => undefined);
+    for (const promise of [this.accepted, this.done]) promise.catch(() => undefined);
     this.#linger();
   }
 
@@ -307,24 +312,29 @@ export class Flight implements FlightView {
 
   /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */
   async #verify(): Promise<boolean> {
-    const { ok, found, peers } = await this.#pieces.verify();
-    if (ok) return true;
-    const error = new IntegrityError(
-      "DIGEST_MISMATCH",
-      this.digest,
-      found,
-      peers.length === 0 ? "upstream" : peers.map((peer) => peer.id).join(", "),
-    );
+    const { error, peers } = await this.#pieces.verify();
+    if (error === undefined) return true;
     this.#deps.logger.warn({ err: error }, "a blob does not match its digest");
+    // Where pieces were taken by signed hashes, too, it may be these that are wrong.
+    const proven = !this.#pieces.usedSignedHashes;
     for (const peer of peers) {
-      peer.refuted();
+      if (proven) peer.refuted();
       this.#fetches.candidates.drop(peer);
     }
     // Bytes that nobody has seen, by a peer's word alone: they are what is most likely wrong, and come again.
-    if (peers.length > 0 && this.#pieces.heldBack && this.#pieces.discardFromPeers()) return false;
-    // Readers have what was taken by signed hashes: this pull fails, the next one believes others.
-    if (peers.length === 0 && this.#pieces.usedSignedHashes) this.#member?.mismatch();
+    if (peers.length > 0 && this.#pieces.heldBack && this.#pieces.discardFromPeers()) {
+      this.#isSuspect ||= this.#pieces.usedSignedHashes;
+      return false;
+    }
+    // Readers have what was taken by signed hashes: this pull fails, the next one finds out who lied.
+    if (peers.length === 0 && this.#pieces.usedSignedHashes) this.#refute();
     throw error;
+  }
+
+  /** What was taken by the word of signers may be what is wrong. */
+  #refute(): void {
+    this.#isRefuted = true;
+    this.#member?.mismatch();
   }
 
   #failWithoutHope(): void {
@@ -335,6 +345,7 @@ export class Flight implements FlightView {
       this.#fetches.candidates.look();
       return;
     }
+    if (this.#isSuspect) this.#refute();
     throw this.#fetches.candidates.refused
       ? new NotFoundError("BLOB_UNKNOWN", this.digest, { cause: this.#fetches.candidates.errors[0] })
       : new AllSourcesFailedError(this.digest, this.#fetches.candidates.errors);
@@ -363,9 +374,16 @@ export class Flight implements FlightView {
     this.#released = true;
     this.#cancelLinger?.();
     this.#closed.resolve(
-      this.spool.release().catch((error: unknown) => {
+      this.#giveUpSpool().catch((error: unknown) => {
         this.#deps.logger.warn({ err: error, digest: this.digest }, "a spool could not be released");
       }),
+    );
+  }
+
+  #giveUpSpool(): Promise<void> {
+    const { spool } = this;
+    return (
+      (this.#isRefuted && this.#deps.refuted?.({ spool, hashes: this.#pieces.hashes })) || spool.release()
     );
   }
 

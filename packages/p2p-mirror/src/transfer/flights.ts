@@ -14,6 +14,7 @@ import type { FlightSwarm } from "./flight-member.ts";
 import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import type { SourceFinder } from "./source.ts";
+import { RefutedBlobs } from "./refuted-blobs.ts";
 import { FileSpool, MemorySpool, READ_BYTES, WholeSpool, type Spool } from "./spool.ts";
 
 /** How far a source may be ahead of the slowest reader when nothing can be stored. */
@@ -38,10 +39,14 @@ export class Flights {
   readonly #flights = new Map<Digest, Promise<Flight>>();
   readonly #open = new Set<Flight>();
   readonly #buffers = new BufferPool(READ_BYTES);
+  readonly #refuted: RefutedBlobs;
   #closed = false;
 
   constructor(deps: FlightsDeps) {
     this.#deps = deps;
+    this.#refuted = new RefutedBlobs(deps.clock, (error) => {
+      deps.logger.warn({ err: error }, "the spool of a wrong blob could not be released");
+    });
   }
 
   /** The flight that fetches a blob for `origin`, for a reader from `start` on: the one under way, or a new one. */
@@ -82,6 +87,7 @@ export class Flights {
     this.#closed = true;
     const reason = new DOMException("the mirror is closing", "AbortError");
     await Promise.all([...this.#open].map((flight) => flight.close(reason)));
+    await this.#refuted.close();
   }
 
   #begin(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
@@ -96,7 +102,8 @@ export class Flights {
 
   async #create(blob: Descriptor, origin: Repository, start: number): Promise<Flight> {
     const { cache, finder, clock, logger, metrics, swarm } = this.#deps;
-    const spool = await this.#spool(blob, origin, cache);
+    const left = this.#refuted.take(blob);
+    const spool = left?.spool ?? (await this.#spool(blob, origin, cache));
     if (this.#closed) {
       await spool.release();
       throw new DOMException("the mirror is closing", "AbortError");
@@ -104,7 +111,7 @@ export class Flights {
     // A blob has one membership; a second flight of it (a window that has moved on) works alone.
     const isMember = [...this.#open].some((other) => other.digest === blob.digest && !other.isOver);
     const flight = new Flight(
-      { ...blob, start },
+      { ...blob, start, ...(left !== undefined && { left: left.hashes }) },
       {
         spool,
         finder,
@@ -112,6 +119,7 @@ export class Flights {
         clock,
         logger,
         received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),
+        refuted: (wrong) => this.#refuted.keep(blob, wrong),
       },
     );
     flight.addOrigin(origin);

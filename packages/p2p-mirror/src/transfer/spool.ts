@@ -22,6 +22,8 @@ export interface Spool {
   readonly base: number;
   /** Holds a window only, which moves with the slowest reader: to be filled in order, or it would wait for itself. */
   readonly windowed: boolean;
+  /** All of it is in memory, or a part. */
+  readonly inMemory: boolean;
   commit(): Promise<void>;
   release(): Promise<void>;
 }
@@ -33,6 +35,7 @@ export const READ_BYTES = 256 * 1024;
 export class FileSpool implements Spool {
   readonly base = 0;
   readonly windowed = false;
+  readonly inMemory = false;
   readonly #ingest: Ingest;
   /** What went out, and the buffer it is in: each may come back once. */
   readonly #lent = new WeakMap<Uint8Array, Buffer>();
@@ -103,6 +106,7 @@ export class FileSpool implements Spool {
 export class WholeSpool implements Spool {
   readonly base = 0;
   readonly windowed = false;
+  readonly inMemory = true;
   #bytes: Buffer;
 
   /** `size` of the blob, in bytes. */
@@ -158,6 +162,7 @@ export class WholeSpool implements Spool {
  */
 export class MemorySpool implements Spool {
   readonly windowed = true;
+  readonly inMemory = true;
   base = 0;
   readonly #capacity: number;
   readonly #chunks = new Map<number, Buffer>();

@@ -34,6 +34,10 @@ function tell(from: HashNode, to: HashNode, piece: number): boolean {
   return to.hashes.learn(hash);
 }
 
+/** What its blob is made of, when all pieces are taken by what counts. */
+const used = ({ hashes }: HashNode): (Uint8Array | undefined)[] =>
+  Array.from({ length: COUNT }, (_, piece) => hashes.of(piece)?.sha256);
+
 await t.test("a hash counts by the signature of who fetched it, whoever passes it on", async (t) => {
   const [fetcher, relay, last] = [await nodeWith(), await nodeWith(), await nodeWith()];
   fetcher.hashes.sign(3, right(3));
@@ -87,7 +91,7 @@ await t.test(
     t.ok(tell(before, mine, 2), "with its own signature, of another time");
     t.same(mine.hashes.of(1)?.sha256, right(1));
     t.same(mine.hashes.of(2)?.sha256, right(2));
-    mine.hashes.mismatch();
+    mine.hashes.mismatch([]);
     t.equal(mine.hashes.of(2), undefined, "it is a signer as any other");
     t.same(mine.hashes.of(1)?.sha256, right(1));
   },
@@ -134,7 +138,7 @@ await t.test("the blob's digest proves who lied: that one is banned, and only it
     who.hashes.sign(piece, who === liar && piece === 7 ? wrong(piece) : right(piece));
     tell(who, reader, piece);
   }
-  reader.hashes.mismatch();
+  reader.hashes.mismatch(used(reader));
   for (let piece = 0; piece < COUNT; piece += 1)
     t.equal(reader.hashes.of(piece), undefined, "all were used, none is believed");
   t.same([...reader.banned], [], "who it was is not known yet");
@@ -173,7 +177,7 @@ await t.test("after a wrong blob two must say the same; after a second one nobod
   tell(liar, reader, 1);
   tell(honest, reader, 2);
   t.notOk(reader.hashes.isDoubted(1));
-  reader.hashes.mismatch();
+  reader.hashes.mismatch(used(reader));
   t.ok(reader.hashes.isDoubted(1));
   t.notOk(reader.hashes.isDoubted(3), "nobody has said anything of it");
   liar.hashes.sign(2, wrong(2));
@@ -190,11 +194,77 @@ await t.test("after a wrong blob two must say the same; after a second one nobod
   t.equal(reader.hashes.of(1)?.signer, other.id, "the newest is passed on, which others may lack");
   reader.hashes.sign(3, right(3));
   t.same(reader.hashes.of(3)?.sha256, right(3), "what it has from upstream counts alone");
-  reader.hashes.mismatch();
+  reader.hashes.mismatch(used(reader));
   for (const piece of [1, 2]) t.ok(reader.hashes.isDoubted(piece), "two have lied together");
   t.same(reader.hashes.of(3)?.sha256, right(3));
   const all = Array.from({ length: COUNT }, (_, piece) => right(piece));
   t.same(reader.hashes.verified(all), [liar.id], "only who was wrong is banned");
+});
+
+await t.test(
+  "a piece that this node fetches itself tells who lied: all others are believed again",
+  async (t) => {
+    const [honest, liar, other, reader] = [
+      await nodeWith(),
+      await nodeWith(),
+      await nodeWith(),
+      await nodeWith(),
+    ];
+    for (const piece of [0, 1, 2]) honest.hashes.sign(piece, right(piece));
+    for (const piece of [3, 4]) liar.hashes.sign(piece, piece === 4 ? wrong(piece) : right(piece));
+    other.hashes.sign(5, right(5));
+    reader.hashes.sign(6, right(6));
+    const all: [HashNode, number][] = [
+      [honest, 0],
+      [honest, 1],
+      [honest, 2],
+      [liar, 3],
+      [liar, 4],
+      [other, 5],
+    ];
+    for (const [from, piece] of all) tell(from, reader, piece);
+    t.notOk(reader.hashes.doubts);
+    reader.hashes.mismatch(used(reader));
+    t.ok(reader.hashes.doubts);
+    t.same(reader.hashes.of(6)?.sha256, right(6), "its own word counts");
+    const everybody = new Set([honest.id, liar.id, other.id]);
+    const parts = [honest, liar, other, reader].map((one) => {
+      for (const [from, piece] of [...all, [reader, 6] as const]) if (from !== one) tell(from, one, piece);
+      if (one !== reader) one.hashes.mismatch(used(one));
+      return one.hashes.toCheck(new Set([...everybody, reader.id].filter((id) => id !== one.id)));
+    });
+    t.same(
+      parts.flat().toSorted((a, b) => a - b),
+      [0, 1, 2, 3, 4, 5, 6],
+      "each piece is fetched once more, by one of them",
+    );
+    t.same((await nodeWith()).hashes.toCheck(everybody), [], "who has signed nothing leaves it to those");
+
+    reader.hashes.sign(3, right(3));
+    t.ok(reader.hashes.isDoubted(0), "the same as was said proves nothing");
+    reader.hashes.sign(4, right(4));
+    for (const piece of [0, 1, 2, 3, 4, 5]) t.same(reader.hashes.of(piece)?.sha256, right(piece));
+    t.same([...reader.banned], [], "upstream may give wrong bytes to this node, too");
+
+    tell(reader, honest, 4);
+    t.equal(honest.hashes.of(4), undefined, "one against one: whom to believe?");
+    t.equal(
+      honest.hashes.toCheck(new Set([reader.id, liar.id]))[0],
+      4,
+      "that is looked at first, by everybody",
+    );
+  },
+);
+
+await t.test("who did not make the blob wrong does not explain it", async (t) => {
+  const [honest, liar, reader] = [await nodeWith(), await nodeWith(), await nodeWith()];
+  honest.hashes.sign(1, right(1));
+  tell(honest, reader, 1);
+  reader.hashes.sign(0, right(0));
+  reader.hashes.mismatch(used(reader));
+  liar.hashes.sign(0, wrong(0));
+  tell(liar, reader, 0);
+  t.ok(reader.hashes.isDoubted(1));
 });
 
 await t.test(

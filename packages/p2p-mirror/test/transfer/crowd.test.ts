@@ -106,6 +106,44 @@ await t.test(
   },
 );
 
+await t.test(
+  "after a wrong blob it is found out who lied, and only what that one signed is fetched again",
+  async (t) => {
+    const bytes = seededBytes(12 * MIB, SEED + 9);
+    const wrong = Buffer.from(bytes);
+    for (let at = 1_000; at < wrong.length; at += 128 * 1024) wrong.writeUInt8(wrong.readUInt8(at) ^ 1, at);
+    const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+    const lying = new ScriptedSource("lying", { bytes: wrong, kind: "upstream", pace: turn });
+    const crowd = await Crowd.of(t, bytes, {
+      nodes: 5,
+      seed: SEED,
+      upstream: (nth) => (nth === 4 ? lying : upstream),
+    });
+    // It is there first, so that some of the blob is its.
+    const liar = await crowd.start(4);
+    const body = buffer(liar.open(whole(bytes), never));
+    await until("it has pieces", () => liar.progress.received > MIB);
+    const honest = await Promise.all([0, 1, 2, 3].map((nth) => crowd.start(nth)));
+    const bodiesOf = honest.map((flight) => buffer(flight.open(whole(bytes), never)));
+    const ended = await Promise.allSettled([body, ...bodiesOf]);
+    t.ok(
+      ended.every(({ status }) => status === "rejected"),
+      "nobody's pull succeeds",
+    );
+    await Promise.all([liar, ...honest].map(({ closed }) => closed));
+    t.ok(lying.delivered > 0);
+    const before = upstream.delivered;
+    const next = await Promise.all([0, 1, 2, 3].map((nth) => crowd.start(nth)));
+    const bodies = await Promise.all(next.map((flight) => buffer(flight.open(whole(bytes), never))));
+    for (const body of bodies) t.ok(body.equals(bytes));
+    await Promise.all(next.map(({ done }) => done));
+    const share = (upstream.delivered - before) / bytes.length;
+    t.comment(`${(lying.delivered / bytes.length).toFixed(3)} of the blob was wrong`);
+    t.ok(share < 1, `upstream sent ${share.toFixed(3)} of the blob in the next try`);
+    for (const { swarm } of crowd.nodes.slice(0, 4)) t.same(swarm.banned, ["node4"]);
+  },
+);
+
 await t.test("nodes that upstream does not let in get everything from the one it does", async (t) => {
   const bytes = seededBytes(8 * MIB, SEED + 3);
   const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });

@@ -10,6 +10,7 @@ import { createSwarm, type MirrorSwarm } from "../../src/swarm/mirror-swarm.ts";
 import type { PieceContent } from "../../src/transfer/content.ts";
 import type { AskForPiece } from "../../src/transfer/fetch-piece.ts";
 import { Flight } from "../../src/transfer/flight.ts";
+import type { RefutedBlob } from "../../src/transfer/refuted-blobs.ts";
 import { PieceGeometry } from "../../src/transfer/pieces.ts";
 import type { BlobSource } from "../../src/transfer/source.ts";
 import type { Spool } from "../../src/transfer/spool.ts";
@@ -30,6 +31,8 @@ export interface CrowdNode {
   readonly id: string;
   readonly swarm: MirrorSwarm;
   flight: Flight | undefined;
+  /** What its last flight has left, if that ended in a wrong blob. */
+  refuted: RefutedBlob | undefined;
   /** Bytes of pieces that others got here. */
   given: number;
 }
@@ -73,7 +76,7 @@ export class Crowd {
         },
       );
       await swarm.start(new AbortController().signal);
-      crowd.nodes.push({ id: contact.id, swarm, flight: undefined, given: 0 });
+      crowd.nodes.push({ id: contact.id, swarm, flight: undefined, refuted: undefined, given: 0 });
     }
     t.teardown(async () => {
       const over = new Error("the test is over");
@@ -89,10 +92,17 @@ export class Crowd {
     const node = this.nodes[nth];
     if (node === undefined) throw new RangeError(`no node ${nth}`);
     const bytes = this.#bytes;
+    const { refuted } = node;
+    node.refuted = undefined;
     const flight = new Flight(
-      { digest: digestOf(bytes), size: bytes.length },
       {
-        spool: spool ?? (await fileSpool(this.#t, bytes.length)),
+        digest: digestOf(bytes),
+        size: bytes.length,
+        ...(refuted !== undefined && { left: refuted.hashes }),
+      },
+      {
+        spool: spool ?? refuted?.spool ?? (await fileSpool(this.#t, bytes.length)),
+        refuted: (wrong) => Promise.resolve(void (node.refuted = wrong)),
         finder: new ScriptedFinder(this.#options.upstream(nth)),
         clock: systemClock,
         logger: silentLogger(),

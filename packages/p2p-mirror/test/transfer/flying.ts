@@ -37,6 +37,7 @@ export function fullAfter(spool: Spool, bytes: number): Spool {
   return {
     base: 0,
     windowed: false,
+    inMemory: false,
     write: async (offset, buffers) => {
       written += buffers.reduce((sum, one) => sum + one.length, 0);
       if (written > bytes) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });

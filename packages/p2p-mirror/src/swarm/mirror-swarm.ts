@@ -5,7 +5,7 @@ import { Coordinator, type Closest, type Self } from "./coordinator.ts";
 import { Membership } from "./membership.ts";
 import { MAX_ZONE_BYTES } from "./messages.ts";
 import type { SwarmMetrics } from "./metrics.ts";
-import { attendNeighbour } from "./neighbours.ts";
+import { attendNeighbour } from "./attend-neighbour.ts";
 import { PieceHashes } from "./piece-hashes.ts";
 import type { PieceSigner } from "./piece-signer.ts";
 import type { JoinAbout, Lease, Swarm, SwarmMember } from "./swarm.ts";

@@ -1,6 +1,7 @@
 import { linkSignal, type Clock, type Logger } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { PieceMap } from "../transfer/pieces.ts";
+import { attendNeighbour } from "./attend-neighbour.ts";
 import { bitAt, packBits } from "./bitmap.ts";
 import type { Self } from "./coordinator.ts";
 import { Copies } from "./copies.ts";
@@ -235,9 +236,7 @@ export class Neighbours {
 
   /** Neighbours that have not left. */
   get #talking(): number {
-    let count = 0;
-    for (const { left } of this.#links.values()) if (!left) count += 1;
-    return count;
+    return [...this.#links.values()].filter(({ left }) => !left).length;
   }
 
   #add(peer: Peer, zone: string, load: number): Link {
@@ -299,11 +298,8 @@ export class Neighbours {
     } finally {
       cancel();
     }
-    const taken = this.#links.get(id) !== link || link.channel !== undefined || this.#closing.signal.aborted;
-    if (taken) {
-      channel.close();
-      return;
-    }
+    if (this.#links.get(id) !== link || link.channel !== undefined || this.#closing.signal.aborted)
+      return channel.close();
     link.channel = channel;
     this.#send(channel, this.#hello());
     await attendNeighbour(channel, this).catch((error: unknown) => {
@@ -399,18 +395,5 @@ export class Neighbours {
   #changed(): void {
     this.#sorted = undefined;
     this.#deps.changed();
-  }
-}
-
-/** Hands the messages of a channel on until it ends, and says so. */
-export async function attendNeighbour(
-  channel: Channel,
-  neighbours: Pick<Neighbours, "receive" | "closed">,
-): Promise<void> {
-  try {
-    for await (const message of channel.messages) if (!neighbours.receive(channel, message)) break;
-  } finally {
-    channel.close();
-    neighbours.closed(channel);
   }
 }

@@ -1,7 +1,8 @@
 /** The clients people use, through the mirror: by path form and with `ns`, whole images, every byte compared. */
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import t, { type Test } from "tap";
-import { copyImage, differencesOf } from "./rig/clients.ts";
+import { copyImage, differencesOf, readLayoutBy } from "./rig/clients.ts";
 import type { Components } from "./rig/need.ts";
 import { runConformance } from "./rig/conformance.ts";
 import { startDockerRegistry } from "./rig/docker-registry.ts";
@@ -17,7 +18,9 @@ import {
 } from "./rig/images.ts";
 import { startMirror, type Mirror } from "./rig/mirror.ts";
 import { need } from "./rig/need.ts";
+import { pullImage } from "./rig/pull.ts";
 import { startRecorder } from "./rig/recorder.ts";
+import { until } from "./rig/until.ts";
 
 const REGISTRY = "reg.example.test";
 
@@ -60,6 +63,45 @@ await t.test("skopeo, oras and crane copy whole multi-arch images", async (t) =>
     }
   }
 });
+
+await t.test(
+  "the cache is an image layout that skopeo, oras and crane read, while it is in use",
+  async (t) => {
+    const components = await need(t, { components: ["docker-registry", "skopeo", "oras", "crane"] });
+    if (components === undefined) return;
+    const { upstream, mirror } = await mirrorOf(t, components);
+    const cache = path.join(mirror.dataDir, "cache");
+    const layers = [10_000, 2_000_000];
+    const images: Record<string, Content> = {
+      "team/index": makeMultiArch({ seed: "held", layers, compression: "gzip" }),
+      "team/zstd": makeImage({ seed: "held zstd", layers, compression: "zstd" }),
+    };
+    for (const [repository, image] of Object.entries(images)) {
+      await pushImage(image, { registry: upstream, repository, tags: ["v1"] });
+      await pullImage(image, { url: mirror.url, registry: REGISTRY, repository, reference: "v1" });
+    }
+    await until("index.json names both", async () => {
+      const index = await readFile(path.join(cache, "index.json"), "utf8");
+      return Object.keys(images).every((repository) => index.includes(`${REGISTRY}/${repository}:v1`));
+    });
+    for (const [repository, image] of Object.entries(images)) {
+      const { digest } = image.descriptor;
+      for (const name of ["skopeo", "oras", "crane"] as const) {
+        const to = path.join(t.testdir(), `${repository.replace("/", "-")}-${name}`);
+        const registry = new URL(upstream).host;
+        await readLayoutBy({
+          client: components(name),
+          layout: cache,
+          name: `${REGISTRY}/${repository}:v1`,
+          digest,
+          to,
+          registry,
+        });
+        t.same(await differencesOf(image, to), [], `${repository} by ${name}`);
+      }
+    }
+  },
+);
 
 await t.test("the OCI distribution conformance suite's pull tests pass", async (t) => {
   const components = await need(t, { components: ["docker-registry", "oci-conformance"] });

@@ -24,6 +24,38 @@ export async function copyImage(options: CopyOptions): Promise<void> {
   if (client.name === "skopeo") await layoutOf(layout);
 }
 
+export interface ReadOptions {
+  /** skopeo, oras or crane. */
+  readonly client: Component;
+  /** The OCI image layout to read. */
+  readonly layout: string;
+  /** As `org.opencontainers.image.ref.name` of its index.json has it. */
+  readonly name: string;
+  readonly digest: string;
+  /** OCI image layout to make; must not exist. crane cannot copy from one to another, and goes by a registry. */
+  readonly to: string;
+  /** host:port, plain HTTP, of a registry to write to. */
+  readonly registry: string;
+}
+
+/** Reads an image with all its platforms out of an OCI image layout, by a client people use. */
+export async function readLayoutBy(options: ReadOptions): Promise<void> {
+  const { client, layout, name, digest, to, registry } = options;
+  const run = (args: readonly string[]) => exec([client.bin(client.name), ...args], { env: client.env });
+  if (client.name === "skopeo") {
+    await run(["--insecure-policy", "copy", "--all", `oci:${layout}:${name}`, `dir:${to}`]);
+    return layoutOf(to);
+  }
+  if (client.name === "oras") {
+    const from = ["--from-oci-layout", `${layout}@${digest}`];
+    await run(["copy", "--recursive", ...from, "--to-oci-layout", `${to}:copied`]);
+    return;
+  }
+  const repository = "read/by-crane";
+  await run(["push", "--insecure", "--index", layout, `${registry}/${repository}:all`]);
+  await copyImage({ client, registry, repository, reference: digest, layout: to });
+}
+
 /** Turns skopeo's flat folder ("manifest.json", "<hex>.manifest.json", "<hex>") into the blobs of a layout. */
 async function layoutOf(folder: string): Promise<void> {
   const blobs = path.join(folder, "blobs/sha256");

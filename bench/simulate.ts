@@ -15,6 +15,8 @@ const MIB = 1024 * 1024;
 /** Crowds of each shape; of thin uplinks, one node alone is what the others are compared with. */
 const NODES: Readonly<Record<ShapeName, readonly number[]>> = {
   central: [4, 8, 16, 100],
+  image: [4, 8, 16],
+  small: [8],
   thin: [1, 4, 8],
   seeded: [8],
   slow: [8],
@@ -25,7 +27,7 @@ const SEEDS = 200;
 const HELP = `npm run bench -- simulate [options]
 
   --nodes <N>       undisturbed crowds of so many nodes; several with commas, 0 for none
-  --size <MiB>      of their blob (64, with more than 200 nodes 32)
+  --size <MiB>      of their blob (64, with more than 200 nodes 32); images have their own
   --shape <list>    only these shapes, with commas: ${SHAPES.join(", ")}
   --seeds <K>       so many crowds with faults at random times (${SEEDS})
   --seed <S>        the first of these seeds, and that of the undisturbed crowds (1)

@@ -17,6 +17,9 @@ export interface ImagePull {
   readonly links: Links;
   readonly latencyMs: number;
   readonly seed: number;
+  /** See WorldOptions; default: as for few nodes. */
+  readonly encoded?: boolean;
+  readonly quantumMs?: number;
 }
 
 export interface LayerTimes {
@@ -35,6 +38,10 @@ export interface ImageFigures {
   readonly bound: number;
   /** Bytes that left upstream / size of the image. */
   readonly copies: number;
+  /** Sent by each node for each layer, on average. */
+  readonly messages: number;
+  /** Nodes that did not get every byte right. */
+  readonly incomplete: number;
 }
 
 /**
@@ -42,14 +49,23 @@ export interface ImageFigures {
  * Each layer is a world of its own, and all of them share clock and links.
  */
 export async function pullLayers(
-  { nodes, layers, links, latencyMs, seed }: ImagePull,
+  { nodes, layers, links, latencyMs, seed, encoded = true, quantumMs = 0 }: ImagePull,
   blobs: Blobs,
 ): Promise<ImageFigures> {
   const worlds: World[] = [];
   const connections = new Connections();
   for (const [nth, size] of layers.entries()) {
     const [beside] = worlds;
-    const options = { seed: seed * 100 + nth, nodes, size, links, latencyMs, encoded: true, connections };
+    const options = {
+      seed: seed * 100 + nth,
+      nodes,
+      size,
+      links,
+      latencyMs,
+      encoded,
+      quantumMs,
+      connections,
+    };
     worlds.push(await new World({ ...options, ...(beside !== undefined && { beside }) }, blobs).start());
   }
   const [{ clock }] = worlds as [World];
@@ -96,8 +112,19 @@ export async function pullLayers(
     })),
   );
   const copies = sum(worlds.map(({ upstream }) => upstream.sent)) / sum(layers);
+  const messages = sum(worlds.map(({ network }) => network.sent())) / nodes / layers.length;
+  const wrong = worlds.flatMap(({ nodes: ofWorld }) =>
+    ofWorld.flatMap(({ readAt, wrongBytes }, nth) => (readAt === undefined || wrongBytes ? [nth] : [])),
+  );
   for (const world of worlds) await world.close();
-  return { layers: times, last: Math.max(...times.flat().map(({ ended }) => ended)), bound, copies };
+  return {
+    layers: times,
+    last: Math.max(...times.flat().map(({ ended }) => ended)),
+    bound,
+    copies,
+    messages,
+    incomplete: new Set(wrong).size,
+  };
 }
 
 class Silence {

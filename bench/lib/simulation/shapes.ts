@@ -9,10 +9,18 @@ const SLOW_SHARE = 1 / 20;
 
 /**
  * The shapes of `flash-crowd`, on modelled links: one uplink; a thin path to upstream for each node, ten times thinner than
- * between them; one node that has the blob; one at 1/20 of the rate; arrivals all through the first pull.
+ * between them; one node that has the blob; one at 1/20 of the rate; arrivals all through the first pull; and over one uplink
+ the image of that bench and a small one, in layers. The others are of one blob.
  */
-export const SHAPES = ["central", "thin", "seeded", "slow", "staggered"] as const;
+export const SHAPES = ["central", "image", "small", "thin", "seeded", "slow", "staggered"] as const;
 export type ShapeName = (typeof SHAPES)[number];
+
+const MIB = 1024 * 1024;
+/** Of the shapes that are an image: its layers, in bytes. */
+export const LAYERS: Readonly<Partial<Record<ShapeName, readonly number[]>>> = {
+  image: Array.from({ length: 4 }, () => 64 * MIB),
+  small: Array.from({ length: 6 }, () => Math.floor((16 * MIB) / 6)),
+};
 
 export function linksOf(shape: ShapeName): Links {
   const rate = payloadRate(NODE_MBIT);

@@ -1,6 +1,7 @@
 /** Mirrors as processes, without containerd: nodes serve each other, and go on when upstream is gone. */
 import t, { type Test } from "tap";
 import { makeImage, makeMultiArch, pushImage } from "./rig/images.ts";
+import type { Scrape } from "./rig/metrics.ts";
 import { startMirror, type Mirror, type MirrorOptions } from "./rig/mirror.ts";
 import { startOciRegistry, type OciRegistry } from "./rig/oci-registry.ts";
 import { pullImage } from "./rig/pull.ts";
@@ -53,6 +54,36 @@ async function status(mirror: Mirror): Promise<Status> {
 const from = async (mirror: Mirror, source: string): Promise<number> =>
   (await mirror.metrics()).sum("p2p_mirror_received_bytes_total", { source });
 
+/** What a node that pulled from peers with upstream gone has counted, and what it would have. */
+function toldByMetrics(t: Test, scrape: Scrape): void {
+  const happened: [string, Record<string, string>?][] = [
+    ["http_requests_total", { source: "peer" }],
+    ["http_sent_bytes_total", { source: "peer" }],
+    ["received_bytes_total", { source: "peer" }],
+    ["http_first_byte_seconds_count", { source: "peer" }],
+    ["peer_first_byte_seconds_count"],
+    ["dht_lookup_seconds_count"],
+    ["dht_peers"],
+    ["dht_records_held"],
+    ["dht_records_advertised"],
+    ["stale_tag_answers_total"],
+    ["upstream_errors_total", { registry: REGISTRY }],
+  ];
+  for (const [name, labels] of happened) t.ok(scrape.sum(`p2p_mirror_${name}`, labels) > 0, name);
+  for (const [name, type] of Object.entries({
+    http_first_byte_seconds: "histogram",
+    dht_lookup_seconds: "histogram",
+    flights: "gauge",
+    upstream_breaker_trips_total: "counter",
+    cache_evictions_total: "counter",
+    upstream_rate_limit_remaining_requests: "gauge",
+    peer_breaker_trips_total: "counter",
+    refuted_peers_total: "counter",
+  })) {
+    t.match(scrape.text, `# TYPE p2p_mirror_${name} ${type}\n`);
+  }
+}
+
 await t.test(
   "what one node holds the others get from it, and when upstream is gone, by tag, too",
   async (t) => {
@@ -83,6 +114,11 @@ await t.test(
     t.equal(await from(third, "peer"), bytes, "the third pulled by tag with upstream gone");
     t.equal((await third.metrics()).sum("p2p_mirror_stale_tag_answers_total"), 1, "and the answer is marked");
     await pullImage(image, { ...ref, reference: image.descriptor.digest, url: third.url });
+
+    await until("it has told what it holds now", async () => {
+      return (await third.metrics()).sum("p2p_mirror_dht_records_advertised") > 0;
+    });
+    toldByMetrics(t, await third.metrics());
 
     await third.stop();
     await third.start();

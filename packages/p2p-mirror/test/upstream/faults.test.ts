@@ -267,13 +267,14 @@ void t.test(
 );
 
 void t.test("a registry that went silent costs one deadline, not one per request", async (t) => {
-  const { upstream, repository, registry } = await setup(t);
+  const { upstream, repository, registry, metric } = await setup(t);
   await upstream.resolve(repository, "v1");
   registry.faults.add({ silent: true });
   await t.rejects(upstream.resolve(repository, "v1"), { code: "NO_FIRST_BYTE" });
   const before = performance.now();
   await t.rejects(upstream.resolve(repository, "v1"), { code: "UNREACHABLE" });
   t.ok(performance.now() - before < 100);
+  t.equal(await metric("p2p_mirror_upstream_breaker_trips_total", { registry: NAME }), 1);
 });
 
 void t.test("a slow answer to one does not close the registry for those who are answered", async (t) => {

@@ -4,13 +4,14 @@ import { join } from "node:path";
 import { blobsOf, makeImage } from "../test/rig/images.ts";
 import type { Mirror } from "../test/rig/mirror.ts";
 import { atLeast, median, rounded, type BenchResult } from "./lib/bench.ts";
+import { startBareRelay } from "./lib/bare-relay.ts";
 import { startPlainServer } from "./lib/plain-server.ts";
 import { drain, residentMemory, type Drained } from "./lib/programs.ts";
 import { advertised, blobUrl, connected, MIB, REGISTRY, Scene } from "./lib/scene.ts";
 
 export const name = "relay";
 export const description =
-  "a cold blob from a peer to the client, verified and stored, against plain HTTPS without storing";
+  "a cold blob from a peer to the client, verified and stored, against plain HTTPS without storing, and against the least a relay has to do";
 
 const REPOSITORY = "bench/relay";
 
@@ -31,6 +32,7 @@ export async function run([size = "512", runs = "5"]: readonly string[]): Promis
   scene.defer(() => rm(dir, { recursive: true, force: true }));
   const tlsFile = join(dir, "tls.json");
   await writeFile(tlsFile, JSON.stringify({ rejectUnauthorized: false }));
+  const bare = scene.use(await startBareRelay(plain.url, join(dir, "relayed")));
   const asker = await scene.mirror("asker", { bootstrap: [holder.p2pAddress] });
   await connected(asker);
   // As every client does first; sizes come from it.
@@ -43,6 +45,9 @@ export async function run([size = "512", runs = "5"]: readonly string[]): Promis
     const direct = await drain(plain.url, tlsFile);
     await residentMemory(2 * Number(size) * MIB);
     const relayed = await coldPull(asker, descriptor.digest);
+    await residentMemory(2 * Number(size) * MIB);
+    const barely = await drain(bare.url);
+    await rm(join(dir, "relayed"));
     // The first one also warms both servers up: a daemon runs for months.
     if (n === 0) continue;
     const ratio = direct.seconds / relayed.seconds;
@@ -51,9 +56,12 @@ export async function run([size = "512", runs = "5"]: readonly string[]): Promis
       run: n,
       "https MB/s": Math.round(direct.bytes / direct.seconds / 1e6),
       "relay MB/s": Math.round(relayed.bytes / relayed.seconds / 1e6),
+      "bare relay MB/s": Math.round(barely.bytes / barely.seconds / 1e6),
       "relay first byte ms": rounded(relayed.firstByteMs),
       "relay CPU s/GiB": rounded((relayed.cpuSeconds * 1024 * MIB) / relayed.bytes),
       ratio: rounded(ratio),
+      "bare relay's ratio": rounded(direct.seconds / barely.seconds),
+      "of bare relay": rounded(barely.seconds / relayed.seconds),
     });
   }
   return { rows, targets: [atLeast("median ratio relay / plain HTTPS", median(ratios), 0.6)] };

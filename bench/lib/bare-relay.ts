@@ -1,0 +1,79 @@
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { open } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { Agent, get } from "node:https";
+import { createInterface } from "node:readline";
+
+export interface BareRelay extends AsyncDisposable {
+  readonly url: string;
+}
+
+/**
+ * The least that a relay has to do, as a process of its own: each request is fetched from `from` by HTTPS, hashed, written
+ * to `file`, and sent on as it comes. No pieces, no failover, no limits, no second reader.
+ */
+export async function startBareRelay(from: string, file: string): Promise<BareRelay> {
+  const child = spawn(process.execPath, [...process.execArgv, import.meta.filename, from, file], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [port] = (await once(createInterface(child.stdout), "line")) as [string];
+  return {
+    url: `http://127.0.0.1:${port}/`,
+    [Symbol.asyncDispose]: async () => {
+      child.kill();
+      await once(child, "exit");
+    },
+  };
+}
+
+/** Written at a time; while one write is under way the next one is gathered. */
+const BATCH_BYTES = 512 * 1024;
+
+async function relay(source: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+  const file = await open(path, "w");
+  const hash = createHash("sha256");
+  let batch: Buffer[] = [];
+  let gathered = 0;
+  let writing: Promise<unknown> | undefined;
+  const write = (): void => {
+    const buffers = batch;
+    batch = [];
+    gathered = 0;
+    writing = file.writev(buffers).finally(() => {
+      writing = undefined;
+      if (gathered >= BATCH_BYTES) write();
+      if (!response.writableNeedDrain) source.resume();
+    });
+  };
+  response.writeHead(200, { "content-length": source.headers["content-length"] });
+  response.on("drain", () => {
+    if (writing === undefined || gathered < BATCH_BYTES) source.resume();
+  });
+  source.on("data", (chunk: Buffer) => {
+    hash.update(chunk);
+    batch.push(chunk);
+    gathered += chunk.length;
+    if (gathered >= BATCH_BYTES && writing === undefined) write();
+    if (!response.write(chunk) || gathered >= BATCH_BYTES) source.pause();
+  });
+  await once(source, "end");
+  while (writing !== undefined) await writing;
+  await file.writev(batch);
+  await file.close();
+  hash.digest();
+  response.end();
+}
+
+if (import.meta.main) {
+  const [from = "", path = ""] = process.argv.slice(2);
+  const agent = new Agent({ keepAlive: true, rejectUnauthorized: false });
+  const server = createServer((_request, response) => {
+    get(from, { agent }, (source) => void relay(source, response, path));
+  });
+  server.listen(0, "127.0.0.1", () => {
+    const address = server.address();
+    console.log(typeof address === "object" ? address?.port : "");
+  });
+}

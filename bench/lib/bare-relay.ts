@@ -36,30 +36,30 @@ async function relay(source: IncomingMessage, response: ServerResponse, path: st
   const hash = createHash("sha256");
   let batch: Buffer[] = [];
   let gathered = 0;
-  let writing: Promise<unknown> | undefined;
+  const disk: { writing: Promise<unknown> | undefined } = { writing: undefined };
   const write = (): void => {
     const buffers = batch;
     batch = [];
     gathered = 0;
-    writing = file.writev(buffers).finally(() => {
-      writing = undefined;
+    disk.writing = file.writev(buffers).finally(() => {
+      disk.writing = undefined;
       if (gathered >= BATCH_BYTES) write();
       if (!response.writableNeedDrain) source.resume();
     });
   };
   response.writeHead(200, { "content-length": source.headers["content-length"] });
   response.on("drain", () => {
-    if (writing === undefined || gathered < BATCH_BYTES) source.resume();
+    if (disk.writing === undefined || gathered < BATCH_BYTES) source.resume();
   });
   source.on("data", (chunk: Buffer) => {
     hash.update(chunk);
     batch.push(chunk);
     gathered += chunk.length;
-    if (gathered >= BATCH_BYTES && writing === undefined) write();
+    if (gathered >= BATCH_BYTES && disk.writing === undefined) write();
     if (!response.write(chunk) || gathered >= BATCH_BYTES) source.pause();
   });
   await once(source, "end");
-  while (writing !== undefined) await writing;
+  while (disk.writing !== undefined) await disk.writing;
   await file.writev(batch);
   await file.close();
   hash.digest();

@@ -13,6 +13,10 @@ export interface ContainerdSettings {
   /** Go duration ("20s"); 1.7 and later; containerd's default is 5m. */
   readonly imagePullProgressTimeout?: string;
   readonly discardUnpackedLayers?: boolean;
+  /** What stands as config_path; "" leaves it out. Default: certsDir. */
+  readonly configPath?: string;
+  /** More TOML, at the end. */
+  readonly more?: string;
   /** 2.x: CRI pulls the way 1.7 does. */
   readonly useLocalImagePull?: boolean;
 }
@@ -35,6 +39,7 @@ export function containerdConfig(
     section("grpc", { address: path.join(home, "c.sock") }),
     section("ttrpc", { address: path.join(home, "c.ttrpc") }),
     ...sections,
+    settings.more ?? "",
     "",
   ].join("\n");
 }
@@ -46,7 +51,7 @@ function version2(settings: ContainerdSettings & { certsDir: string }): string[]
       max_concurrent_downloads: settings.maxConcurrentDownloads ?? 3,
       image_pull_progress_timeout: settings.imagePullProgressTimeout,
     }),
-    section(`${cri}.registry`, { config_path: settings.certsDir }),
+    section(`${cri}.registry`, { config_path: configPathOf(settings) }),
     section(`${cri}.containerd`, { discard_unpacked_layers: settings.discardUnpackedLayers }),
   ];
 }
@@ -60,13 +65,16 @@ function version3(settings: ContainerdSettings & { certsDir: string }): string[]
       discard_unpacked_layers: settings.discardUnpackedLayers,
       use_local_image_pull: settings.useLocalImagePull,
     }),
-    section(`${images}.registry`, { config_path: settings.certsDir }),
+    section(`${images}.registry`, { config_path: configPathOf(settings) }),
     section('plugins."io.containerd.transfer.v1.local"', {
       max_concurrent_downloads: settings.maxConcurrentDownloads ?? 3,
       concurrent_layer_fetch_buffer: chunk,
     }),
   ];
 }
+
+const configPathOf = ({ configPath, certsDir }: ContainerdSettings): string | undefined =>
+  configPath === "" ? undefined : (configPath ?? certsDir);
 
 type Value = string | number | boolean | undefined;
 

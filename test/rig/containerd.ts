@@ -22,6 +22,8 @@ export interface Containerd extends AsyncDisposable {
   readonly contentDir: string;
   /** Where its hosts.toml files are read from, at every pull; see writeHosts. */
   readonly certsDir: string;
+  /** Its config.toml. */
+  readonly configFile: string;
   readonly pid: number;
   log(): string;
   /** How ctr is run in its namespace k8s.io, for who starts it himself; it needs containerd's network and `env`. */
@@ -96,6 +98,7 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
     root,
     contentDir: path.join(root, "io.containerd.content.v1.content"),
     certsDir,
+    configFile,
     get pid() {
       return running.pid;
     },

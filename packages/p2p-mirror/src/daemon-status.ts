@@ -3,7 +3,7 @@ import { formatReference } from "@p2p-mirror/shared";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { limitsStatus, type DaemonLimits } from "./daemon-limits.ts";
 import type { Peer, Router } from "./routing/router.ts";
-import type { FlightStatus, FlightSwarmStatus, MirrorStatus, PeerStatus } from "./status.ts";
+import type { DoctorReport, FlightStatus, FlightSwarmStatus, MirrorStatus, PeerStatus } from "./status.ts";
 import type { Cache } from "./store/cache/create-cache.ts";
 import type { Catalog } from "./store/catalog.ts";
 import type { MirrorSwarm } from "./swarm/mirror-swarm.ts";
@@ -23,7 +23,11 @@ export interface StatusParts {
   readonly catalog: Catalog;
   readonly containerd: { readonly connected: boolean } | undefined;
   readonly router: Router;
-  readonly peerClient: { isBroken(peer: Peer): boolean };
+  readonly bootstrapFailures: () => MirrorStatus["bootstrap"];
+  readonly peerClient: { isBroken(peer: Peer): boolean; faultsOf(peer: Peer): number };
+  readonly arrivals: { readonly requests: number; readonly canaries: readonly string[] };
+  /** What the doctor found the last time; undefined: it has not looked. */
+  readonly doctor: () => DoctorReport | undefined;
   readonly sources: { mayAsk(peer: Peer): boolean };
   readonly flights: Flights;
   readonly limits: DaemonLimits;
@@ -34,6 +38,7 @@ export interface StatusParts {
 /** What the admin endpoint's `/status` answers, and with it the commands `ls` and `status`. */
 export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
   const { config, router, containerd } = parts;
+  const doctor = parts.doctor();
   const usage = parts.cache.usage();
   // Somebody may have taken the directory away; the status shall still tell the rest.
   const disk = await statfs(config.dataDir).catch(() => ({ bavail: 0, bsize: 0 }));
@@ -45,12 +50,15 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
       ready: parts.ready(),
       advertised: address(router.self),
       access: config.access,
+      requests: parts.arrivals.requests,
+      canaries: parts.arrivals.canaries,
       ...(containerd && { containerd: containerd.connected ? "connected" : "unreachable" }),
     },
     peers: router.peers().map((peer) => ({
       id: peer.id,
       address: address(peer),
       state: stateOf(peer, parts),
+      faults: parts.peerClient.faultsOf(peer),
     })),
     flights: parts.flights.list().map((flight) => flightStatus(flight, parts.swarm)),
     swarm: { banned: parts.swarm.banned },
@@ -69,6 +77,8 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
       resolvedAt: new Date(image.resolvedAt).toISOString(),
     })),
     upstreams: parts.upstream.status(),
+    bootstrap: parts.bootstrapFailures() ?? [],
+    ...(doctor && { doctor }),
   };
 }
 

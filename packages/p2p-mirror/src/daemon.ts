@@ -16,6 +16,8 @@ import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
 import { HostsKeeper } from "./hosts/hosts-keeper.ts";
+import { DoctorRounds } from "./doctor/rounds.ts";
+import { doctorSettings } from "./doctor/settings.ts";
 import { createHttpMetrics } from "./http/metrics.ts";
 import { createRegistryEndpoint } from "./http/registry-endpoint.ts";
 import { createPeerClient } from "./peer/client.ts";
@@ -313,6 +315,14 @@ class MirrorDaemon implements Daemon {
     }
     await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
     await republishRecords(parts, signal);
+    const doctor = await run(
+      new DoctorRounds(doctorSettings(config, registry.url), {
+        status: async () => (this.#status === undefined ? undefined : daemonStatus(this.#status)),
+        clock: systemClock,
+        logger,
+        registry: metrics,
+      }),
+    );
 
     this.#status = {
       config,
@@ -329,6 +339,9 @@ class MirrorDaemon implements Daemon {
       swarm,
       limits,
       upstream,
+      arrivals: registry.arrivals,
+      bootstrapFailures: () => router.bootstrapFailures,
+      doctor: () => doctor.report,
     };
     return {
       registryUrl: registry.url,

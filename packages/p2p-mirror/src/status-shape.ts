@@ -30,11 +30,29 @@ const flightSwarm = record({
   leases: listOf(record({ start: number, end: number })),
 });
 
+const finding = record({ check: string, severity: string, what: string, why: string, fix: string });
+
 const limit = maybe(record({ bytesPerSecond: number, held: number }));
 
 const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
-  node: record({ id: string, version: string, startedAt: string, ready: boolean, advertised: string }),
-  peers: listOf(record({ id: string, address: string, state: string })),
+  node: record({
+    id: string,
+    version: string,
+    startedAt: string,
+    ready: boolean,
+    advertised: string,
+    requests: maybe(number),
+    canaries: maybe(listOf(string)),
+  }),
+  peers: listOf(record({ id: string, address: string, state: string, faults: maybe(number) })),
+  bootstrap: maybe(listOf(record({ address: string, reason: string }))),
+  doctor: maybe(
+    record({
+      checkedAt: string,
+      findings: listOf(finding),
+      skipped: listOf(record({ check: string, why: string })),
+    }),
+  ),
   flights: listOf(
     record({
       digest: string,
@@ -51,7 +69,15 @@ const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
   swarm: record({ banned: listOf(string) }),
   cache: record({ blobs: number, bytes: number, maxBytes: number, freeBytes: number }),
   images: listOf(record({ reference: string, digest: string, mediaType: string, resolvedAt: string })),
-  upstreams: listOf(record({ registry: string, host: maybe(string), state: string })),
+  upstreams: listOf(
+    record({
+      registry: string,
+      host: maybe(string),
+      state: string,
+      error: maybe(string),
+      skewSeconds: maybe(number),
+    }),
+  ),
 };
 
 const isStatus = record(FIELDS);

@@ -12,6 +12,31 @@ export interface MirrorStatus {
   readonly images: readonly ImageStatus[];
   /** Registries that were asked since the start. */
   readonly upstreams: readonly UpstreamStatus[];
+  /** Addresses of `bootstrap` that lead nowhere now. */
+  readonly bootstrap?: readonly BootstrapStatus[];
+  /** What is wrong around this node, as it found the last time it looked. Undefined: it has not looked yet. */
+  readonly doctor?: DoctorReport;
+}
+
+/** What was found out about how a node is set up. */
+export interface DoctorReport {
+  readonly checkedAt: string;
+  readonly findings: readonly Finding[];
+  /** Checks that could not be made, and why. */
+  readonly skipped: readonly { readonly check: string; readonly why: string }[];
+}
+
+/** Something that is wrong. */
+export interface Finding {
+  /** Of a fixed set, such as `config-path`. */
+  readonly check: string;
+  /** `broken`: pulls go past the mirror or fail. `warning`: it works, and could be better. */
+  readonly severity: "broken" | "warning";
+  readonly what: string;
+  /** Why it matters. */
+  readonly why: string;
+  /** The exact change. */
+  readonly fix: string;
 }
 
 export interface NodeStatus {
@@ -25,6 +50,10 @@ export interface NodeStatus {
   readonly access: "public" | "open";
   /** Undefined: none was configured. */
   readonly containerd?: "connected" | "unreachable";
+  /** Requests for images since the start, by whatever client of this node; canaries not counted. */
+  readonly requests?: number;
+  /** Tags of the canaries that arrived lately. */
+  readonly canaries?: readonly string[];
 }
 
 export interface PeerStatus {
@@ -33,6 +62,14 @@ export interface PeerStatus {
   readonly address: string;
   /** `broken`: its breaker is open, it is left alone for a while. `refuted`: it gave wrong bytes, and is for ten minutes. */
   readonly state: "up" | "broken" | "refuted";
+  /** Answers in a row that did not come, or stopped on the way, though it could be connected to. */
+  readonly faults?: number;
+}
+
+export interface BootstrapStatus {
+  readonly address: string;
+  /** `other-secret`: a mirror that does not know this cluster's secret; `no-mirror`: something else answers there. */
+  readonly reason: "unknown-name" | "timeout" | "refused" | "other-secret" | "no-mirror";
 }
 
 export interface FlightStatus {
@@ -116,4 +153,8 @@ export interface UpstreamStatus {
   readonly remaining?: number;
   /** When it is asked again, while it is not ok. */
   readonly retryAt?: string;
+  /** What the last request that got no answer ended in, such as `ENOTFOUND`. */
+  readonly error?: string;
+  /** How far its clock is ahead of this node's, by its last answer. */
+  readonly skewSeconds?: number;
 }

@@ -2,6 +2,7 @@ export * from "./abort.ts";
 export * from "./block-pool.ts";
 export * from "./block-socket.ts";
 export * from "./buffer-pool.ts";
+export * from "./canary.ts";
 export * from "./clock.ts";
 export * from "./descriptor.ts";
 export * from "./digest.ts";

@@ -38,7 +38,8 @@ const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
   config: [],
   hosts: [],
   status: [],
-  cli: ["config", "hosts", "status"],
+  doctor: ["config", "hosts", "status"],
+  cli: ["config", "doctor", "hosts", "status"],
   daemon: [
     "ports",
     "store",
@@ -50,6 +51,7 @@ const MIRROR_AREAS: Readonly<Record<string, readonly string[]>> = {
     "swarm",
     "http",
     "config",
+    "doctor",
     "hosts",
     "status",
   ],

@@ -3,6 +3,7 @@ import { MIRROR_SCHEMA } from "../config/schema.ts";
 import { addSettings, givenSettings } from "./settings-options.ts";
 import type { CreateDaemon } from "./serve.ts";
 import { addCommands } from "./commands.ts";
+import { addDoctor } from "./doctor.ts";
 import { addHosts } from "./hosts.ts";
 import { reportOf } from "./failure.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
@@ -56,6 +57,7 @@ function createProgram(terminal: Terminal, deps: ProgramDeps, exit: (code: ExitC
   addServe(program, terminal, deps, exit);
   addCommands(program, terminal);
   addHosts(program, terminal);
+  addDoctor(program, terminal, exit);
   program
     .command("version")
     .description("print the version")

@@ -1,7 +1,7 @@
-import { networkInterfaces } from "node:os";
 import { createLogger, raceSignal, type Logger } from "@p2p-mirror/shared";
 import { loadMirrorConfig, type ConfigRequest } from "../config/load.ts";
 import type { MirrorConfig } from "../config/mirror-config.ts";
+import { allAddresses } from "./addresses.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
 
 /** The daemon as this command runs it. */
@@ -25,11 +25,6 @@ export interface ServeDeps {
   /** Called after the config was found right. */
   loadDaemon(): Promise<CreateDaemon>;
 }
-
-const allAddresses = (): string =>
-  Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ family }) => family === "IPv4"))
-    ? "0.0.0.0"
-    : "::";
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

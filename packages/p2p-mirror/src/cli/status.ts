@@ -15,6 +15,7 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
       `peers reach it at ${plain(node.advertised)}; access ${plain(node.access)}; containerd ${plain(containerd)}`,
       `cache ${formatBytes(cache.bytes)} of ${formatBytes(cache.maxBytes)} in ${cache.blobs} blobs, ${formatBytes(cache.freeBytes)} free on its disk`,
       ...limitLines(status.limits),
+      ...doctorLines(status.doctor),
       "",
     ].join("\n"),
     section(
@@ -56,6 +57,15 @@ function limitLines(limits: MirrorStatus["limits"]): string[] {
     return `${direction} ${formatBytes(limit.bytesPerSecond)}/s${held}`;
   });
   return texts.length === 0 ? [] : [`limits: ${texts.join(", ")}`];
+}
+
+/** What is broken, a line each; warnings are counted. */
+function doctorLines(doctor: MirrorStatus["doctor"]): string[] {
+  if (doctor === undefined) return [];
+  const broken = doctor.findings.filter(({ severity }) => severity === "broken");
+  const warnings = doctor.findings.length - broken.length;
+  const more = warnings === 0 ? [] : [`doctor: ${warnings} warnings; p2p-mirror doctor has them`];
+  return [...broken.map(({ what }) => `broken: ${plain(what)}`), ...more];
 }
 
 /** What `status --watch` says to a log: a line for each flight, or one. */

@@ -50,6 +50,7 @@ export interface MirrorConfig {
   /** Undefined: no containerd. */
   readonly containerdSocket: string | undefined;
   readonly containerdNamespace: string;
+  readonly containerdConfig: string;
   readonly bootstrap: readonly HostPort[];
   /** "": not known. */
   readonly zone: string;

@@ -159,6 +159,14 @@ export const MIRROR_SCHEMA = {
       "x-placeholder": "NAME",
       description: "The containerd namespace whose content is served.",
     },
+    containerd_config: {
+      type: "string",
+      format: "path",
+      default: "/etc/containerd/config.toml",
+      "x-placeholder": "FILE",
+      description:
+        "containerd's configuration, which the doctor reads with what it imports: whether hosts.toml files are in force, and layers are kept. k3s and RKE2 have theirs in agent/etc/containerd below their data directory.",
+    },
     bootstrap: {
       type: "array",
       items: { type: "string", format: "host-port" },

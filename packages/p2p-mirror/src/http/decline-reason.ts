@@ -16,6 +16,7 @@ export type DeclineReason =
   | "not_public" /* access: not known to be given to anybody */
   | "not_found"
   | "sources_failed"
+  | "canary" /* the doctor's, which has arrived and need not go on */
   | "loop" /* asked by a mirror that has this one among somebody's hosts */
   | "cut_memory" /* a resume of what was cut just before */
   | "closing"

@@ -78,6 +78,11 @@ export class RegistryEndpoint implements Service {
     return addressOf(this.#app.server);
   }
 
+  /** Who came so far. */
+  get arrivals(): { readonly requests: number; readonly canaries: readonly string[] } {
+    return this.#handler.arrivals;
+  }
+
   /** `http://host:port` */
   get url(): string {
     return urlOf(this.address);

@@ -3,6 +3,7 @@ import { cameFromMirror, NotFoundError, raceSignal, type Logger } from "@p2p-mir
 import type { Access, AccessRequest } from "../transfer/access.ts";
 import type { Content } from "../transfer/content.ts";
 import type { Answer } from "./answer.ts";
+import { Arrivals } from "./arrivals.ts";
 import { serveBlob, type BlobRequest } from "./blobs.ts";
 import { CutMemory } from "./cut-memory.ts";
 import { DeclineLog, declineReasonOf } from "./decline-reason.ts";
@@ -33,6 +34,7 @@ export class RegistryHandler {
   readonly #deps: RegistryHandlerDeps;
   readonly #cutMemory: CutMemory;
   readonly #declines: DeclineLog;
+  readonly arrivals = new Arrivals();
 
   constructor(options: RegistryHandlerOptions, deps: RegistryHandlerDeps) {
     this.#options = options;
@@ -49,6 +51,10 @@ export class RegistryHandler {
     const path = parseDistributionPath(exchange.request.url ?? "");
     exchange.path = path;
     if (path.kind === "base") return BASE;
+    if (this.arrivals.note(path)) {
+      exchange.reason = "canary";
+      throw new NotFoundError(unknownCode(path.kind), "the canary");
+    }
     if (cameFromMirror(exchange.request.headers.via)) {
       exchange.reason = "loop";
       throw new NotFoundError(unknownCode(path.kind), "what a mirror asks a mirror for");

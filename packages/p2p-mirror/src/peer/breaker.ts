@@ -34,6 +34,7 @@ export class Breaker {
   #openUntil: number | undefined;
   #probing = false;
   #faults = 0;
+  #inARow = 0;
 
   constructor(options: BreakerOptions, deps: { now: () => number; onTrip: () => void }) {
     this.#options = options;
@@ -44,6 +45,11 @@ export class Breaker {
   /** The peer is left alone now. */
   get open(): boolean {
     return this.#openUntil !== undefined && this.#now() < this.#openUntil;
+  }
+
+  /** Faults since it last delivered something, over all openings. */
+  get faultsInARow(): number {
+    return this.#inARow;
   }
 
   /** Undefined: leave the peer alone now. */
@@ -67,6 +73,7 @@ export class Breaker {
       served: () => {
         alive();
         this.#faults = 0;
+        this.#inARow = 0;
       },
       dead: () => {
         endProbe();
@@ -80,6 +87,7 @@ export class Breaker {
         const wasProbe = holdsProbe;
         endProbe();
         this.#faults += 1;
+        this.#inARow += 1;
         if (wasProbe || this.#faults >= this.#options.faults) this.#trip(this.#options.openMs);
       },
       release: endProbe,

@@ -147,6 +147,11 @@ export class HttpsPeerClient implements PeerClient, Service {
     return this.#connections.isBroken(peer);
   }
 
+  /** Answers in a row that did not come or broke off, though it could be connected to. */
+  faultsOf(peer: Peer): number {
+    return this.#connections.faultsOf(peer);
+  }
+
   /** Ends all connections; what is still under way fails with `CUT`. */
   close(): Promise<void> {
     return this.#connections.close();

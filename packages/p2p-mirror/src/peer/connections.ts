@@ -93,6 +93,11 @@ export class Connections {
     return this.#byPeer.peek(keyOf(peer))?.breaker.open === true;
   }
 
+  /** Answers in a row that did not come or broke off, for the status page. */
+  faultsOf(peer: Peer): number {
+    return this.#byPeer.peek(keyOf(peer))?.breaker.faultsInARow ?? 0;
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     const pools = [...this.#byPeer.values()].map((connection) => connection.pool).concat(...this.#retiring);

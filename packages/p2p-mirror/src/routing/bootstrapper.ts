@@ -25,6 +25,27 @@ export interface BootstrapperDeps {
   readonly logger: Logger;
 }
 
+/** Why an address did not lead to the cluster. */
+export type DialFailure =
+  | "unknown-name"
+  | "timeout"
+  | "refused" /* no connection, for whatever reason */
+  | "other-secret" /* a mirror that does not know this cluster's secret */
+  | "no-mirror"; /* something else answers there */
+
+export interface BootstrapFailure {
+  /** `host:port` of a name, else a multiaddr. */
+  readonly address: string;
+  readonly reason: DialFailure;
+}
+
+/** The name of the handshake has the id of the secret in it: who does not know the name does not have the secret. */
+function failureOf(error: unknown, deadline: AbortSignal): DialFailure {
+  if (deadline.aborted) return "timeout";
+  if (!(error instanceof Error) || error.name !== "EncryptionFailedError") return "refused";
+  return error.message.includes("could not negotiate") ? "other-secret" : "no-mirror";
+}
+
 const DIAL_TIMEOUT_MS = 2_000;
 const PARALLEL_DIALS = 8;
 /** Of a DNS name with a thousand addresses a random few are enough: kad-dht finds the others. */
@@ -50,6 +71,8 @@ export class Bootstrapper {
   readonly #options: Required<BootstrapperOptions>;
   readonly #deps: BootstrapperDeps;
   readonly #closing = new AbortController();
+  /** Addresses of `bootstrap` that did not answer the last time, and why. */
+  readonly #failures = new Map<string, DialFailure>();
   #wake: (() => void) | undefined;
   #running: Promise<void> = Promise.resolve();
 
@@ -60,6 +83,11 @@ export class Bootstrapper {
 
   start(): void {
     this.#running = this.#run();
+  }
+
+  /** Who was to lead to the cluster, and did not the last time it was tried. */
+  get failures(): BootstrapFailure[] {
+    return [...this.#failures].map(([address, reason]) => ({ address, reason }));
   }
 
   /** Everybody is gone: do not wait for the next round. */
@@ -86,35 +114,45 @@ export class Bootstrapper {
   }
 
   async #round(): Promise<void> {
+    const failed = new Map<string, DialFailure>();
     const resolved = await Promise.all(
       this.#options.bootstrap.map((address) =>
         resolve(address).catch((error: unknown) => {
           this.#deps.logger.debug({ err: error, host: address.host }, "a bootstrap name does not resolve");
+          failed.set(`${address.host}:${address.port}`, "unknown-name");
           return [];
         }),
       ),
     );
+    const listed = new Set(resolved.flat().map((address) => address.toString()));
     const limit = this.#deps.isConnected() ? MAX_DIALS_WHEN_CONNECTED : MAX_DIALS;
     const candidates = [...shuffle(resolved.flat()), ...shuffle(this.#deps.remembered())]
       .filter((address) => !this.#deps.isKnown(address))
       .slice(0, limit);
     const worker = async (): Promise<void> => {
       for (let next = candidates.shift(); next !== undefined; next = candidates.shift()) {
-        if (!this.#closing.signal.aborted) await this.#dial(next);
+        if (this.#closing.signal.aborted) continue;
+        const failure = await this.#dial(next);
+        const text = next.toString();
+        if (failure !== undefined && listed.has(text)) failed.set(text, failure);
       }
     };
     await Promise.all(Array.from({ length: Math.min(PARALLEL_DIALS, candidates.length) }, worker));
+    this.#failures.clear();
+    for (const [address, reason] of failed) this.#failures.set(address, reason);
   }
 
-  async #dial(address: Multiaddr): Promise<void> {
+  async #dial(address: Multiaddr): Promise<DialFailure | undefined> {
     const deadline = linkSignal([this.#closing.signal], DIAL_TIMEOUT_MS);
     try {
       await this.#deps.dial(address, deadline.signal);
+      return undefined;
     } catch (error) {
       this.#deps.logger.debug(
         { err: error, address: address.toString() },
         "a bootstrap address does not answer",
       );
+      return failureOf(error, deadline.signal);
     } finally {
       deadline.release();
     }

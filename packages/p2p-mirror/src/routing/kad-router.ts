@@ -13,7 +13,7 @@ import {
 } from "./addresses.ts";
 import { Acquaintance } from "./acquaintance.ts";
 import { Announcer } from "./announcer.ts";
-import { Bootstrapper } from "./bootstrapper.ts";
+import { Bootstrapper, type BootstrapFailure } from "./bootstrapper.ts";
 import { closestNodes } from "./closest-nodes.ts";
 import { keyHashOf, positionOfPeer, type KeyHash } from "./key.ts";
 import { decodePeers } from "./peer-list.ts";
@@ -68,6 +68,8 @@ export interface RouterDeps {
  */
 export interface KadRouter extends Router, Service {
   readonly libp2pAddress: HostPort;
+  /** Addresses of `bootstrap` that lead nowhere now. */
+  readonly bootstrapFailures: readonly BootstrapFailure[];
   readonly streams: NodeStreams;
 }
 
@@ -202,6 +204,10 @@ class LibP2pRouter implements KadRouter {
       identify: async (connection) => this.#identify(connection),
       metrics: deps.metrics,
     });
+  }
+
+  get bootstrapFailures(): BootstrapFailure[] {
+    return this.#bootstrapper.failures;
   }
 
   get libp2pAddress(): HostPort {

@@ -31,6 +31,10 @@ export class Gate {
   readonly #now: () => number;
   /** What the host said is left of its rate limit. */
   remaining: number | undefined;
+  /** What the last request that got no answer ended in; undefined once there was an answer. */
+  failure: string | undefined;
+  /** How far its clock is ahead of this node's, by its last answer. */
+  skewMs: number | undefined;
   #failures = 0;
   #lastAnswer = -Infinity;
   #lastFailure = -Infinity;

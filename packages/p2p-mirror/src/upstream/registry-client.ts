@@ -69,6 +69,10 @@ export interface RegistryStatus {
   readonly remaining?: number;
   /** When it is asked again (ISO 8601), while it is not. */
   readonly retryAt?: string;
+  /** What the last request ended in, if that was no answer. */
+  readonly error?: string;
+  /** How far its clock is ahead of this node's. */
+  readonly skewSeconds?: number;
 }
 
 /** The port, and what the rest of the mirror may ask of it. */
@@ -208,5 +212,7 @@ function statusOf({ registry, origin, listed }: Endpoint, gate: Gate): RegistryS
     state,
     ...(gate.remaining === undefined ? {} : { remaining: gate.remaining }),
     ...(state === "ok" ? {} : { retryAt: new Date(Date.now() + waitMs).toISOString() }),
+    ...(gate.failure === undefined ? {} : { error: gate.failure }),
+    ...(gate.skewMs === undefined ? {} : { skewSeconds: Math.round(gate.skewMs / 1000) }),
   };
 }

@@ -31,4 +31,5 @@ export function bodyError(source: string, error: unknown): SourceError {
 }
 
 /** The code is enough for a log line and holds nothing that upstream could have put there. */
-const reason = (error: unknown): string => codeOf(error) ?? (error instanceof Error ? error.name : "failed");
+export const reason = (error: unknown): string =>
+  codeOf(error) ?? (error instanceof Error ? error.name : "failed");

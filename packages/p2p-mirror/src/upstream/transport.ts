@@ -11,7 +11,7 @@ import { Dispatchers, type DispatcherOptions } from "./dispatchers.ts";
 import { Gate, type GateOptions } from "./gate.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import type { Endpoint } from "./registry-config.ts";
-import { connectError } from "./transport-errors.ts";
+import { connectError, reason } from "./transport-errors.ts";
 
 export type RequestKind = "manifest" | "blob" | "tags" | "referrers" | "token";
 
@@ -114,7 +114,8 @@ export class Transport {
     const registry = this.#metrics.label(endpoint.registry);
     const count = (outcome: string): void =>
       this.#metrics.requests.inc({ registry, kind: request.kind, outcome });
-    const pass = this.gate(endpoint, url.origin).enter();
+    const gate = this.gate(endpoint, url.origin);
+    const pass = gate.enter();
     const linked = linkSignal([request.signal, this.#closing.signal]);
     try {
       const { statusCode, headers, body } = await this.#dispatchers.for(endpoint, url).request({
@@ -127,6 +128,9 @@ export class Transport {
       });
       body.once("close", () => linked.release());
       pass.done("answered");
+      gate.failure = undefined;
+      const date = Date.parse(headerOf({ headers }, "date") ?? "");
+      if (!Number.isNaN(date)) gate.skewMs = date - Date.now();
       count(`${Math.floor(statusCode / 100)}xx`);
       // Blobs take their turns (body.ts); all else is small, and waited for by somebody who could get on with it.
       if (request.kind !== "blob" && request.method !== "HEAD") this.#limit?.charge(lengthOf(headers));
@@ -143,6 +147,7 @@ export class Transport {
           ? "silent"
           : "failed",
       );
+      gate.failure = reason(error);
       const mapped: SourceError = connectError(endpoint.registry, error);
       count(mapped.code);
       throw mapped;

@@ -9,6 +9,8 @@ import { imagesService } from "./proto.ts";
 export interface ContainerdImage {
   readonly name: string;
   readonly target: Descriptor;
+  /** Milliseconds since the epoch, by that machine's date; 0 when it does not say. */
+  readonly createdAt: number;
 }
 
 const METHODS = { get: methodOf(imagesService, "Get"), list: methodOf(imagesService, "List") };
@@ -21,6 +23,7 @@ function readImage(message: unknown): ContainerdImage | undefined {
   return {
     name: stringField(message, "name"),
     target: { digest, size, mediaType: stringField(target, "mediaType") },
+    createdAt: (sizeField(field(message, "createdAt"), "seconds") ?? 0) * 1000,
   };
 }
 

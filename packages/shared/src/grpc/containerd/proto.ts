@@ -57,6 +57,7 @@ message Image {
   string name = 1;
   map<string, string> labels = 2;
   containerd.types.Descriptor target = 3;
+  google.protobuf.Timestamp created_at = 7;
 }
 message GetImageRequest { string name = 1; }
 message GetImageResponse { Image image = 1; }

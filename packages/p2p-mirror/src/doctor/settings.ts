@@ -1,0 +1,26 @@
+import { formatHostPort } from "@p2p-mirror/shared/config";
+import type { MirrorConfig } from "../config/mirror-config.ts";
+import type { DoctorSettings } from "./check.ts";
+
+/** What the doctor looks at, by the mirror's own settings. @param mirror URL of its registry endpoint */
+export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSettings {
+  const { registryListen, peerListen, p2pListen, adminListen, cacheMinFree } = config;
+  return {
+    mirror,
+    hostsDir: config.hostsDir,
+    containerdSocket: config.containerdSocket,
+    containerdNamespace: config.containerdNamespace,
+    containerdConfig: config.containerdConfig,
+    dataDir: config.dataDir,
+    minFree: (total) =>
+      "bytes" in cacheMinFree ? cacheMinFree.bytes : Math.ceil(cacheMinFree.fraction * total),
+    listeners: [
+      { setting: "registry_listen", ...registryListen },
+      { setting: "peer_listen", ...peerListen },
+      { setting: "p2p_listen", ...p2pListen },
+      { setting: "admin_listen", ...adminListen },
+    ],
+    bootstrap: config.bootstrap.map(formatHostPort),
+    without: new Set(config.registries.entries().flatMap(([name, { mirror: on }]) => (on ? [] : [name]))),
+  };
+}

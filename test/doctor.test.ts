@@ -1,0 +1,158 @@
+/**
+ * The doctor before real containerds, healthy ones and ones with each of the mistakes: what it says of their configuration,
+ * and the canary, which shows whether that is so.
+ */
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import t from "tap";
+import { readContainerdConfig } from "../packages/p2p-mirror/src/doctor/containerd-config.ts";
+import { parseVersion } from "../packages/p2p-mirror/src/doctor/subject.ts";
+import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
+import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
+import type { ComponentName } from "./rig/components.ts";
+import { startContainerd, type ContainerdOptions } from "./rig/containerd.ts";
+import { exec } from "./rig/exec.ts";
+import { startMirror, writeClusterSecret } from "./rig/mirror.ts";
+import { need } from "./rig/need.ts";
+import { tempFolder } from "./rig/temp.ts";
+import { until } from "./rig/until.ts";
+
+const CONTAINERDS: readonly ComponentName[] = ["containerd-1.7", "containerd-2.1", "containerd-2.x"];
+
+interface Case {
+  readonly options: (certsDir: string, is1: boolean) => Partial<ContainerdOptions>;
+  /** Checks that find something; by default in all containerds. */
+  readonly finds: readonly string[] | ((is1: boolean) => readonly string[]);
+}
+
+const CASES: Readonly<Record<string, Case>> = {
+  "nothing is wrong": { options: () => ({}), finds: [] },
+  "no config_path": { options: () => ({ configPath: "" }), finds: ["config-path", "canary"] },
+  "a list of directories, which only the old way to pull understands": {
+    options: (certsDir) => ({ configPath: `${certsDir}:/etc/docker/certs.d` }),
+    finds: (is1) => (is1 ? [] : ["config-path", "canary"]),
+  },
+  "another directory": {
+    options: (certsDir) => ({ configPath: `${certsDir}.other` }),
+    finds: ["config-path", "canary"],
+  },
+  "layers are thrown away": {
+    options: () => ({ discardUnpackedLayers: true }),
+    finds: ["discarded-layers"],
+  },
+  "the mirrors from before hosts.toml": {
+    options: (_, is1) => ({
+      configPath: "",
+      more: `[plugins."${is1 ? "io.containerd.grpc.v1.cri" : "io.containerd.cri.v1.images"}".registry.mirrors."docker.io"]\n  endpoint = ["https://mirror.example.test"]\n`,
+    }),
+    finds: ["config-path", "registry-mirrors", "canary"],
+  },
+};
+
+const LOOKED_AT = ["config-path", "registry-mirrors", "hosts-toml", "canary", "discarded-layers"];
+
+for (const component of CONTAINERDS) {
+  await t.test(component, async (t) => {
+    const components = await need(t, { root: true, components: [component] });
+    if (components === undefined) return;
+    const is1 = component.startsWith("containerd-1.");
+    const certsDir = path.join(await tempFolder("doctor"), "certs.d");
+    await mkdir(certsDir, { recursive: true });
+    const mirror = await startMirror({ flags: ["--hosts-dir", certsDir] });
+    t.teardown(() => mirror.close());
+    for (const [title, { options, finds }] of Object.entries(CASES)) {
+      await t.test(title, async (t) => {
+        await using containerd = await startContainerd({
+          component: components(component),
+          certsDir,
+          ...options(certsDir, is1),
+        });
+        const flags = {
+          "--admin": mirror.adminUrl,
+          "--mirror": mirror.url,
+          "--hosts-dir": certsDir,
+          "--containerd-socket": containerd.socket,
+          "--containerd-config": containerd.configFile,
+          "--data-dir": mirror.dataDir,
+        };
+        const { stdout, exitCode, stderr } = await run(["doctor", "--json", ...Object.entries(flags).flat()]);
+        t.equal(stderr, "");
+        const report: DoctorReport = JSON.parse(stdout);
+        const found = report.findings.map(({ check }) => check).filter((check) => LOOKED_AT.includes(check));
+        const expected = typeof finds === "function" ? finds(is1) : finds;
+        t.same(found, expected, JSON.stringify(report.findings.map(({ what, why }) => `${what}: ${why}`)));
+        t.equal(exitCode, expected.includes("canary") ? 1 : 0);
+        t.same(
+          report.skipped.filter(({ check }) => LOOKED_AT.includes(check)),
+          [],
+        );
+      });
+    }
+  });
+}
+
+for (const component of CONTAINERDS) {
+  await t.test(`${component}: its configuration is read as it reads it itself`, async (t) => {
+    const components = await need(t, { components: [component] });
+    if (components === undefined) return;
+    const { version, env } = components(component);
+    const containerd = components(component).bin("containerd");
+    const is1 = version.startsWith("1.");
+    const images = is1 ? "io.containerd.grpc.v1.cri" : "io.containerd.cri.v1.images";
+    const plugin = `plugins."${images}"`;
+    const discard = is1 ? `${plugin}.containerd` : plugin;
+    const head = `version = ${is1 ? 2 : 3}\n`;
+    const dir = t.testdir({
+      "config.toml": `${head}imports = ["drop/*.toml"]\n[${plugin}.registry]\n  config_path = "/main"\n`,
+      "plain.toml": `${head}[${plugin}.registry]\n  config_path = "/main"\n[${discard}]\n  discard_unpacked_layers = true\n`,
+      "none.toml": head,
+      drop: { "a.toml": `${head}[${discard}]\n  discard_unpacked_layers = true\n` },
+    });
+    for (const file of ["config.toml", "plain.toml", "none.toml"]) {
+      const { stdout } = await exec([containerd, "--config", path.join(dir, file), "config", "dump"], {
+        env,
+      });
+      const dumped = stdout.slice(stdout.indexOf(images));
+      const read = await readContainerdConfig(path.join(dir, file), parseVersion(version));
+      const configPath = /config_path = ["'](.*?)["']/.exec(
+        dumped.slice(dumped.search(/cri[^\n]*registry\]/)),
+      )?.[1];
+      t.equal(read.configPath, configPath, `${file}: config_path`);
+      t.equal(read.discardUnpackedLayers, /discard_unpacked_layers = true/.test(dumped), `${file}: discard`);
+    }
+  });
+}
+
+await t.test("a mirror with another cluster secret is found out", async (t) => {
+  const dir = t.testdir({});
+  const one = await startMirror({ secretFiles: [await writeClusterSecret(path.join(dir, "one"))] });
+  t.teardown(() => one.close());
+  const secretFiles = [await writeClusterSecret(path.join(dir, "two"))];
+  const two = await startMirror({ secretFiles, bootstrap: [one.p2pAddress, "127.0.0.1:9"] });
+  t.teardown(() => two.close());
+  const look = async (): Promise<DoctorReport> => {
+    const flags = ["--admin", two.adminUrl, "--mirror", two.url, "--data-dir", two.dataDir];
+    const { stdout } = await run(["doctor", "--json", "--containerd-socket", "none", ...flags]);
+    return JSON.parse(stdout);
+  };
+  await until("both addresses were tried", async () => (await look()).findings.length >= 2);
+  const { findings, skipped } = await look();
+  const whats = findings.filter(({ check }) => check === "peers").map(({ what }) => what);
+  t.match(whats.toSorted(), [/tcp\/\d+: (a mirror with another|no connection)/, /tcp\/\d+: /]);
+  t.ok(whats.some((what) => what.includes("another cluster secret")));
+  t.ok(whats.some((what) => what.includes("/tcp/9: no connection")));
+  t.ok(skipped.some(({ check }) => check === "config-path" || check === "containerd-version"));
+});
+
+await t.test("the daemon makes its rounds: metric, status, log", async (t) => {
+  const mirror = await startMirror({ bootstrap: ["127.0.0.1:9"] });
+  t.teardown(() => mirror.close());
+  await until(
+    "it has looked",
+    async () => (await mirror.metrics()).sum("p2p_mirror_doctor_findings", { check: "peers" }) === 1,
+    { timeoutMs: 60_000 },
+  );
+  const { stdout } = await run(["status", "--admin", mirror.adminUrl]);
+  t.match(stdout, /^broken: bootstrap address .*no connection$/m);
+  t.match(mirror.log(), /the doctor has found something/);
+});

@@ -200,7 +200,7 @@ export class Coordinator {
     const now = this.#now();
     if (now < hall.calmUntil || !hall.room.leases.some(({ holder }) => holder === peer)) return;
     hall.calmUntil = now + TIMES.merge;
-    hall.room.settle(now + TIMES.settle);
+    hall.room.settle(now + TIMES.comeBack);
   }
 
   #open(about: { digest: Digest; size: number }, settleUntil: number): Hall | undefined {

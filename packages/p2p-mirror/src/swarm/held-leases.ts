@@ -84,6 +84,12 @@ export class HeldLeases {
     return done;
   }
 
+  /** Others have got them meanwhile. True when there were any. */
+  lapse(): boolean {
+    const ids = [...this.#held.keys()];
+    return ids.filter((id) => this.end(id)).length > 0;
+  }
+
   /** True when it was held. */
   end(id: number): boolean {
     if (!this.#held.delete(id)) return false;

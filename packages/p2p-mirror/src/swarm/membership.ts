@@ -4,7 +4,7 @@ import { Notifier } from "../transfer/notifier.ts";
 import { PieceMap } from "../transfer/pieces.ts";
 import { packBits } from "./bitmap.ts";
 import { Avoided } from "./closest.ts";
-import { CoordinatorLink, type LinkDeps, type LinkOwner } from "./coordinator-link.ts";
+import { CoordinatorLink, type LinkDeps, type LinkEnd, type LinkOwner } from "./coordinator-link.ts";
 import { MAX_HOPS, type Closest } from "./coordinator.ts";
 import { HeldLeases } from "./held-leases.ts";
 import {
@@ -42,6 +42,7 @@ function takeSome(ids: Set<string>): string[] {
 export class Membership implements SwarmMember, LinkOwner {
   alone = false;
   fetchers = 1;
+  absences = 0;
   coordinator: SwarmMember["coordinator"];
   readonly neighbourhood: Neighbours;
   readonly #about: JoinAbout;
@@ -53,8 +54,10 @@ export class Membership implements SwarmMember, LinkOwner {
   readonly #leaving = new AbortController();
   readonly #unreachable = new Set<string>();
   readonly #lost = new Set<string>();
-  /** Coordinators whose channel has broken once: one that does so again is taken for gone. */
-  readonly #reconnected = new Set<string>();
+  /** A channel to this coordinator has broken, and until when it is tried again. */
+  #goesBack: { readonly to: string; readonly until: number } | undefined;
+  /** A coordinator was heard then. */
+  #heardAt: number;
   /** Found with the whole blob, by this member. */
   readonly #holders = new Map<string, Peer>();
   #newHolders: Peer[] = [];
@@ -79,6 +82,7 @@ export class Membership implements SwarmMember, LinkOwner {
       if (about.have.has(piece)) this.#have.set(piece);
     }
     this.#avoided = new Avoided(deps.clock);
+    this.#heardAt = deps.clock.now();
     this.#leases = new HeldLeases(about.geometry, this.#have, deps.clock);
     this.neighbourhood = new Neighbours(about, {
       ...deps,
@@ -205,6 +209,7 @@ export class Membership implements SwarmMember, LinkOwner {
   }
 
   told(told: Told, first: boolean): void {
+    this.#heardAt = this.#deps.clock.now();
     if (first) {
       if (this.#again) this.neighbourhood.renew();
       this.#again = true;
@@ -234,6 +239,7 @@ export class Membership implements SwarmMember, LinkOwner {
       if (target === undefined) continue;
       const end = await this.#attend(target, this.#deps.clock.now() < this.#staysUntil ? MAX_HOPS : hops);
       if (this.#leaving.signal.aborted) return;
+      this.#noticeAbsence();
       if (end.joined) failures = 0;
       if (end.kind === "redirected") {
         hops = end.joined ? 1 : Math.min(MAX_HOPS, hops + 1);
@@ -241,11 +247,7 @@ export class Membership implements SwarmMember, LinkOwner {
         redirected = true;
         continue;
       }
-      // A connection may break though nobody is gone, and then it does for many: all would have another coordinator.
-      if (end.joined && end.broken && !this.#reconnected.has(target.id)) {
-        this.#reconnected.add(target.id);
-        continue;
-      }
+      if (await this.#shallGoBack(target.id, end)) continue;
       // Others reach it, this node does not: it wants to be left where it gets now.
       if (redirected && !end.joined) this.#staysUntil = this.#deps.clock.now() + TIMES.avoid;
       redirected = false;
@@ -257,7 +259,32 @@ export class Membership implements SwarmMember, LinkOwner {
     }
   }
 
-  async #attend(target: Contact, hops: number) {
+  /**
+   * A connection may break though nobody is gone, and then it does for many, and may again while it is made anew: all would
+   * have other coordinators.
+   */
+  async #shallGoBack(to: string, end: LinkEnd): Promise<boolean> {
+    if (end.kind !== "lost" || !end.broken) return false;
+    const now = this.#deps.clock.now();
+    const known = this.#goesBack?.to === to ? this.#goesBack : undefined;
+    if (known === undefined && !end.joined) return false;
+    this.#goesBack = known ?? { to, until: now + TIMES.goBack };
+    if (now >= this.#goesBack.until) return false;
+    if (!end.joined) await this.#pause(TIMES.goBackPause);
+    return true;
+  }
+
+  /** Where nobody was heard for longer than a member may be silent, what it held is others' by now. */
+  #noticeAbsence(): void {
+    const now = this.#deps.clock.now();
+    if (now - this.#heardAt <= TIMES.silent) return;
+    this.#heardAt = now;
+    this.#leases.lapse();
+    this.absences += 1;
+    this.#notifier.notify();
+  }
+
+  async #attend(target: Contact, hops: number): Promise<LinkEnd> {
     const link = new CoordinatorLink(target, this, this.#deps);
     this.#link = link;
     const joining = this.#join(hops);

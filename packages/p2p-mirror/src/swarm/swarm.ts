@@ -101,6 +101,8 @@ export interface SwarmMember {
   readonly fetchers: number;
   /** Upstream wants to be left alone for so many milliseconds (Retry-After that some member got); else 0. */
   readonly pausedMs: number;
+  /** Times that it heard of nobody for so long that others have done its part: who has everything may be anybody by then. */
+  readonly absences: number;
   /** Who coordinates; undefined while there is none. */
   readonly coordinator: { readonly id: string; readonly self: boolean } | undefined;
   /** The next change of any of these. Take it before looking, so that no change in between is missed. */

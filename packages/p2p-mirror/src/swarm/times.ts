@@ -20,6 +20,11 @@ export const TIMES = {
   silent: 4_000,
   /** A coordinator that takes over waits so long for others to join again before it leases what nobody claims. */
   settle: 300,
+  /** A coordinator whose channel has broken is tried again for so long, and after such pauses, before another one. */
+  goBack: 700,
+  goBackPause: 100,
+  /** It waits so long for members whose channels have broken. */
+  comeBack: 500,
   /** Changes among neighbours are collected before members are told. */
   neighbourNews: 50,
   /** What a coordinator looks after, it looks after so often. */

@@ -75,8 +75,12 @@ export class Candidates {
     this.#deps = deps;
   }
 
-  /** Looks for holders, again or for the first time. Sources that failed before are given another chance. */
-  look(): void {
+  /**
+   * Looks for holders, again or for the first time. Sources that failed before are given another chance. `anew`: what was
+   * found before counts for nothing.
+   */
+  look(anew = false): void {
+    if (anew) this.#lookedUp = false;
     this.#lookup?.abort();
     const lookup = new AbortController();
     this.#lookup = lookup;

@@ -95,6 +95,7 @@ export class Fetches {
   /** Piece after piece, until others bring something again. */
   #helpsItself = false;
   #named = 0;
+  #absences = 0;
   /** Upstream ignores ranges. */
   #unranged = false;
   /** The piece the newest reader waits for. */
@@ -207,7 +208,10 @@ export class Fetches {
   #assignSwarm(patienceMs: () => number): Allowed {
     const swarm = this.#swarm;
     if (swarm === undefined) return { peers: true, upstream: true };
-    const { crowded } = swarm;
+    const { crowded, absences } = swarm;
+    // This process stood still, or its network did: others may have everything by now.
+    if (absences > this.#absences) this.candidates.look(true);
+    this.#absences = absences;
     // Whoever has the whole blob spares upstream.
     const due = this.candidates.lookedUp && (crowded || this.#slow || !this.candidates.hasPeers);
     // When all others are through, a member still gets what is left from them.

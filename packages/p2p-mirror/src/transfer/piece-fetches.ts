@@ -45,6 +45,11 @@ const REMEMBERED = 15;
 /** After "busy", a connection that broke, or a piece it does not have after all, a neighbour is left alone for so long. */
 const BUSY_PAUSE_MS = 100;
 const FAULT_PAUSE_MS = 1_000;
+/**
+ * Who cannot be reached is of no use when that is still so after a while: connections may break, and while they do, what
+ * such a neighbour alone has need not be fetched from upstream again.
+ */
+const UNREACHABLE_MS = 500;
 /** Pieces with another hash than the signed one: the first may be the network's fault. */
 const MAX_WRONG = 2;
 
@@ -75,6 +80,8 @@ export class PieceFetches {
   readonly #notBefore = new Map<string, number>();
   readonly #pausedPieces = new Map<string, Map<number, number>>();
   readonly #wrong = new Map<string, number>();
+  /** Since when a neighbour cannot be reached. */
+  readonly #unreachable = new Map<string, number>();
   readonly #turns: PieceTurns;
   readonly #timers = new Set<() => void>();
   /** Milliseconds a byte, of the last pieces. */
@@ -178,7 +185,7 @@ export class PieceFetches {
     const cancel = this.#limit(peer, { piece, length, taken }, abort);
     void fetchPiece(peer, this.#options.digest, request, options, deps)
       .then(
-        (sha256) => this.#taken(piece, sha256, length, taken()),
+        (sha256) => this.#taken(peer.id, piece, sha256, length, taken()),
         (error: unknown) => {
           if (!this.#closed) this.#failed(peer, piece, error);
         },
@@ -222,7 +229,8 @@ export class PieceFetches {
     return usual === undefined ? UNKNOWN_MS : Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual * length);
   }
 
-  #taken(piece: number, sha256: Buffer, length: number, ms: number): void {
+  #taken(id: string, piece: number, sha256: Buffer, length: number, ms: number): void {
+    this.#unreachable.delete(id);
     this.#paces.push(ms / length);
     if (this.#paces.length > REMEMBERED) this.#paces.shift();
     this.#deps.member.have(piece, sha256, false);
@@ -236,7 +244,7 @@ export class PieceFetches {
     if (error instanceof BusyError) return this.#pause(id, BUSY_PAUSE_MS);
     if (error instanceof NotFoundError) return this.#pausePiece(id, piece);
     let useless =
-      error instanceof SourceError && (error.code === "UNREACHABLE" || error.code === "NO_FIRST_BYTE");
+      error instanceof SourceError && (error.code === "NO_FIRST_BYTE" || this.#staysAway(id, error));
     if (error instanceof IntegrityError) {
       const wrong = (this.#wrong.get(id) ?? 0) + 1;
       this.#wrong.set(id, wrong);
@@ -245,6 +253,14 @@ export class PieceFetches {
     if (error instanceof IntegrityError) this.#pausePiece(id, piece);
     else this.#pause(id, FAULT_PAUSE_MS);
     if (useless) member.unreachable(peer);
+  }
+
+  #staysAway(id: string, { code }: SourceError): boolean {
+    if (code !== "UNREACHABLE") return false;
+    const now = this.#deps.clock.now();
+    const since = this.#unreachable.get(id) ?? now;
+    this.#unreachable.set(id, since);
+    return now - since >= UNREACHABLE_MS;
   }
 
   #pausePiece(id: string, piece: number): void {

@@ -57,6 +57,10 @@ export class SwarmFetches {
     return this.#deps.member.pausedMs;
   }
 
+  get absences(): number {
+    return this.#deps.member.absences;
+  }
+
   get alone(): boolean {
     return this.#deps.member.alone;
   }

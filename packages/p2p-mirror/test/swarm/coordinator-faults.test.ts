@@ -1,5 +1,6 @@
 import t from "tap";
 import { Crowd } from "./crowd.ts";
+import { TIMES } from "../../src/swarm/times.ts";
 import { PieceMap } from "../../src/transfer/pieces.ts";
 import { MIB, Rig, type RigNode, type RigOptions } from "./rig.ts";
 
@@ -67,6 +68,26 @@ for (const wants of [true, false]) {
     await rig.close();
   });
 }
+
+await t.test(
+  "connections are reset again and again for a moment: all stay with their coordinator",
+  async (t) => {
+    const { rig, crowd, ranked } = await crowdOf({ seed: 6 });
+    for (const node of ranked) crowd.start(node);
+    const began = rig.clock.now();
+    await rig.clock.run(4_000);
+    for (let burst = 0; burst < 5; burst += 1) {
+      rig.network.reset();
+      await rig.clock.run(60);
+    }
+    t.ok(await rig.clock.run(500, () => allAt(crowd, nth(ranked, 0))), "all have joined it again");
+    const took = await crowd.run(60_000, began);
+    if (took === undefined) throw new Error("not all have finished");
+    t.ok(took <= BOUND_MS * 1.15 + 1_000, `${(took / BOUND_MS).toFixed(2)} of the bound`);
+    t.ok(crowd.amplification <= 1.03, `upstream ${crowd.amplification.toFixed(3)}`);
+    await rig.close();
+  },
+);
 
 for (const how of ["is killed", "is silent"] as const) {
   await t.test(`a coordinator that ${how}: the stand-in has all members and leases within 2 s`, async (t) => {
@@ -142,8 +163,8 @@ await t.test(
     rig.kill(nth(ranked, 0));
     rig.kill(nth(ranked, 1));
     t.ok(
-      await rig.clock.run(400, () => crowd.live.every(({ member }) => member.alone)),
-      "alone within 400 ms",
+      await rig.clock.run(TIMES.goBack + 400, () => crowd.live.every(({ member }) => member.alone)),
+      "alone 400 ms after the connections might have been only broken",
     );
     t.ok(
       await rig.clock.run(1_500, () => allAt(crowd, nth(ranked, 2))),

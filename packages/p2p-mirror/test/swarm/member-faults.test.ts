@@ -52,6 +52,30 @@ for (const how of ["is killed", "is silent"] as const) {
 }
 
 await t.test(
+  "a member that heard nobody for long claims nothing: what it held is others' by then",
+  async (t) => {
+    const { rig, crowd, ranked } = await crowdOf({ seed: 27 });
+    for (const node of ranked) crowd.start(node);
+    const began = rig.clock.now();
+    await rig.clock.run(3_000);
+    // One of the last that would coordinate itself.
+    const victim = crowd.flights.find(({ node }) => node === ranked[4]);
+    if (victim === undefined) throw new Error("it is a member");
+    t.ok(victim.member.leases.length > 0);
+    rig.network.silence(victim.node.id);
+    t.ok(await rig.clock.run(6_000, () => victim.member.absences > 0), "it notices");
+    t.same(victim.member.leases, []);
+    t.ok(
+      crowd.flights.every(({ member }) => member === victim.member || member.absences === 0),
+      "nobody else was away",
+    );
+    rig.network.wake(victim.node.id);
+    await allFinish(crowd, began);
+    await rig.close();
+  },
+);
+
+await t.test(
   "a node that upstream does not let in gets the blob all the same, by the others' credentials",
   async (t) => {
     let deniedId = "";

@@ -1,5 +1,12 @@
 import t from "tap";
-import { NotFoundError, parseManifest, systemClock, type Clock, type Digest } from "@p2p-mirror/shared";
+import {
+  MEDIA_TYPES,
+  NotFoundError,
+  parseManifest,
+  systemClock,
+  type Clock,
+  type Digest,
+} from "@p2p-mirror/shared";
 import { BusyError, type PeerClient } from "../../src/transfer/peer-client.ts";
 import { until } from "../../../../test/rig/until.ts";
 import {
@@ -273,3 +280,33 @@ await t.test("a word of a manifest about a manifest does not change its type", a
   const { descriptor } = await node.content.manifest(APP, descriptorOf(untyped).digest, { signal });
   t.equal(descriptor.mediaType, "application/vnd.oci.image.manifest.v1+json");
 });
+
+await t.test(
+  "a manifest of 4 MiB comes whole from upstream, a peer, and the cache; a larger one not",
+  async (t) => {
+    for (const [length, works] of [
+      [4 * MIB, true],
+      [4 * MIB + 1, false],
+    ] as const) {
+      const { bytes: small } = manifestNaming(descriptorOf(bytes));
+      const padded = Buffer.alloc(length, " ");
+      small.copy(padded);
+      const wanted = descriptorOf(padded).digest;
+      const [byUpstream, byPeer] = [await oneNode(t), await oneNode(t)];
+      byUpstream.registry.content.putManifest(APP.repository, MEDIA_TYPES.ociManifest, padded);
+      await byPeer.peer(holding(padded), [wanted]);
+      for (const [from, node] of Object.entries({ upstream: byUpstream, peer: byPeer })) {
+        const got = node.content.manifest(APP, wanted, { signal });
+        if (!works) {
+          await t.rejects(got, `${length} bytes from ${from}`);
+          continue;
+        }
+        t.match(await got, { source: from, descriptor: { digest: wanted, size: length } });
+        t.ok(padded.equals((await got).bytes), `${length} bytes from ${from}`);
+        await until("it is stored", async () => (await node.cache.store.stat(wanted)) !== undefined);
+        const again = await node.content.manifest(APP, wanted, { signal });
+        t.ok(again.source === "cache" && padded.equals(again.bytes), "and from the cache");
+      }
+    }
+  },
+);

@@ -1,0 +1,106 @@
+import { Registry } from "prom-client";
+import t from "tap";
+import { createLogger, systemClock, type Clock } from "@p2p-mirror/shared";
+import { renderReport } from "../../src/cli/doctor.ts";
+import { CannotTell, type Check } from "../../src/doctor/check.ts";
+import { DoctorRounds } from "../../src/doctor/rounds.ts";
+import { STATUS, subjectOf } from "./subject.ts";
+
+/** Time that passes when told; `tick` resolves when the round is over, since the next is then asked for. */
+function manualClock(): Clock & { tick(): Promise<void> } {
+  let due: (() => void) | undefined;
+  let asked = Promise.withResolvers<void>();
+  return {
+    now: () => systemClock.now(),
+    date: () => systemClock.date(),
+    after: (_ms, callback) => {
+      due = callback;
+      asked.resolve();
+      return () => (due = undefined);
+    },
+    async tick() {
+      asked = Promise.withResolvers();
+      due?.();
+      await asked.promise;
+    },
+  };
+}
+
+await t.test(
+  "cheap checks in every round, all of them in every tenth; what changes is said once",
+  async (t) => {
+    const lines: string[] = [];
+    const logger = createLogger("info", { write: (line) => void lines.push(line) });
+    const registry = new Registry();
+    const clock = manualClock();
+    const made: string[] = [];
+    const wrong = new Set<string>();
+    const checkOf = (name: string, cheap: boolean): Check => ({
+      name,
+      cheap,
+      find: async () => {
+        made.push(name);
+        if (wrong.has(`${name}?`)) throw new CannotTell("it is dark");
+        return wrong.has(name) ? [{ severity: "broken", what: `${name} is wrong`, why: "w", fix: "f" }] : [];
+      },
+    });
+    const { settings } = subjectOf({});
+    const rounds = new DoctorRounds(settings, {
+      status: async () => STATUS,
+      clock,
+      logger,
+      registry,
+      checks: [checkOf("cheap", true), checkOf("dear", false)],
+    });
+    const metric = async (check: string): Promise<number | undefined> => {
+      const found = await registry.getSingleMetric("p2p_mirror_doctor_findings")?.get();
+      return found?.values.find(({ labels }) => labels["check"] === check && labels["severity"] === "broken")
+        ?.value;
+    };
+    await rounds.start();
+    t.equal(rounds.report, undefined);
+    wrong.add("dear").add("cheap");
+    await clock.tick();
+    t.same(made.splice(0), ["cheap", "dear"]);
+    t.match(rounds.report?.findings, [{ check: "cheap" }, { check: "dear" }]);
+    t.equal(lines.filter((line) => line.includes("has found something")).length, 2);
+
+    wrong.delete("cheap");
+    await clock.tick();
+    t.same(made.splice(0), ["cheap"]);
+    t.match(rounds.report?.findings, [{ check: "dear" }], "what was not looked at again still counts");
+    t.equal(await metric("cheap"), 0);
+    t.equal(await metric("dear"), 1);
+    t.equal(lines.filter((line) => line.includes("has found something")).length, 2, "nothing twice");
+    t.equal(lines.filter((line) => line.includes("is gone")).length, 1);
+
+    wrong.add("cheap?");
+    await clock.tick();
+    t.same(rounds.report?.skipped, [{ check: "cheap", why: "it is dark" }]);
+    for (let round = 3; round < 10; round += 1) await clock.tick();
+    made.length = 0;
+    wrong.clear();
+    await clock.tick();
+    t.same(made, ["cheap", "dear"], "the tenth after the first");
+    t.same(rounds.report?.findings, []);
+    await rounds.close();
+  },
+);
+
+await t.test("the report as text: what is broken first, then warnings, then what could not be seen", (t) => {
+  const finding = { what: "a", why: "b", fix: "c" };
+  const text = renderReport({
+    checkedAt: "",
+    findings: [
+      { check: "two", severity: "warning", ...finding },
+      { check: "one", severity: "broken", ...finding },
+    ],
+    skipped: [{ check: "three", why: "it is dark" }],
+  });
+  t.equal(
+    text,
+    "broken: a [one]\n  why it matters: b\n  what to do: c\n\nwarning: a [two]\n  why it matters: b\n  what to do: c\n\nnot checked: three (it is dark)\n1 broken, 1 warnings\n",
+  );
+  t.match(renderReport({ checkedAt: "", findings: [], skipped: [] }), /nothing wrong was found/);
+  t.end();
+});

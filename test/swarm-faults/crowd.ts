@@ -8,8 +8,8 @@ import { until } from "../rig/until.ts";
 import type { Arena } from "./arena.ts";
 
 const PULL_MS = 150_000;
-/** Once more for each layer. */
-const TRIES = 3;
+/** As kubelet, which goes on asking: how long it takes in all, and what that costs, is judged. */
+const TRIES = 6;
 
 /** Bytes of blobs and manifests together. */
 export const sizeOf = ({ content }: Pushed): number =>

@@ -16,6 +16,9 @@ interface Block {
   filled: number;
   /** Bytes that came back. */
   returned: number;
+  /** Bytes of bodies, and of heads before them, as far as `claim` has heard of. */
+  claimed: number;
+  heads: number;
   /** Apart, for who has to know when the memory itself is gone. */
   readonly use: { now: boolean };
 }
@@ -31,7 +34,7 @@ export interface BlockPoolOptions {
 /**
  * Memory for what comes out of sockets, in blocks that go round instead of becoming garbage. A block is used again when
  * every byte that was put into it has come back (a reader that keeps up needs one of them, and an idle socket none); when
- * some never do (the head of an answer, a body nobody read to its end), it becomes garbage as any buffer does.
+ * some never do (a body nobody read to its end), it becomes garbage as any buffer does.
  */
 export class BlockPool {
   readonly #free: Block[] = [];
@@ -65,6 +68,20 @@ export class BlockPool {
     return new BlockFiller((filler) => this.#take(filler));
   }
 
+  /**
+   * These are bytes of a body: whatever was read before them and was none, the head of an answer, is parsed, and nobody's
+   * any more. Else each answer would cost a block: with pieces of 512 KiB a third of all that is received. In the order of
+   * the connection, before anything behind them is looked at; heads of which nobody says so never come back.
+   */
+  claim(bytes: Uint8Array): void {
+    const block = this.#blocks.get(bytes.buffer);
+    if (block === undefined || !block.use.now) return;
+    block.claimed += bytes.byteLength;
+    const heads = bytes.byteOffset + bytes.byteLength - block.claimed;
+    block.returned += heads - block.heads;
+    block.heads = heads;
+  }
+
   /** Nobody looks at these bytes any more. Each byte of a block may be given once; foreign bytes are ignored. */
   recycle(bytes: Uint8Array): void {
     const block = this.#blocks.get(bytes.buffer);
@@ -82,6 +99,8 @@ export class BlockPool {
     block.filler = filler;
     block.filled = 0;
     block.returned = 0;
+    block.claimed = 0;
+    block.heads = 0;
     block.use.now = true;
     this.#inUse += 1;
     return block;
@@ -90,7 +109,15 @@ export class BlockPool {
   #create(): Block {
     // Not from Node's shared slab, which others also write to.
     const buffer = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-    const block: Block = { buffer, filler: undefined, filled: 0, returned: 0, use: { now: false } };
+    const block: Block = {
+      buffer,
+      filler: undefined,
+      filled: 0,
+      returned: 0,
+      claimed: 0,
+      heads: 0,
+      use: { now: false },
+    };
     this.#blocks.set(buffer.buffer, block);
     this.#lost.register(buffer.buffer, block.use);
     return block;

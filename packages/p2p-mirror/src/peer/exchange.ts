@@ -158,7 +158,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#body?.receive(chunk);
+    if (this.#body === undefined) return;
+    this.#options.pool.claim(chunk);
+    this.#body.receive(chunk);
   }
 
   onResponseEnd(): void {

@@ -60,3 +60,26 @@ await t.test(
     t.equal(filled(pool, BLOCK_BYTES).length, 1);
   },
 );
+
+await t.test("heads before bytes of bodies come back with these, and only those before them", async (t) => {
+  const pool = new BlockPool();
+  const [block] = filled(pool, BLOCK_BYTES);
+  if (block === undefined) throw new Error("there is a block");
+  const bodies = [block.subarray(300, 100_000), block.subarray(100_300, BLOCK_BYTES - 500)];
+  for (const body of bodies) {
+    // In two parts, as a socket gives it.
+    pool.claim(body.subarray(0, 5000));
+    pool.claim(body.subarray(5000));
+  }
+  for (const body of bodies) pool.recycle(body);
+  t.not(filled(pool, 1)[0]?.buffer, block.buffer, "the head at the end is not known to be parsed");
+
+  const [other] = filled(pool, BLOCK_BYTES);
+  if (other === undefined) throw new Error("there is another");
+  pool.claim(other.subarray(300, 100_000));
+  pool.recycle(other.subarray(300, 100_000));
+  pool.claim(other.subarray(100_300));
+  t.not(filled(pool, 1)[0]?.buffer, other.buffer, "somebody still looks at the second body");
+  pool.recycle(other.subarray(100_300));
+  t.equal(filled(pool, 1)[0]?.buffer, other.buffer);
+});

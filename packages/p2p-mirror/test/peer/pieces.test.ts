@@ -1,6 +1,7 @@
+import { createHash } from "node:crypto";
 import { rm, writeFile } from "node:fs/promises";
 import { Readable } from "node:stream";
-import { NotFoundError, IntegrityError } from "@p2p-mirror/shared";
+import { BlockPool, consume, IntegrityError, NotFoundError } from "@p2p-mirror/shared";
 import t from "tap";
 import { NodeContent } from "../../src/transfer/local-content.ts";
 import { BusyError } from "../../src/transfer/peer-client.ts";
@@ -58,6 +59,29 @@ await t.test(
     await until("all are counted", async () => (await metric(registry, SERVED, complete)) === 13);
   },
 );
+
+await t.test("one answer after the other comes in the same memory, and every byte is right", async (t) => {
+  const holder = await storingNode(t, [blob]);
+  const { peer } = await startServer(t, holder.local);
+  const blocks = new BlockPool();
+  const { client } = await newClient(t, { connectionsPerPeer: 1 }, { blocks });
+  const memory = new Set<ArrayBufferLike>();
+  const ROUNDS = 5;
+  for (let nth = 0; nth < ROUNDS * geometry.count; nth += 1) {
+    const { wanted, bytes } = pieceOf(blob, nth % geometry.count);
+    const { body } = await client.piece(peer, blob.digest, wanted);
+    const hash = createHash("sha256");
+    await consume(body, (chunk) => {
+      memory.add(chunk.buffer);
+      hash.update(chunk);
+      blocks.recycle(chunk);
+      return true;
+    });
+    if (!hash.digest().equals(sha256(bytes))) t.fail(`answer ${nth} is wrong`);
+  }
+  const answers = ROUNDS * geometry.count;
+  t.ok(memory.size < answers / 4, `${memory.size} blocks for ${answers} answers`);
+});
 
 await t.test("a stored piece is read for its hash once, and signed once", async (t) => {
   const holder = await storingNode(t, [blob]);

@@ -29,6 +29,7 @@ export class CredentialStore {
     ttl: HELPER_TTL_MS,
   });
   readonly #flights = new SingleFlight<Credentials | undefined>();
+  readonly #reading = new SingleFlight<DockerConfig>();
   #config = NOTHING;
   #version = "";
 
@@ -53,9 +54,15 @@ export class CredentialStore {
     for (const key of this.#helped.keys()) if (key.endsWith(` ${registry}`)) this.#helped.delete(key);
   }
 
-  async #read(): Promise<DockerConfig> {
+  #read(): Promise<DockerConfig> {
     const file = this.#options.dockerConfigFile;
-    if (file === undefined) return NOTHING;
+    // One at a time: a late one would forget what a helper has just given.
+    return file === undefined
+      ? Promise.resolve(NOTHING)
+      : this.#reading.run(file, () => this.#readFile(file));
+  }
+
+  async #readFile(file: string): Promise<DockerConfig> {
     let version = "absent";
     try {
       const { mtimeMs, size, ino } = await stat(file);

@@ -126,7 +126,8 @@ await t.test("a node alone is its own coordinator, without a network", async (t)
   while (member.leases.length === 0) await member.change;
   const took = performance.now() - began;
   t.match(member.leases, [{ first: 0, end: geometry.count }]);
-  t.ok(took < 10, `its lease is there after ${took.toFixed(2)} ms`);
+  // A coordinator that waits for others waits 300 ms.
+  t.ok(took < 200, `its lease is there after ${took.toFixed(2)} ms`);
   await member.leave();
   t.same(swarm.coordinated(digest), []);
 });

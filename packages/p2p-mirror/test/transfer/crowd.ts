@@ -83,6 +83,7 @@ export class Crowd {
       await Promise.all(
         crowd.nodes.flatMap(({ flight }) => (flight === undefined ? [] : [flight.close(over)])),
       );
+      await Promise.all(crowd.nodes.map(({ refuted }) => refuted?.spool.release()));
       await Promise.all(crowd.nodes.map(({ swarm }) => swarm.close()));
     });
     return crowd;

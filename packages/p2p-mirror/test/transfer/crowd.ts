@@ -83,7 +83,7 @@ export class Crowd {
       await Promise.all(
         crowd.nodes.flatMap(({ flight }) => (flight === undefined ? [] : [flight.close(over)])),
       );
-      await Promise.all(crowd.nodes.map(({ refuted }) => refuted?.spool.release()));
+      for (const { refuted } of crowd.nodes) await refuted?.spool.release();
       await Promise.all(crowd.nodes.map(({ swarm }) => swarm.close()));
     });
     return crowd;

@@ -1,30 +1,11 @@
 import { Registry } from "prom-client";
 import t from "tap";
-import { createLogger, systemClock, type Clock } from "@p2p-mirror/shared";
+import { createLogger } from "@p2p-mirror/shared";
 import { renderReport } from "../../src/cli/doctor.ts";
 import { CannotTell, type Check } from "../../src/doctor/check.ts";
 import { DoctorRounds } from "../../src/doctor/rounds.ts";
+import { manualClock } from "../manual-clock.ts";
 import { STATUS, subjectOf } from "./subject.ts";
-
-/** Time that passes when told; `tick` resolves when the round is over, since the next is then asked for. */
-function manualClock(): Clock & { tick(): Promise<void> } {
-  let due: (() => void) | undefined;
-  let asked = Promise.withResolvers<void>();
-  return {
-    now: () => systemClock.now(),
-    date: () => systemClock.date(),
-    after: (_ms, callback) => {
-      due = callback;
-      asked.resolve();
-      return () => (due = undefined);
-    },
-    async tick() {
-      asked = Promise.withResolvers();
-      due?.();
-      await asked.promise;
-    },
-  };
-}
 
 await t.test(
   "cheap checks in every round, all of them in every tenth; what changes is said once",

@@ -2,31 +2,12 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import t from "tap";
-import { createLogger, systemClock, type Clock } from "@p2p-mirror/shared";
+import { createLogger } from "@p2p-mirror/shared";
 import { HostsKeeper } from "../../src/hosts/hosts-keeper.ts";
 import { without } from "../../src/transfer/mirror-access.ts";
+import { manualClock } from "../manual-clock.ts";
 
 const mirror = "http://127.0.0.1:24220";
-
-/** Time that passes when told; `tick` resolves when the check is over, since the next is then asked for. */
-function manualClock(): Clock & { tick(): Promise<void> } {
-  let due: (() => void) | undefined;
-  let asked = Promise.withResolvers<void>();
-  return {
-    now: () => systemClock.now(),
-    date: () => systemClock.date(),
-    after: (_ms, callback) => {
-      due = callback;
-      asked.resolve();
-      return () => (due = undefined);
-    },
-    async tick() {
-      asked = Promise.withResolvers();
-      due?.();
-      await asked.promise;
-    },
-  };
-}
 
 await t.test("what others overwrite is repaired, logged and counted", async (t) => {
   const certs = t.testdir({ "a.test": { "hosts.toml": 'server = "https://a.test"\n' } });

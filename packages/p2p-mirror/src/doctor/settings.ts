@@ -1,4 +1,4 @@
-import { formatHostPort } from "@p2p-mirror/shared/config";
+import { amountOf, formatHostPort } from "@p2p-mirror/shared/config";
 import type { MirrorConfig } from "../config/mirror-config.ts";
 import type { DoctorSettings } from "./check.ts";
 
@@ -12,8 +12,7 @@ export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSett
     containerdNamespace: config.containerdNamespace,
     containerdConfig: config.containerdConfig,
     dataDir: config.dataDir,
-    minFree: (total) =>
-      "bytes" in cacheMinFree ? cacheMinFree.bytes : Math.ceil(cacheMinFree.fraction * total),
+    minFree: (total) => amountOf(cacheMinFree, total),
     listeners: [
       { setting: "registry_listen", ...registryListen },
       { setting: "peer_listen", ...peerListen },

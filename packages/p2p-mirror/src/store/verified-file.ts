@@ -8,6 +8,7 @@ import {
   Hasher,
   IntegrityError,
   InvalidInputError,
+  isMissing,
   type ByteRange,
   type Digest,
 } from "@p2p-mirror/shared";
@@ -53,9 +54,6 @@ export interface VerifyOptions {
   /** Called after each chunk with its bytes, awaited: the scrub slows itself down here. */
   readonly pace?: ((bytes: number) => Promise<void>) | undefined;
 }
-
-const isMissing = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
 
 /** A tenth of a second at the rate of one core with SHA instructions. */
 const VERIFY_FIRST_BYTES = 64 * 1024 * 1024;

@@ -37,6 +37,10 @@ export function parseSize(text: string): number {
 /** Part of a whole that is known later: a share of it (0 to 1), or a fixed number of bytes. */
 export type Amount = { readonly fraction: number } | { readonly bytes: number };
 
+/** In bytes, of a file system of `total` bytes. */
+export const amountOf = (amount: Amount, total: number): number =>
+  "bytes" in amount ? amount.bytes : Math.ceil(amount.fraction * total);
+
 /** `10%` (0 to 100) or a size. */
 export function parseAmount(text: string): Amount {
   const match = /^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim());

@@ -1,6 +1,7 @@
+import { amountOf } from "@p2p-mirror/shared/config";
 import { linkSignal, raceSignal, type Digest } from "@p2p-mirror/shared";
 import type { BlobEntry, BlobIndex } from "./blob-index.ts";
-import { minFreeBytes, type CacheLimits } from "./limits.ts";
+import type { CacheLimits } from "./limits.ts";
 
 /** Why a blob went; the `reason` label of the metrics. */
 export type EvictionReason = "size" | "free_space" | "registry_size" | "ttl";
@@ -101,7 +102,7 @@ export class Evictor {
   async #makeFree(size: number): Promise<boolean> {
     const { index } = this.#deps;
     const [{ free, total }, unwritten] = await Promise.all([this.#deps.space(), this.#deps.unwritten()]);
-    const short = size + unwritten + minFreeBytes(this.#limits.minFree, total) - free;
+    const short = size + unwritten + amountOf(this.#limits.minFree, total) - free;
     if (short <= 0) return true;
     // For the sake of an ingest that cannot fit anyway nothing is thrown away; to give others their space, all of it is.
     if (size > 0 && short > index.bytes) return false;

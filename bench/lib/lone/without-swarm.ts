@@ -16,5 +16,6 @@ process.exitCode = await runProgram(
   {
     version: "without swarm",
     loadDaemon: async () => (config, deps) => createDaemon(config, { ...deps, alone: true }),
+    loadRemoveData: async () => (await import("../../../packages/p2p-mirror/src/daemon-data.ts")).removeData,
   },
 );

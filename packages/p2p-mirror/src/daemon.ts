@@ -11,13 +11,16 @@ import {
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { daemonLimits, partBytes } from "./daemon-limits.ts";
+import { CACHE_DIR } from "./daemon-data.ts";
 import { administratorsHosts } from "./daemon-hosts.ts";
+import { daemonKubernetes } from "./daemon-kubernetes.ts";
 import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
 import { HostsKeeper } from "./hosts/hosts-keeper.ts";
 import { DoctorRounds } from "./doctor/rounds.ts";
 import { doctorSettings } from "./doctor/settings.ts";
+import { MetricsEndpoint } from "./http/metrics-endpoint.ts";
 import { createHttpMetrics } from "./http/metrics.ts";
 import { createRegistryEndpoint } from "./http/registry-endpoint.ts";
 import { createPeerClient } from "./peer/client.ts";
@@ -165,6 +168,9 @@ class MirrorDaemon implements Daemon {
       ),
     );
 
+    const { metricsListen } = config;
+    if (metricsListen !== undefined) await run(new MetricsEndpoint(metricsListen, { registry: metrics }));
+    const kubernetes = daemonKubernetes(config, { clock: systemClock, logger });
     const limits = daemonLimits(config, metrics);
     const blocks = new BlockPool({ partBytes: partBytes(limits) });
     const others = await administratorsHosts(config, { logger });
@@ -191,7 +197,7 @@ class MirrorDaemon implements Daemon {
     const cache = await run(
       createCache(
         {
-          dir: join(config.dataDir, "cache"),
+          dir: join(config.dataDir, CACHE_DIR),
           size: config.cacheSize,
           minFree: config.cacheMinFree,
           registries: config.registries,
@@ -241,7 +247,7 @@ class MirrorDaemon implements Daemon {
           ),
           dataDir: config.dataDir,
         },
-        { identity, secrets, logger, metrics: routingMetrics },
+        { identity, secrets, logger, metrics: routingMetrics, directory: kubernetes.directory },
       ),
     );
     const peerClient = await run(
@@ -310,17 +316,26 @@ class MirrorDaemon implements Daemon {
     });
     const { hostsDir } = config;
     if (hostsDir !== undefined && others !== undefined) {
-      const hosts = { hostsDir, mirror: registry.url, registries: [], without: leftAlone };
+      const hosts = {
+        hostsDir,
+        mirror: registry.url,
+        registries: [],
+        without: leftAlone,
+        removeAtEnd: config.hostsRemoveOnExit,
+      };
       await run(new HostsKeeper(hosts, { clock: systemClock, logger, registry: metrics, others }));
     }
     await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
     await republishRecords(parts, signal);
+    const { condition } = kubernetes;
+    if (condition !== undefined) await run(condition);
     const doctor = await run(
       new DoctorRounds(doctorSettings(config, registry.url), {
         status: async () => (this.#status === undefined ? undefined : daemonStatus(this.#status)),
         clock: systemClock,
         logger,
         registry: metrics,
+        tell: condition && ((report) => void condition.tell(report)),
       }),
     );
 

@@ -51,6 +51,10 @@ if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
 } else {
   process.exitCode = await runProgram(
     { args: process.argv.slice(2), env: process.env, stdout, stderr, signal: endSignal(stderr) },
-    { version: await readVersion(), loadDaemon: async () => (await import("./daemon.ts")).createDaemon },
+    {
+      version: await readVersion(),
+      loadDaemon: async () => (await import("./daemon.ts")).createDaemon,
+      loadRemoveData: async () => (await import("./daemon-data.ts")).removeData,
+    },
   );
 }

@@ -68,8 +68,9 @@ export interface PeerStatus {
 
 export interface BootstrapStatus {
   readonly address: string;
-  /** `other-secret`: a mirror that does not know this cluster's secret; `no-mirror`: something else answers there. */
-  readonly reason: "unknown-name" | "timeout" | "refused" | "other-secret" | "no-mirror";
+  /** `other-secret`: a mirror that does not know this cluster's secret; `no-mirror`: something else answers there;
+   * `no-list`: the Kubernetes API does not say who is there. */
+  readonly reason: "unknown-name" | "timeout" | "refused" | "other-secret" | "no-mirror" | "no-list";
 }
 
 export interface FlightStatus {

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { brokenOf } from "../status-verdict.ts";
 import type { DoctorReport } from "../status.ts";
 import { addSettings, givenSettings } from "./settings-options.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
@@ -48,7 +49,7 @@ export function addDoctor(program: Command, terminal: Terminal, exit: (code: Exi
       terminal.stdout.write(
         flags.json === true ? `${JSON.stringify(report, undefined, 2)}\n` : renderReport(report),
       );
-      exit(report.findings.some(({ severity }) => severity === "broken") ? 1 : 0);
+      exit(brokenOf(report).length > 0 ? 1 : 0);
     });
 }
 
@@ -59,7 +60,7 @@ export function renderReport({ findings, skipped }: DoctorReport): string {
     ({ check, severity, what, why, fix }) =>
       `${severity}: ${what} [${check}]\n  why it matters: ${why}\n  what to do: ${fix}\n`,
   );
-  const broken = findings.filter(({ severity }) => severity === "broken").length;
+  const broken = brokenOf({ findings }).length;
   const summary =
     findings.length === 0
       ? "nothing wrong was found\n"

@@ -3,12 +3,15 @@ import type { Command } from "commander";
 import { ConfigError } from "@p2p-mirror/shared/config";
 
 import { endpointUrl } from "../config/endpoints.ts";
+import { loadSome } from "../config/load.ts";
+import { HOSTS_DIR_SETTING } from "../config/hosts-dir.ts";
 import type { Done, HostsOptions, HostsStatus } from "../hosts/hosts.ts";
 import { CommandFailure } from "./failure.ts";
 import type { Terminal } from "./terminal.ts";
 
 interface Flags {
-  readonly hostsDir: string;
+  readonly hostsDir?: string;
+  readonly partial?: true;
   readonly registry: readonly string[];
   readonly mirror?: string;
   readonly config?: string;
@@ -22,7 +25,11 @@ export function addHosts(program: Command, terminal: Terminal): void {
     hosts
       .command(name)
       .description(description)
-      .requiredOption("--hosts-dir <DIR>", "containerd's config_path, like /etc/containerd/certs.d")
+      .option(
+        "--hosts-dir <DIR>",
+        "containerd's config_path, like /etc/containerd/certs.d (default: the setting hosts_dir)",
+      )
+      .option("--config <FILE>", "the mirror's config file (default: P2P_MIRROR_CONFIG, else none)")
       .option(
         "--registry <NAME>",
         "only this registry (repeatable; default: _default and all that have a directory)",
@@ -31,7 +38,7 @@ export function addHosts(program: Command, terminal: Terminal): void {
       )
       .option("--json", "print JSON");
   const optionsOf = async (flags: Flags): Promise<HostsOptions> => ({
-    ...(await where(flags)),
+    ...(await where(flags, terminal)),
     mirror: await endpointUrl("registry", {
       url: flags.mirror,
       flag: "--mirror",
@@ -45,7 +52,8 @@ export function addHosts(program: Command, terminal: Terminal): void {
   const report = async (flags: Flags, done: readonly Done[]): Promise<void> => {
     await print(flags, done, () => doneTable(done));
     const left = done.filter(({ outcome }) => outcome === "left alone");
-    if (left.length === 0) return;
+    const inForce = done.some(({ outcome }) => outcome === "installed" || outcome === "unchanged");
+    if (left.length === 0 || (flags.partial === true && inForce)) return;
     throw new CommandFailure(
       `left alone, for the reason above: ${left.map((one) => one.directory).join(", ")}`,
     );
@@ -55,14 +63,14 @@ export function addHosts(program: Command, terminal: Terminal): void {
     subcommand(
       "install",
       "put the mirror before the first host of each hosts.toml; all else stays, byte for byte",
-    ),
+    ).option("--partial", "exit code 0 also when some files had to be left alone, though not all"),
   ).action(async (flags: Flags) => {
     const { installHosts } = await import("../hosts/hosts.ts");
     await report(flags, await installHosts(await optionsOf(flags)));
   });
   subcommand("remove", "take the mirror out again, and what was made for it").action(async (flags: Flags) => {
     const { removeHosts } = await import("../hosts/hosts.ts");
-    await report(flags, await removeHosts(await where(flags)));
+    await report(flags, await removeHosts(await where(flags, terminal)));
   });
   withMirror(subcommand("status", "say for each registry whom containerd asks, in which order")).action(
     async (flags: Flags) => {
@@ -74,7 +82,17 @@ export function addHosts(program: Command, terminal: Terminal): void {
 }
 
 /** @throws ConfigError */
-async function where({ hostsDir, registry }: Flags): Promise<Pick<HostsOptions, "hostsDir" | "registries">> {
+async function where(
+  flags: Flags,
+  { env }: Terminal,
+): Promise<Pick<HostsOptions, "hostsDir" | "registries">> {
+  const { registry, config: configPath } = flags;
+  const given = flags.hostsDir === undefined ? {} : { hosts_dir: flags.hostsDir };
+  const { values } = await loadSome(HOSTS_DIR_SETTING, { flags: given, env, configPath });
+  const { hostsDir } = values;
+  if (hostsDir === undefined) {
+    throw new ConfigError("--hosts-dir", "", "give the directory that containerd's config_path names");
+  }
   const found = await stat(hostsDir).catch(() => undefined);
   if (found?.isDirectory() !== true) {
     throw new ConfigError(
@@ -96,12 +114,10 @@ async function where({ hostsDir, registry }: Flags): Promise<Pick<HostsOptions, 
 }
 
 const withMirror = (command: Command): Command =>
-  command
-    .option(
-      "--mirror <URL>",
-      "the mirror as containerd asks it (default: P2P_MIRROR_REGISTRY, else registry_listen)",
-    )
-    .option("--config <FILE>", "the mirror's config file (default: P2P_MIRROR_CONFIG, else none)");
+  command.option(
+    "--mirror <URL>",
+    "the mirror as containerd asks it (default: P2P_MIRROR_REGISTRY, else registry_listen)",
+  );
 
 async function doneTable(done: readonly Done[]): Promise<string> {
   const { renderTable } = await import("./table.ts");

@@ -6,9 +6,10 @@ import { addCommands } from "./commands.ts";
 import { addDoctor } from "./doctor.ts";
 import { addHosts } from "./hosts.ts";
 import { reportOf } from "./failure.ts";
+import { addUninstall, type UninstallDeps } from "./uninstall.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
 
-export interface ProgramDeps {
+export interface ProgramDeps extends UninstallDeps {
   readonly version: string;
   /** Loaded by `serve` alone: the other commands start without the weight of the daemon. */
   loadDaemon(): Promise<CreateDaemon>;
@@ -58,6 +59,7 @@ function createProgram(terminal: Terminal, deps: ProgramDeps, exit: (code: ExitC
   addCommands(program, terminal);
   addHosts(program, terminal);
   addDoctor(program, terminal, exit);
+  addUninstall(program, terminal, deps);
   program
     .command("version")
     .description("print the version")

@@ -3,15 +3,13 @@ import {
   InvalidValue,
   isAllAddresses,
   parseHttpUrl,
-  resolveSettings,
   settingError,
   type GroupSchema,
   type ListenAddress,
   type Origin,
 } from "@p2p-mirror/shared/config";
-import { MIRROR_FORMATS } from "./formats.ts";
-import { ADMIN_VARIABLE, readSources, REGISTRY_VARIABLE, type ConfigRequest } from "./load.ts";
-import { ENV_PREFIX, MIRROR_SCHEMA } from "./schema.ts";
+import { ADMIN_VARIABLE, loadSome, REGISTRY_VARIABLE, type ConfigRequest } from "./load.ts";
+import { MIRROR_SCHEMA } from "./schema.ts";
 
 /** The two endpoints of a running mirror that commands use. */
 export type EndpointName = "admin" | "registry";
@@ -21,7 +19,6 @@ const VARIABLES: Readonly<Record<EndpointName, string>> = {
   registry: REGISTRY_VARIABLE,
 };
 
-/** The listeners alone: a command must work beside a mirror whose other settings this user cannot read. */
 const LISTENERS = {
   type: "object",
   additionalProperties: false,
@@ -49,18 +46,7 @@ export async function endpointUrl(name: EndpointName, request: EndpointRequest):
   if (variable !== undefined && variable !== "") {
     return readUrl({ kind: "env", name: VARIABLES[name] }, name, variable);
   }
-  const sources = await readSources(request);
-  const known = Object.keys(LISTENERS.properties);
-  const file =
-    sources.file === undefined
-      ? undefined
-      : {
-          ...sources.file,
-          values: Object.fromEntries(
-            Object.entries(sources.file.values).filter(([key]) => known.includes(key)),
-          ),
-        };
-  const { values, origins } = resolveSettings(LISTENERS, MIRROR_FORMATS, ENV_PREFIX, { ...sources, file });
+  const { values, origins } = await loadSome(LISTENERS, request);
   const address = name === "admin" ? values.adminListen : values.registryListen;
   return localUrl(name, address, origins.get(`${name}_listen`) ?? { kind: "default" });
 }

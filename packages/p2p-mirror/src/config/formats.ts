@@ -1,4 +1,13 @@
-import { FORMATS, InvalidValue, parseHttpUrl, parseRegistryName, parseSize } from "@p2p-mirror/shared/config";
+import { isIP } from "node:net";
+import {
+  FORMATS,
+  InvalidValue,
+  parseHostPort,
+  parseHttpUrl,
+  parseRegistryName,
+  parseSize,
+  type HostPort,
+} from "@p2p-mirror/shared/config";
 
 /** One `--upstream`: the URL to use for a registry instead of its own. */
 export interface UpstreamOverride {
@@ -79,6 +88,34 @@ function parseRate(text: string): number | undefined {
   return rate;
 }
 
+/** RFC 1123: what names of namespaces, Services and nodes are made of. */
+const LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
+const isLabel = (text: string): boolean => new RegExp(`^${LABEL}$`).test(text);
+
+/** A Service of Kubernetes. */
+function parseService(text: string): { readonly namespace: string; readonly name: string } {
+  const [namespace = "", name = "", ...rest] = text.trim().split("/");
+  if (rest.length > 0 || !isLabel(namespace) || !isLabel(name)) {
+    throw new InvalidValue("give NAMESPACE/NAME of a Service, like p2p-mirror/p2p-mirror");
+  }
+  return { namespace, name };
+}
+
+/** The name of a Node: RFC 1123, a name with dots. */
+function parseNode(text: string): string {
+  if (text.length > 253 || !new RegExp(`^${LABEL}(\\.${LABEL})*$`).test(text)) {
+    throw new InvalidValue("give the name of a Node as kubectl get nodes shows it");
+  }
+  return text;
+}
+
+/** As Kubernetes puts it into a Pod's environment: an IPv6 address has no brackets there. */
+function parseKubernetesApi(text: string): HostPort {
+  const bare = /^([0-9a-f:]*:[0-9a-f:]*):(\d+)$/i.exec(text.trim());
+  if (bare !== null && isIP(bare[1] ?? "") === 6) return parseHostPort(`[${bare[1]}]:${bare[2]}`);
+  return parseHostPort(text);
+}
+
 /** Parsers by the format names of the schema. */
 export const MIRROR_FORMATS = {
   ...FORMATS,
@@ -90,4 +127,7 @@ export const MIRROR_FORMATS = {
   zone: parseZone,
   count: parseCount,
   rate: parseRate,
+  service: parseService,
+  "kubernetes-api": parseKubernetesApi,
+  node: parseNode,
 } as const;

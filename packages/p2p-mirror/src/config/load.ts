@@ -1,4 +1,12 @@
-import { readConfigFile, resolveSettings, type FlagValues, type Sources } from "@p2p-mirror/shared/config";
+import {
+  readConfigFile,
+  resolveSettings,
+  type Decoded,
+  type FlagValues,
+  type GroupSchema,
+  type Resolved,
+  type Sources,
+} from "@p2p-mirror/shared/config";
 import { MIRROR_FORMATS } from "./formats.ts";
 import type { MirrorConfig } from "./mirror-config.ts";
 import { applyRules, type RuleInputs } from "./rules.ts";
@@ -32,6 +40,20 @@ export async function readSources(request: ConfigRequest): Promise<Sources> {
   if (path === undefined) return { flags, env, file: undefined };
   const field = request.configPath === undefined ? CONFIG_VARIABLE : "--config";
   return { flags, env, file: await readConfigFile(path, field) };
+}
+
+/**
+ * Settles some settings and passes over the rest: a command must work beside a mirror whose other settings this user
+ * cannot read. @param schema a part of MIRROR_SCHEMA @throws ConfigError
+ */
+export async function loadSome<S extends GroupSchema>(
+  schema: S,
+  request: ConfigRequest,
+): Promise<Resolved<Decoded<S, typeof MIRROR_FORMATS>>> {
+  const { file, ...sources } = await readSources(request);
+  const values = Object.entries(file?.values ?? {}).filter(([key]) => key in schema.properties);
+  const some = file && { ...file, values: Object.fromEntries(values) };
+  return resolveSettings(schema, MIRROR_FORMATS, ENV_PREFIX, { ...sources, file: some });
 }
 
 /** Settles all settings of `serve`. Nothing is opened, bound or written before all of them are right. @throws ConfigError */

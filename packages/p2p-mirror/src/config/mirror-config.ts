@@ -41,6 +41,8 @@ export interface MirrorConfig {
   readonly peerListen: HostPort;
   readonly p2pListen: HostPort;
   readonly adminListen: HostPort;
+  /** `/metrics` alone; undefined: nowhere else than at `adminListen`. */
+  readonly metricsListen: HostPort | undefined;
   /** Undefined: to be found. */
   readonly advertiseAddress: string | undefined;
   readonly dataDir: string;
@@ -52,6 +54,12 @@ export interface MirrorConfig {
   readonly containerdNamespace: string;
   readonly containerdConfig: string;
   readonly bootstrap: readonly HostPort[];
+  /** Its EndpointSlices list other nodes; only with `kubernetesApi`. */
+  readonly bootstrapService: { readonly namespace: string; readonly name: string } | undefined;
+  readonly kubernetesApi: HostPort | undefined;
+  readonly kubernetesAccount: string;
+  /** The Node that is told what the doctor finds; only with `kubernetesApi`. */
+  readonly nodeCondition: string | undefined;
   /** "": not known. */
   readonly zone: string;
   readonly maxUpstreamFetchers: number;
@@ -71,5 +79,6 @@ export interface MirrorConfig {
   /** The list as NO_PROXY has it, with commas. */
   readonly proxyBypass: string | undefined;
   readonly hostsDir: string | undefined;
+  readonly hostsRemoveOnExit: boolean;
   readonly logLevel: "error" | "warn" | "info" | "debug" | "trace" | "silent";
 }

@@ -57,6 +57,19 @@ function refuseSharedAddress(
   }
 }
 
+/** Who is to ask the Kubernetes API must know where it is. */
+function needKubernetesApi(resolved: Resolved<MirrorSettings>): void {
+  const { bootstrapService: service, nodeCondition, kubernetesApi } = resolved.values;
+  if (kubernetesApi !== undefined) return;
+  const refuse = (key: string, value: string | undefined): void => {
+    if (value === undefined) return;
+    const fix = "the Kubernetes API is needed for that: add --kubernetes-api HOST:PORT";
+    throw settingError(originOf(resolved, key), [key], value, fix);
+  };
+  refuse("bootstrap_service", service && `${service.namespace}/${service.name}`);
+  refuse("node_condition", nodeCondition);
+}
+
 /** Applies the rules between settings. @throws ConfigError for the first that is broken. */
 export async function applyRules(
   resolved: Resolved<MirrorSettings>,
@@ -68,13 +81,16 @@ export async function applyRules(
     peerListen: meshListen(resolved, "peer_listen", settings.peerListen, inputs),
     p2pListen: meshListen(resolved, "p2p_listen", settings.p2pListen, inputs),
     adminListen: withHost(settings.adminListen, LOOPBACK),
+    metricsListen: settings.metricsListen && withHost(settings.metricsListen, inputs.allAddresses),
   };
   refuseSharedAddress(resolved, {
     registry_listen: listeners.registryListen,
     peer_listen: listeners.peerListen,
     p2p_listen: listeners.p2pListen,
     admin_listen: listeners.adminListen,
+    ...(listeners.metricsListen && { metrics_listen: listeners.metricsListen }),
   });
+  needKubernetesApi(resolved);
   await checkDockerConfig(resolved);
   return Object.freeze({
     ...settings,

@@ -116,6 +116,14 @@ export const MIRROR_SCHEMA = {
       description:
         "Where /livez, /readyz, /metrics and /status are (HTTP, read only). An address beyond loopback is allowed, and every start warns of it.",
     },
+    metrics_listen: {
+      type: "string",
+      format: "listen-address",
+      "x-placeholder": "HOST:PORT",
+      "x-default": "none: on admin_listen only",
+      description:
+        "Where /metrics is besides, for a Prometheus that is not on this node (HTTP). Without a host: all addresses. What is counted names registries, and neither images nor nodes.",
+    },
     advertise_address: {
       type: "string",
       format: "address",
@@ -174,12 +182,34 @@ export const MIRROR_SCHEMA = {
       description:
         "The p2p_listen address of another mirror, to find the cluster by. A DNS name means all its addresses and is asked again later. Peers of the last run are tried too.",
     },
+    bootstrap_service: {
+      type: "string",
+      format: "service",
+      "x-placeholder": "NAMESPACE/NAME",
+      description:
+        "A Kubernetes Service whose EndpointSlices list the other mirrors; its port named `p2p` leads to their p2p_listen. Needs kubernetes_api, and a ServiceAccount that may list endpointslices in that namespace. Asked at a start, while this node is alone, and every ten minutes.",
+    },
+    kubernetes_api: {
+      type: "string",
+      format: "kubernetes-api",
+      "x-placeholder": "HOST:PORT",
+      description:
+        "The API server of the Kubernetes cluster; in a Pod `$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)`. Nothing is asked of it but what bootstrap_service and node_condition need.",
+    },
+    kubernetes_account: {
+      type: "string",
+      format: "path",
+      default: "/var/run/secrets/kubernetes.io/serviceaccount",
+      "x-placeholder": "DIR",
+      description:
+        "Directory with `token` and `ca.crt` of the ServiceAccount, read again for each request to kubernetes_api.",
+    },
     cluster_secret_file: {
       type: "array",
       items: { type: "string", format: "path" },
       "x-placeholder": "FILE",
       description:
-        "A secret that the mirrors of a cluster share, 32 random bytes or more. With several, the first is used and all are accepted, so that it can be changed without an outage.",
+        "A secret that the mirrors of a cluster share, 32 random bytes or more. With several, the first is used and all are accepted, so that it can be changed without an outage. A directory stands for all files in it, in the order of their names.",
     },
     insecure_open_mesh: {
       type: "boolean",
@@ -284,6 +314,20 @@ export const MIRROR_SCHEMA = {
       "x-placeholder": "DIR",
       description:
         "containerd's config_path, the directory of hosts.toml files. While it serves, the mirror keeps itself first in each of them, and leaves all else there as it is (`p2p-mirror hosts remove` takes it out). What else is there also counts for the mirror itself: it asks the hosts and the server that are listed, in their order, with their certificates and headers, unless `registries` says where a registry is. Default: none, for `p2p-mirror hosts install`.",
+    },
+    hosts_remove_on_exit: {
+      type: "boolean",
+      default: false,
+      description:
+        "Take the mirror out of the hosts.toml files in hosts_dir at the end, as `p2p-mirror hosts remove` does. Without it they go on to name a mirror that does not run, and containerd passes on to the next host at once.",
+    },
+    node_condition: {
+      type: "string",
+      format: "node",
+      "x-placeholder": "NODE",
+      "x-default": "none: Kubernetes is told nothing",
+      description:
+        "Name of this Node of Kubernetes, which then has what the doctor finds as its condition ImageMirrorInForce, and an Event when that changes. Needs kubernetes_api, and a ServiceAccount that may patch nodes/status and create events in the namespace default.",
     },
     log_level: {
       type: "string",

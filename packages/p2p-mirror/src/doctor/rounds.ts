@@ -1,6 +1,7 @@
 import type { Clock, Logger, Service } from "@p2p-mirror/shared";
 import { Gauge, type Registry } from "prom-client";
 import type { DoctorReport, Finding, MirrorStatus } from "../status.ts";
+import { brokenOf } from "../status-verdict.ts";
 import { CHECKS } from "./checks.ts";
 import type { Check, DoctorSettings } from "./check.ts";
 import { examine } from "./examine.ts";
@@ -17,6 +18,8 @@ export interface RoundsDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
+  /** Who else is told what was found. */
+  readonly tell?: ((report: DoctorReport) => void) | undefined;
   /** Default: all. */
   readonly checks?: readonly Check[];
 }
@@ -29,6 +32,7 @@ export class DoctorRounds implements Service {
   readonly #checks: readonly Check[];
   readonly #gauge: Gauge<"check" | "severity">;
   readonly #closing = new AbortController();
+  #inForce: Gauge | undefined;
   #report: DoctorReport | undefined;
   /** Of the checks that this round does not make. */
   #kept: readonly Finding[] = [];
@@ -106,7 +110,15 @@ export class DoctorRounds implements Service {
         this.#gauge.set({ check, severity }, found.length);
       }
     }
+    // Not before the first look: a gauge begins with 0.
+    this.#inForce ??= new Gauge({
+      name: "p2p_mirror_in_force",
+      help: "1: nothing broken was found; 0: images of this node are pulled past the mirror, or not at all",
+      registers: [this.#deps.registry],
+    });
+    this.#inForce.set(brokenOf(report).length === 0 ? 1 : 0);
     this.#kept = report.findings;
     this.#report = report;
+    this.#deps.tell?.(report);
   }
 }

@@ -4,7 +4,7 @@ import type { DoctorSettings } from "./check.ts";
 
 /** What the doctor looks at, by the mirror's own settings. @param mirror URL of its registry endpoint */
 export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSettings {
-  const { registryListen, peerListen, p2pListen, adminListen, cacheMinFree } = config;
+  const { registryListen, peerListen, p2pListen, adminListen, metricsListen, cacheMinFree } = config;
   return {
     mirror,
     hostsDir: config.hostsDir,
@@ -18,6 +18,7 @@ export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSett
       { setting: "peer_listen", ...peerListen },
       { setting: "p2p_listen", ...p2pListen },
       { setting: "admin_listen", ...adminListen },
+      ...(metricsListen === undefined ? [] : [{ setting: "metrics_listen", ...metricsListen }]),
     ],
     bootstrap: config.bootstrap.map(formatHostPort),
     without: new Set(config.registries.entries().flatMap(([name, { mirror: on }]) => (on ? [] : [name]))),

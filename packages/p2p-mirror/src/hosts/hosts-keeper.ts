@@ -1,9 +1,14 @@
 import type { Clock, Logger, Service } from "@p2p-mirror/shared";
 import { Counter, Gauge, type Registry } from "prom-client";
-import { installHosts, type Done, type HostsOptions } from "./hosts.ts";
+import { installHosts, removeHosts, type Done, type HostsOptions } from "./hosts.ts";
 
 /** A dozen small files are read; a watch would not see through mounts, and miss what a tool replaces by a link. */
 const CHECK_MS = 10_000;
+
+export interface HostsKeeperOptions extends HostsOptions {
+  /** Whoever ends the mirror may not come back (Kubernetes does not say which): leave the files as they were. Default false. */
+  readonly removeAtEnd?: boolean;
+}
 
 export interface HostsKeeperDeps {
   readonly clock: Clock;
@@ -15,12 +20,12 @@ export interface HostsKeeperDeps {
 
 /**
  * Keeps the mirror first in hosts.toml while it serves: other tools write these files anew (k3s at each start). What
- * cannot be put in force is said once, and tried again. Nothing is removed at the end: a mirror that is not there refuses,
- * and containerd asks the next host; `hosts remove` takes the blocks out.
+ * cannot be put in force is said once, and tried again. At the end, nothing is removed unless it is wished: a mirror that is
+ * not there refuses, and containerd asks the next host; `hosts remove` takes the blocks out.
  */
 export class HostsKeeper implements Service {
   readonly name = "hosts";
-  readonly #options: HostsOptions;
+  readonly #options: HostsKeeperOptions;
   readonly #deps: HostsKeeperDeps;
   readonly #repairs: Counter;
   readonly #left: Gauge;
@@ -30,7 +35,7 @@ export class HostsKeeper implements Service {
   #takeBack: (() => void) | undefined;
   #closed = false;
 
-  constructor(options: HostsOptions, deps: HostsKeeperDeps) {
+  constructor(options: HostsKeeperOptions, deps: HostsKeeperDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#repairs = new Counter({
@@ -59,6 +64,17 @@ export class HostsKeeper implements Service {
     this.#closed = true;
     this.#takeBack?.();
     await this.#round;
+    if (this.#options.removeAtEnd === true) await this.#remove();
+  }
+
+  async #remove(): Promise<void> {
+    const { logger } = this.#deps;
+    for (const { directory, outcome, reason } of await removeHosts(this.#options)) {
+      if (outcome === "removed") logger.info({ directory }, "hosts.toml is as it was without the mirror");
+      if (outcome === "left alone") {
+        logger.warn({ directory, reason }, "hosts.toml still names the mirror, which ends now");
+      }
+    }
   }
 
   #next(): void {

@@ -15,7 +15,17 @@ export interface BootstrapperOptions {
   readonly againMs?: number;
 }
 
+/** A list of nodes that somebody else keeps, such as the cluster's API server. */
+export interface Directory {
+  /** For people. */
+  readonly name: string;
+  /** Rejects when it cannot be asked. */
+  find(signal: AbortSignal): Promise<readonly HostPort[]>;
+}
+
 export interface BootstrapperDeps {
+  /** Asked rarely once this node has found others: it is one for all of them. */
+  readonly directory?: Directory | undefined;
   /** Nodes of the last run and of this one, with their peer IDs. */
   remembered(): readonly Multiaddr[];
   /** True when the address is this node's own, or connected already. */
@@ -31,10 +41,11 @@ export type DialFailure =
   | "timeout"
   | "refused" /* no connection, for whatever reason */
   | "other-secret" /* a mirror that does not know this cluster's secret */
-  | "no-mirror"; /* something else answers there */
+  | "no-mirror" /* something else answers there */
+  | "no-list"; /* a directory that does not say who is there */
 
 export interface BootstrapFailure {
-  /** `host:port` of a name, else a multiaddr. */
+  /** `host:port` of a name, a directory, else a multiaddr. */
   readonly address: string;
   readonly reason: DialFailure;
 }
@@ -51,6 +62,8 @@ const PARALLEL_DIALS = 8;
 /** Of a DNS name with a thousand addresses a random few are enough: kad-dht finds the others. */
 const MAX_DIALS = 24;
 const MAX_DIALS_WHEN_CONNECTED = 3;
+/** Between two questions to the directory: while nobody is connected, and once somebody is. */
+const DIRECTORY_MS = { alone: 1_000, connected: 600_000 } as const;
 
 function shuffle<T>(items: readonly T[]): T[] {
   return items
@@ -73,6 +86,9 @@ export class Bootstrapper {
   readonly #closing = new AbortController();
   /** Addresses of `bootstrap` that did not answer the last time, and why. */
   readonly #failures = new Map<string, DialFailure>();
+  #directoryAskedAt = -Infinity;
+  /** What the directory said the last time; undefined: it did not. */
+  #inDirectory: readonly Multiaddr[] | undefined;
   #wake: (() => void) | undefined;
   #running: Promise<void> = Promise.resolve();
 
@@ -124,9 +140,10 @@ export class Bootstrapper {
         }),
       ),
     );
-    const listed = new Set(resolved.flat().map((address) => address.toString()));
+    const found = [...resolved.flat(), ...(await this.#askDirectory(failed))];
+    const listed = new Set(found.map((address) => address.toString()));
     const limit = this.#deps.isConnected() ? MAX_DIALS_WHEN_CONNECTED : MAX_DIALS;
-    const candidates = [...shuffle(resolved.flat()), ...shuffle(this.#deps.remembered())]
+    const candidates = [...shuffle(found), ...shuffle(this.#deps.remembered())]
       .filter((address) => !this.#deps.isKnown(address))
       .slice(0, limit);
     const worker = async (): Promise<void> => {
@@ -140,6 +157,24 @@ export class Bootstrapper {
     await Promise.all(Array.from({ length: Math.min(PARALLEL_DIALS, candidates.length) }, worker));
     this.#failures.clear();
     for (const [address, reason] of failed) this.#failures.set(address, reason);
+  }
+
+  async #askDirectory(failed: Map<string, DialFailure>): Promise<readonly Multiaddr[]> {
+    const { directory, logger } = this.#deps;
+    if (directory === undefined) return [];
+    const now = performance.now();
+    const everyMs = this.#deps.isConnected() ? DIRECTORY_MS.connected : DIRECTORY_MS.alone;
+    if (now - this.#directoryAskedAt >= everyMs) {
+      this.#directoryAskedAt = now;
+      try {
+        this.#inDirectory = (await directory.find(this.#closing.signal)).map(tcpMultiaddr);
+      } catch (error) {
+        logger.debug({ err: error, directory: directory.name }, "the list of nodes cannot be had");
+        this.#inDirectory = undefined;
+      }
+    }
+    if (this.#inDirectory === undefined) failed.set(directory.name, "no-list");
+    return this.#inDirectory ?? [];
   }
 
   async #dial(address: Multiaddr): Promise<DialFailure | undefined> {

@@ -13,7 +13,7 @@ import {
 } from "./addresses.ts";
 import { Acquaintance } from "./acquaintance.ts";
 import { Announcer } from "./announcer.ts";
-import { Bootstrapper, type BootstrapFailure } from "./bootstrapper.ts";
+import { Bootstrapper, type BootstrapFailure, type Directory } from "./bootstrapper.ts";
 import { closestNodes } from "./closest-nodes.ts";
 import { keyHashOf, positionOfPeer, type KeyHash } from "./key.ts";
 import { decodePeers } from "./peer-list.ts";
@@ -58,6 +58,8 @@ export interface RouterDeps {
   readonly secrets: ClusterSecrets;
   readonly logger: Logger;
   readonly metrics: RoutingMetrics;
+  /** Who else may know the nodes of the cluster. */
+  readonly directory?: Directory | undefined;
   /** Milliseconds, monotonic; for tests of expiry. Default performance.now. */
   readonly now?: () => number;
 }
@@ -165,6 +167,7 @@ class LibP2pRouter implements KadRouter {
     this.#bootstrapper = new Bootstrapper(
       { bootstrap },
       {
+        directory: deps.directory,
         remembered: () => this.#remembered,
         isKnown: (address) => this.#isKnown(address),
         isConnected: () => deps.node.getConnections().length > 0,

@@ -1,5 +1,6 @@
 import { hkdfSync } from "node:crypto";
-import { open } from "node:fs/promises";
+import { open, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { ConfigError } from "@p2p-mirror/shared";
 
 /** What the nodes of a cluster share. The secret itself is not readable; keys are derived from it. */
@@ -66,13 +67,30 @@ function trim(bytes: Buffer): Buffer {
   return bytes.subarray(start, end);
 }
 
+/** More than two are of no use; a directory that holds something else is a mistake. */
+const MAX_FILES = 8;
+
+/** A directory stands for its files by name; names with a dot in front (kubelet's own links among them) are passed over. */
+async function filesIn(path: string): Promise<string[]> {
+  if ((await stat(path).catch(() => undefined))?.isDirectory() !== true) return [path];
+  const names = (await readdir(path)).filter((name) => !name.startsWith(".")).toSorted();
+  if (names.length === 0 || names.length > MAX_FILES) {
+    throw new ConfigError(
+      FIELD,
+      path,
+      `a directory must hold 1 to ${MAX_FILES} secrets; it holds ${names.length}`,
+    );
+  }
+  return names.map((name) => join(path, name));
+}
+
 /**
  * Reads `--cluster-secret-file` (repeatable).
  * @throws ConfigError when a file cannot be read, or holds fewer than 32 bytes without the whitespace around them.
  */
 export async function readClusterSecrets(files: readonly string[]): Promise<ClusterSecrets> {
   const secrets: Uint8Array[] = [];
-  for (const file of files) {
+  for (const file of (await Promise.all(files.map(filesIn))).flat()) {
     let bytes: Buffer;
     try {
       bytes = await readBounded(file);

@@ -281,3 +281,48 @@ await t.test("the config file is named by the flag, else by the variable", async
     fix: /at most 1 MiB/,
   });
 });
+
+await t.test("what Kubernetes is asked for: as a Pod's environment has it, or not at all", async (t) => {
+  const pod = {
+    P2P_MIRROR_KUBERNETES_API: "10.96.0.1:443",
+    P2P_MIRROR_BOOTSTRAP_SERVICE: "mirrors/p2p-mirror",
+    P2P_MIRROR_NODE_CONDITION: "ip-10-0-0-1.example.internal",
+  };
+  const { config } = await load({ env: pod });
+  t.same(config.kubernetesApi, { host: "10.96.0.1", port: 443 });
+  t.same(config.bootstrapService, { namespace: "mirrors", name: "p2p-mirror" });
+  t.equal(config.nodeCondition, "ip-10-0-0-1.example.internal");
+  t.equal(config.kubernetesAccount, "/var/run/secrets/kubernetes.io/serviceaccount");
+  for (const [text, host] of [
+    ["fd00::1:443", "fd00::1"],
+    ["[fd00::1]:443", "fd00::1"],
+    ["kubernetes.default.svc:443", "kubernetes.default.svc"],
+  ] as const) {
+    t.same((await load({ flags: { kubernetes_api: text } })).config.kubernetesApi, { host, port: 443 });
+  }
+
+  const nothing = (await load()).config;
+  t.same([nothing.kubernetesApi, nothing.bootstrapService, nothing.nodeCondition], Array(3).fill(undefined));
+  const wrong: [FlagValues, RegExp][] = [
+    [
+      { bootstrap_service: "a/b" },
+      /^--bootstrap-service: "a\/b" is not valid: .*--kubernetes-api HOST:PORT$/,
+    ],
+    [{ node_condition: "n" }, /^--node-condition: "n" is not valid: .*--kubernetes-api HOST:PORT$/],
+    [{ bootstrap_service: "p2p-mirror" }, /give NAMESPACE\/NAME of a Service/],
+    [{ bootstrap_service: "../a/b" }, /give NAMESPACE\/NAME of a Service/],
+    [{ node_condition: "n/status" }, /give the name of a Node/],
+    [{ kubernetes_api: "https://10.96.0.1" }, /give HOST:PORT/],
+  ];
+  for (const [flags, message] of wrong) await t.rejects(load({ flags }), { message });
+});
+
+await t.test("metrics are on loopback, unless an address of their own is named", async (t) => {
+  t.equal((await load()).config.metricsListen, undefined);
+  const { config, warnings } = await load({ flags: { metrics_listen: ":24225" } });
+  t.same(config.metricsListen, { host: "0.0.0.0", port: 24225 });
+  t.same(warnings, []);
+  await t.rejects(load({ flags: { metrics_listen: "127.0.0.1:24223" } }), {
+    message: /admin_listen has the same address/,
+  });
+});

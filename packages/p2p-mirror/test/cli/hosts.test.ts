@@ -69,7 +69,7 @@ await t.test("what was left alone is exit code 1, with the reason; the rest is i
 await t.test("wrong calls change nothing", async (t) => {
   const certs = t.testdir({ file: "" });
   const calls: [string[], RegExp][] = [
-    [["install"], /required option '--hosts-dir <DIR>' not specified/],
+    [["install"], /--hosts-dir: "" is not valid: give the directory/],
     [["install", "--hosts-dir", certs, "--mirror", "nowhere"], /--mirror: "nowhere" is not valid/],
     [["install", "--hosts-dir", certs, "--registry", "../etc"], /--registry: "\.\.\/etc" is not valid/],
     [["remove", "--hosts-dir", join(certs, "file")], /--hosts-dir: ".*file" is not valid: .*directory/],
@@ -81,4 +81,30 @@ await t.test("wrong calls change nothing", async (t) => {
     t.match(stderr, expected, args.join(" "));
     t.equal(stdout, "");
   }
+});
+
+await t.test("the directory is a setting, too", async (t) => {
+  const certs = t.testdir();
+  const env = { P2P_MIRROR_HOSTS_DIR: certs };
+  t.equal((await run(["hosts", "install"], { env })).exitCode, 0);
+  t.match(await readFile(join(certs, "_default/hosts.toml"), "utf8"), 'host."http://127.0.0.1:24220"');
+  t.match((await run(["hosts", "remove"], { env })).stdout, /_default +removed/);
+  const none = await run(["hosts", "install"]);
+  t.equal(none.exitCode, 2);
+  t.match(
+    none.stderr,
+    /^p2p-mirror: --hosts-dir: .*give the directory that containerd's config_path names\n$/,
+  );
+});
+
+await t.test("--partial: one file that is broken does not keep the mirror out of the others", async (t) => {
+  const certs = t.testdir({ "a.test": { "hosts.toml": "broken" } });
+  const install = ["hosts", "install", "--hosts-dir", certs];
+  t.equal((await run(install)).exitCode, 1);
+  const partial = await run([...install, "--partial"]);
+  t.equal(partial.exitCode, 0);
+  t.match(partial.stdout, /_default +unchanged[\s\S]*a\.test +left alone +hosts\.toml is no TOML/);
+
+  const only = await run([...install, "--partial", "--registry", "a.test"]);
+  t.equal(only.exitCode, 1, "nowhere at all");
 });

@@ -13,6 +13,7 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
   readonly loadDaemon?: ProgramDeps["loadDaemon"];
+  readonly loadRemoveData?: ProgramDeps["loadRemoveData"];
   /** Both outputs are terminals. */
   readonly tty?: boolean;
 }
@@ -26,6 +27,7 @@ export function memoryOutput(isTTY: boolean): Output & { readonly text: () => st
 }
 
 const noDaemon = (): Promise<never> => Promise.reject(new Error("this command loads no daemon"));
+const removeNothing = (): Promise<never> => Promise.reject(new Error("this command removes no data"));
 
 /** Runs a command line in this process. */
 export async function run(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
@@ -41,6 +43,7 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
   const exitCode = await runProgram(terminal, {
     version: "1.2.3",
     loadDaemon: options.loadDaemon ?? noDaemon,
+    loadRemoveData: options.loadRemoveData ?? removeNothing,
   });
   return { exitCode, stdout: stdout.text(), stderr: stderr.text() };
 }

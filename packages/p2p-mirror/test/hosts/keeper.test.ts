@@ -63,3 +63,29 @@ await t.test("a registry that is left alone is declined before anybody is asked"
   t.equal(await access.decide({ ...request, registry: "a.test" }, { signal }), "allow");
   t.same(asked, ["a.test"]);
 });
+
+await t.test("at the end it takes itself out again where that is wished, and only then", async (t) => {
+  const before = 'server = "https://a.test"\n[host."https://m.test"]\n';
+  const certs = t.testdir({ "a.test": { "hosts.toml": before } });
+  const file = join(certs, "a.test/hosts.toml");
+  const lines: string[] = [];
+  const logger = createLogger("info", { write: (line) => void lines.push(line) });
+  const keep = async (removeAtEnd: boolean, meanwhile: () => Promise<void>): Promise<void> => {
+    const deps = { clock: manualClock(), logger, registry: new Registry(), others: { read: async () => {} } };
+    const keeper = new HostsKeeper({ hostsDir: certs, mirror, registries: [], removeAtEnd }, deps);
+    await keeper.start();
+    t.match(await readFile(file, "utf8"), mirror);
+    await meanwhile();
+    await keeper.close();
+  };
+  await keep(false, async () => undefined);
+  t.match(await readFile(file, "utf8"), mirror, "a restart does not touch the files");
+
+  await keep(true, async () => undefined);
+  t.equal(await readFile(file, "utf8"), before);
+  await t.rejects(readFile(join(certs, "_default/hosts.toml")), { code: "ENOENT" });
+  t.equal(lines.filter((line) => line.includes("as it was without the mirror")).length, 2);
+
+  await keep(true, async () => writeFile(file, `# >>> p2p-mirror: half a block\n${before}`));
+  t.match(lines.at(-1), /still names the mirror/);
+});

@@ -1,4 +1,6 @@
 import t from "tap";
+import type { HostPort } from "../../src/routing/addresses.ts";
+import type { Directory } from "../../src/routing/bootstrapper.ts";
 import { clusterSecrets } from "../../src/trust/cluster-secret.ts";
 import { findAll, keyOf } from "../conformance/router.ts";
 import { until } from "../../../../test/rig/until.ts";
@@ -26,6 +28,32 @@ await t.test("nodes that start in the wrong order, or at once, find each other",
   const back = await mesh.start({ bootstrap: [], listen: { host: "127.0.0.1", port } });
   await allSeeEachOther([waiting, back]);
   t.match(waiting.router.peers(), [{ id: back.identity.id }]);
+});
+
+await t.test("a directory of nodes is asked for the cluster, and seldom again", async (t) => {
+  const mesh = new Mesh();
+  t.teardown(() => mesh.close());
+  const one = await mesh.start();
+  let asked = 0;
+  let known: HostPort[] | undefined;
+  const directory: Directory = {
+    name: "Service a/b",
+    find: async () => {
+      asked += 1;
+      if (known === undefined) throw new Error("away");
+      return known;
+    },
+  };
+  const two = await mesh.start({ bootstrap: [], directory });
+  await until("it was asked", () => asked > 0);
+  await until("and did not know", () => two.router.bootstrapFailures.length > 0);
+  t.same(two.router.bootstrapFailures, [{ address: "Service a/b", reason: "no-list" }]);
+  known = [two.router.libp2pAddress, one.router.libp2pAddress];
+  await allSeeEachOther([one, two]);
+  const before = asked;
+  await until("a round ended well", () => two.router.bootstrapFailures.length === 0);
+  t.ok(before < 20, `asked ${before} times`);
+  t.equal(asked, before, "a node that is connected does not ask again for minutes");
 });
 
 await t.test("peers are remembered over a restart, without any bootstrap", async (t) => {

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLogger } from "@p2p-mirror/shared";
 import { Registry } from "prom-client";
+import type { Directory } from "../../src/routing/bootstrapper.ts";
 import { createRouter, type KadRouter, type RouterOptions } from "../../src/routing/kad-router.ts";
 import { createRoutingMetrics } from "../../src/routing/metrics.ts";
 import { clusterSecrets, type ClusterSecrets } from "../../src/trust/cluster-secret.ts";
@@ -21,6 +22,7 @@ export interface NodeInit extends Partial<RouterOptions> {
   readonly secrets?: ClusterSecrets;
   readonly identity?: Identity;
   readonly now?: () => number;
+  readonly directory?: Directory;
 }
 
 /** Real libp2p nodes on loopback that share a secret; everything they leave is gone after `close`. */
@@ -30,7 +32,7 @@ export class Mesh {
   readonly #directories: string[] = [];
 
   async start(init: NodeInit = {}): Promise<Node> {
-    const { secrets = this.#secrets, identity = await newIdentity(), now, ...options } = init;
+    const { secrets = this.#secrets, identity = await newIdentity(), now, directory, ...options } = init;
     const registry = new Registry();
     const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), "p2p-mirror-routing-")));
     this.#directories.push(dataDir);
@@ -47,6 +49,7 @@ export class Mesh {
         secrets,
         logger: silentLogger(),
         metrics: createRoutingMetrics(registry),
+        directory,
         ...(now === undefined ? {} : { now }),
       },
     );

@@ -95,3 +95,24 @@ await t.test("what is no file there is named, with what to do", async (t) => {
     fix: /EISDIR.*make it a file/,
   });
 });
+
+await t.test("a directory stands for the files in it by name, as a Secret is mounted", async (t) => {
+  const [one, two] = [randomBytes(32).toString("hex"), randomBytes(32).toString("hex")];
+  const mounted = { second: two, first: one, "..data": { first: "not looked at" } };
+  const directory = t.testdir({ secret: mounted, empty: {}, many: {} });
+  const secrets = await readClusterSecrets([join(directory, "secret")]);
+  t.same(
+    secrets.accepted.map(({ id }) => id),
+    [one, two].map((text) => clusterSecrets([Buffer.from(text)]).first.id),
+  );
+  for (let i = 0; i < 9; i += 1) await writeFile(join(directory, "many", `${i}`), one);
+  for (const [name, count] of [
+    ["empty", 0],
+    ["many", 9],
+  ] as const) {
+    await t.rejects(readClusterSecrets([join(directory, name)]), {
+      name: "ConfigError",
+      fix: `a directory must hold 1 to 8 secrets; it holds ${count}`,
+    });
+  }
+});

@@ -41,6 +41,7 @@ const WHAT: Readonly<Record<BootstrapStatus["reason"], string>> = {
   refused: "no connection",
   "other-secret": "a mirror with another cluster secret",
   "no-mirror": "something that is no p2p-mirror answers",
+  "no-list": "the Kubernetes API does not list its EndpointSlices",
 };
 
 const FIX: Readonly<Record<BootstrapStatus["reason"], string>> = {
@@ -50,6 +51,8 @@ const FIX: Readonly<Record<BootstrapStatus["reason"], string>> = {
   refused: "see whether a mirror runs there and listens at that address (p2p_listen), and correct bootstrap",
   "other-secret": "give both nodes the same file as cluster_secret_file, and restart the mirrors",
   "no-mirror": "correct bootstrap: it takes p2p_listen of another mirror, port 24222 by default",
+  "no-list":
+    "see whether this node reaches kubernetes_api, and whether the mirror's ServiceAccount may list endpointslices there; without, name other nodes in bootstrap",
 };
 
 function unreachable({ peers: known }: MirrorStatus): Found[] {

@@ -1,0 +1,84 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import t from "tap";
+import { parse } from "yaml";
+import { loneMirror, readyUrls, startChild } from "../packages/p2p-mirror/test/cli/child.ts";
+import { MANIFESTS } from "./manifests/kustomize.ts";
+import { until } from "./rig/until.ts";
+
+interface Dashboard {
+  readonly panels: readonly {
+    readonly title: string;
+    readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
+    readonly targets: readonly { readonly expr: string }[];
+  }[];
+}
+
+interface Rules {
+  readonly spec: {
+    readonly groups: readonly {
+      readonly rules: readonly { readonly alert: string; readonly expr: string }[];
+    }[];
+  };
+}
+
+const dashboard: Dashboard = JSON.parse(
+  await readFile(join(MANIFESTS, "components/grafana/p2p-mirror.json"), "utf8"),
+);
+const rules: Rules = parse(await readFile(join(MANIFESTS, "components/prometheus/rules.yaml"), "utf8"));
+const alerts = rules.spec.groups.flatMap((group) => group.rules);
+
+/** Names that are followed by neither `(` nor are a label: those of metrics here all have a prefix. */
+const metricsIn = (expr: string): string[] => expr.match(/\b(?:p2p_mirror|process)_[a-z0-9_]+/g) ?? [];
+
+await t.test("every metric of the dashboard and of the alerts is one that a mirror has", async (t) => {
+  const dir = t.testdir({ certs: {} });
+  const args = [...loneMirror(join(dir, "data")), "--hosts-dir", join(dir, "certs")];
+  // There is no containerd, but a mirror that looks for one.
+  const mirror = startChild(t, [...args, "--containerd-socket", join(dir, "none.sock")]);
+  const { admin } = await readyUrls(mirror);
+  const names = async (): Promise<Set<string>> => {
+    const text = await (await fetch(`${admin}/metrics`)).text();
+    return new Set(text.match(/(?<=^# TYPE )\S+/gm));
+  };
+  await until("the doctor has looked", async () => (await names()).has("p2p_mirror_in_force"), {
+    timeoutMs: 60_000,
+  });
+  const known = await names();
+  const exprs = [
+    ...dashboard.panels.flatMap(({ title, targets }) => targets.map(({ expr }) => ({ of: title, expr }))),
+    ...alerts.map(({ alert, expr }) => ({ of: alert, expr })),
+  ];
+  t.ok(exprs.length > 40);
+  for (const { of, expr } of exprs) {
+    const used = metricsIn(expr);
+    t.ok(used.length > 0 || expr.startsWith("up{"), `${of} looks at a metric`);
+    for (const name of used) {
+      t.ok(known.has(name.replace(/_(?:bucket|sum|count)$/, "")) || known.has(name), `${of}: ${name}`);
+    }
+    for (const [open, close] of ["()", "{}", "[]"]) {
+      t.equal(expr.split(open ?? "").length, expr.split(close ?? "").length, `${of}: ${open}${close}`);
+    }
+  }
+});
+
+await t.test("every alert is explained", async (t) => {
+  const page = await readFile(join(MANIFESTS, "../docs/operations.md"), "utf8");
+  const explained = new Set(page.match(/(?<=^\| `)P2pMirror\w+/gm));
+  t.same(explained, new Set(alerts.map(({ alert }) => alert)));
+});
+
+await t.test("no panel of the dashboard lies over another", async (t) => {
+  const taken = new Map<string, string>();
+  for (const { title, gridPos } of dashboard.panels) {
+    const { x, y, w, h } = gridPos;
+    t.ok(x + w <= 24, title);
+    for (let column = x; column < x + w; column += 1) {
+      for (let line = y; line < y + h; line += 1) {
+        const at = `${column},${line}`;
+        t.equal(taken.get(at), undefined, `${title} at ${at}`);
+        taken.set(at, title);
+      }
+    }
+  }
+});

@@ -1,0 +1,44 @@
+import { readdir } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { parseAllDocuments } from "yaml";
+import type { Component } from "../rig/components.ts";
+import { exec } from "../rig/exec.ts";
+
+export const MANIFESTS = join(import.meta.dirname, "../../manifests");
+
+/** What the tests look at of a Kubernetes object. */
+export interface KubernetesObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly data?: Readonly<Record<string, string>>;
+  readonly spec?: unknown;
+}
+
+/** Folders with a kustomization that can be built by itself, by path in `manifests`. Components cannot. */
+export async function kustomizations(): Promise<string[]> {
+  const files = await readdir(MANIFESTS, { recursive: true });
+  return files
+    .filter((file) => file.endsWith("/kustomization.yaml") && !file.startsWith("components/"))
+    .map((file) => dirname(file))
+    .toSorted();
+}
+
+/** The objects that `kubectl apply -k` would send, by kind, namespace and name. */
+export async function build(kubernetes: Component, folder: string): Promise<KubernetesObject[]> {
+  const argv = [kubernetes.bin("kubectl"), "kustomize", relative(process.cwd(), join(MANIFESTS, folder))];
+  const { stdout } = await exec(argv, { env: kubernetes.env });
+  return parseObjects(stdout);
+}
+
+export function parseObjects(text: string): KubernetesObject[] {
+  const objects = parseAllDocuments(text).map((document): KubernetesObject => {
+    const [error] = document.errors;
+    if (error !== undefined) throw error;
+    return document.toJS();
+  });
+  return objects.toSorted((a, b) => nameOf(a).localeCompare(nameOf(b)));
+}
+
+export const nameOf = ({ kind, metadata }: KubernetesObject): string =>
+  `${kind} ${metadata.namespace ?? ""}/${metadata.name}`;

@@ -1,6 +1,7 @@
 import type { Test } from "tap";
 import { type Component, type ComponentName, component } from "./components.ts";
 import { MissingError } from "./errors.ts";
+import { probeCgroups } from "./kubernetes/cgroups.ts";
 import { probeNetworks } from "./netns.ts";
 
 export interface Needs {
@@ -8,6 +9,8 @@ export interface Needs {
   readonly root?: boolean;
   /** Network namespaces that can really be made (root is not enough inside some containers). */
   readonly netns?: boolean;
+  /** Machines made of namespaces (netns, too): cgroup v1 in which cgroups can be made. */
+  readonly machines?: boolean;
   readonly components?: readonly ComponentName[];
 }
 
@@ -32,7 +35,8 @@ export async function need(t: Test, needs: Needs): Promise<Components | undefine
     }
   };
   if (needs.root === true) await check(probeRoot);
-  if (needs.netns === true) await check(probeNetworks);
+  if (needs.netns === true || needs.machines === true) await check(probeNetworks);
+  if (needs.machines === true) await check(probeCgroups);
   const found = new Map<ComponentName, Component>();
   for (const name of needs.components ?? []) {
     await check(async () => void found.set(name, await component(name)));

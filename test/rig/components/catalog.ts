@@ -10,6 +10,12 @@ export const COMPONENT_NAMES = [
   "oras",
   "crane",
   "oci-conformance",
+  "kubernetes",
+  "etcd",
+  "coredns",
+  "cni-plugins",
+  "catatonit",
+  "busybox",
 ] as const;
 export type ComponentName = (typeof COMPONENT_NAMES)[number];
 
@@ -26,6 +32,8 @@ export interface GoSource {
   /** Import paths; each becomes a binary named by its last element. */
   readonly packages: readonly string[];
   readonly ldflags: string;
+  /** Packages compiled at once; default 1, out of politeness. */
+  readonly parallel?: number;
 }
 
 export interface Recipe {
@@ -62,6 +70,24 @@ const containerd = (series: RegExp, debianSuite: string, go?: GoSource): Recipe 
   debian: [{ suite: debianSuite, packages: ["containerd"] }, RUNC],
   ...(go === undefined ? {} : { go }),
 });
+
+/** The release that client libraries of today are generated from; go.mod pins the same one. */
+const KUBERNETES_VERSION = { major: 1, minor: 36, patch: 3 };
+
+const KUBERNETES = {
+  programs: ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"],
+  ldflags: ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].reduce((flags, place) => {
+    const { major, minor, patch } = KUBERNETES_VERSION;
+    const set = {
+      gitVersion: `v${major}.${minor}.${patch}`,
+      gitMajor: major,
+      gitMinor: minor,
+      gitTreeState: "clean",
+    };
+    const stamps = Object.entries(set).map(([name, value]) => `-X ${place}.${name}=${value}`);
+    return [flags, ...stamps].join(" ");
+  }, "-s -w"),
+};
 
 export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
   "containerd-1.6": containerd(/ v?(1\.6\.\S+)/, "bookworm"),
@@ -104,5 +130,41 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
       packages: ["github.com/opencontainers/distribution-spec/conformance"],
       ldflags: "-s -w",
     },
+  },
+  kubernetes: {
+    binaries: KUBERNETES.programs,
+    version: { args: ["--version"], pattern: /^Kubernetes v(\S+)/ },
+    go: {
+      module: "kubernetes",
+      packages: KUBERNETES.programs.map((program) => `k8s.io/kubernetes/cmd/${program}`),
+      ldflags: KUBERNETES.ldflags,
+      // A quarter of an hour of CPU time.
+      parallel: 2,
+    },
+  },
+  etcd: {
+    binaries: ["etcd"],
+    version: { args: ["--version"], pattern: /etcd Version: (3\.[5-9]\.\S+)/ },
+    debian: [{ suite: "trixie", packages: ["etcd-server"] }],
+  },
+  coredns: {
+    binaries: ["coredns"],
+    version: { args: ["-version"], pattern: /CoreDNS-(\S+)/ },
+    go: { module: "coredns", packages: ["."], ldflags: "-s -w" },
+  },
+  "cni-plugins": {
+    // The first tells no other program's version: it is one of the container network plugins alone.
+    binaries: ["host-local", "ptp", "loopback"],
+    debian: [{ suite: "bookworm", packages: ["containernetworking-plugins"] }],
+  },
+  catatonit: {
+    binaries: ["catatonit"],
+    version: { args: ["--version"], pattern: /version (\S+)/ },
+    debian: [{ suite: "bookworm", packages: ["catatonit"] }],
+  },
+  busybox: {
+    binaries: ["busybox"],
+    version: { args: ["--help"], pattern: /BusyBox v(\S+)/ },
+    debian: [{ suite: "bookworm", packages: ["busybox-static"] }],
   },
 };

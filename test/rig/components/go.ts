@@ -23,7 +23,9 @@ export type Say = (line: string) => void;
 export async function goBinaries(source: GoSource, say: Say): Promise<string> {
   const module = path.join(MODULES, source.module);
   const hash = createHash("sha256");
-  for (const file of ["go.mod", "go.sum"]) hash.update(await readFile(path.join(module, file))).update("\0");
+  const own = (await readdir(module)).filter((file) => file.endsWith(".go")).toSorted();
+  for (const file of ["go.mod", "go.sum", ...own])
+    hash.update(await readFile(path.join(module, file))).update("\0");
   hash.update(JSON.stringify([FLAGS, source, process.platform, process.arch]));
   const parent = path.join(cacheFolder(), source.module);
   const target = path.join(parent, hash.digest("hex").slice(0, 32));
@@ -51,7 +53,7 @@ export async function goBinaries(source: GoSource, say: Say): Promise<string> {
 
 async function build(source: GoSource, module: string, output: string): Promise<void> {
   const env = { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local", GOFLAGS: "", GOWORK: "off" };
-  const flags = [...FLAGS, "-ldflags", source.ldflags, "-o", `${output}/`];
+  const flags = [...FLAGS, `-p=${source.parallel ?? 1}`, "-ldflags", source.ldflags, "-o", `${output}/`];
   // Politely: whoever builds this is about to do something else on the same cores.
   const nice =
     (await tryExec(["nice", "true"]).catch(() => undefined))?.code === 0 ? ["nice", "-n", "10"] : [];

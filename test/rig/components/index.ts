@@ -120,7 +120,7 @@ async function fill(recipe: Recipe, folder: string, target: string, say: Say): P
     failures.push(error);
     say(firstLines(messageOf(error)));
   }
-  for (const bin of ["usr/bin", "usr/sbin", "sbin", "bin"]) roots.push(path.join(tree, bin));
+  for (const bin of ["usr/bin", "usr/sbin", "sbin", "bin", "usr/lib/cni"]) roots.push(path.join(tree, bin));
   const bin = path.join(target, "bin");
   await mkdir(bin);
   for (const program of recipe.binaries) {

@@ -1,7 +1,7 @@
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { blobOf, type Blob, type Content, type Descriptor, MEDIA, sha256 } from "./content.ts";
 import { randomBytesOf } from "./random.ts";
-import { tarOf } from "./tar.ts";
+import { tarOf, type TarFile } from "./tar.ts";
 
 export type Compression = "none" | "gzip" | "zstd";
 
@@ -11,6 +11,10 @@ export interface ImageOptions {
   /** Bytes of each layer's content; the layer is a little larger for its tar header. Default: one layer of 64 KiB. */
   readonly layers?: readonly number[];
   readonly compression?: Compression;
+  /** Files of a layer of their own below the others. */
+  readonly files?: readonly TarFile[];
+  /** What runs, as image configs have it; default a program that does not exist. */
+  readonly config?: { readonly Entrypoint?: readonly string[]; readonly Cmd?: readonly string[] };
   /** Docker's media types (schema 2) instead of OCI's. */
   readonly docker?: boolean;
   /** Default: what this machine runs. */
@@ -22,21 +26,26 @@ export const HOST_ARCHITECTURE = process.arch === "x64" ? "amd64" : process.arch
 
 /** An image for one platform, with layers that unpack to one file each. */
 export function makeImage(options: ImageOptions): Content {
-  const { seed, layers = [64 * 1024], compression = "none", docker = false } = options;
+  const { seed, layers = [64 * 1024], compression = "none", docker = false, files = [] } = options;
   const architecture = options.architecture ?? HOST_ARCHITECTURE;
   const diffIds: string[] = [];
-  const layerBlobs = layers.map((size, index) => {
+  const random = layers.map((size, index): TarFile => {
     const name = `${architecture}-layer-${index}.bin`;
-    const tar = tarOf([{ name, content: randomBytesOf(seed, name, size) }]);
-    diffIds.push(sha256(tar));
-    return blobOf(layerType(compression, docker), compress(tar, compression));
+    return { name, content: randomBytesOf(seed, name, size) };
   });
+  const layerBlobs = [...(files.length > 0 ? [files] : []), ...random.map((file) => [file])].map(
+    (content) => {
+      const tar = tarOf(content);
+      diffIds.push(sha256(tar));
+      return blobOf(layerType(compression, docker), compress(tar, compression));
+    },
+  );
   const config = blobOf(
     docker ? MEDIA.dockerConfig : MEDIA.config,
     json({
       architecture,
       os: "linux",
-      config: { Cmd: ["/none"] },
+      config: options.config ?? { Cmd: ["/none"] },
       rootfs: { type: "layers", diff_ids: diffIds },
       history: diffIds.map(() => ({ created_by: `seed ${seed}` })),
     }),

@@ -3,16 +3,18 @@ export interface TarFile {
   /** Up to 100 bytes, no leading slash. */
   readonly name: string;
   readonly content: Uint8Array;
+  /** Permissions, default 0o644. */
+  readonly mode?: number;
 }
 
 const BLOCK = 512;
 
-/** An uncompressed tar with fixed owner, mode and time, so that equal content gives equal bytes. */
+/** An uncompressed tar with fixed owner and time, so that equal content gives equal bytes. */
 export function tarOf(files: readonly TarFile[]): Buffer {
   const parts: Uint8Array[] = [];
-  for (const { name, content } of files) {
+  for (const { name, content, mode = 0o644 } of files) {
     parts.push(
-      header(name, content.length),
+      header(name, content.length, mode),
       content,
       Buffer.alloc((BLOCK - (content.length % BLOCK)) % BLOCK),
     );
@@ -21,11 +23,11 @@ export function tarOf(files: readonly TarFile[]): Buffer {
   return Buffer.concat(parts);
 }
 
-function header(name: string, size: number): Buffer {
+function header(name: string, size: number, mode: number): Buffer {
   const block = Buffer.alloc(BLOCK);
   if (Buffer.byteLength(name) > 100) throw new RangeError(`"${name}" is too long for a tar header`);
   block.write(name, 0);
-  block.write("0000644\0", 100);
+  block.write(`${mode.toString(8).padStart(7, "0")}\0`, 100);
   block.write("0000000\0", 108);
   block.write("0000000\0", 116);
   block.write(`${size.toString(8).padStart(11, "0")}\0`, 124);

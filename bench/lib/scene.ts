@@ -1,3 +1,4 @@
+import { startLine } from "../../packages/p2p-mirror/image/start-line.ts";
 import { pullImage } from "../../test/rig/pull.ts";
 import { pushImage, type Content } from "../../test/rig/images.ts";
 import { startMirror, type Mirror, type MirrorOptions } from "../../test/rig/mirror.ts";
@@ -7,20 +8,13 @@ import { build } from "./programs.ts";
 
 export const REGISTRY = "bench.example";
 /**
- * As it is started in production (the first line of main.ts). A small young generation is collected often, so that chunks
+ * As it is started in production. A small young generation is collected often, so that chunks
  * from sockets are free again before V8 resorts to full collections; without threads, since theirs give memory back too
  * late; V8 keeps no pool of free pages (16 MiB after a start). The old generation does not grow while it is collected (20
  * MiB otherwise) and by 60 % between: less costs a full collection, 50 ms, in every hundredth request, more buys nothing.
+ * One arena: what the threads of libuv free goes back to the one heap that all allocate from.
  */
-export const V8_FLAGS = [
-  "--max-semi-space-size=1",
-  "--single-threaded-gc",
-  "--memory-saver-mode",
-  "--heap-growing-percent=60",
-  "--no-incremental-marking",
-];
-/** As well from the first line of main.ts: what libuv's threads free goes back to the one heap that all allocate from. */
-const ENVIRONMENT = { MALLOC_ARENA_MAX: "1" };
+export const { flags: V8_FLAGS, env: ENVIRONMENT } = await startLine();
 
 export const MIB = 1024 * 1024;
 

@@ -1,7 +1,9 @@
 import { networkInterfaces } from "node:os";
-import type { Logger } from "@p2p-mirror/shared";
+import { hideUrlSecrets, type Logger } from "@p2p-mirror/shared";
 import { isAllAddresses, isLoopback, type HostPort } from "@p2p-mirror/shared/config";
 import type { MirrorConfig } from "./config/mirror-config.ts";
+import type { HostsStatus } from "./hosts/hosts.ts";
+import type { HostsDirectoryStatus } from "./status.ts";
 import { AdministratorsHosts } from "./hosts/administrators-hosts.ts";
 
 /** What the administrator has in `hosts_dir`, read once. Undefined: no such directory was named. */
@@ -27,3 +29,7 @@ export function leadsTo(listen: HostPort, text: string): boolean {
   const own = Object.values(networkInterfaces()).flatMap((all) => all?.map(({ address }) => address) ?? []);
   return isOwnLoopback || own.includes(host);
 }
+
+/** As the status shows it: what an administrator has in an address to log in with stays in the file. */
+export const shownHosts = (status: readonly HostsStatus[]): HostsDirectoryStatus[] =>
+  status.map((one) => ({ ...one, asks: one.asks.map(hideUrlSecrets) }));

@@ -2,8 +2,16 @@ import { statfs } from "node:fs/promises";
 import { formatReference } from "@p2p-mirror/shared";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { limitsStatus, type DaemonLimits } from "./daemon-limits.ts";
-import type { Peer, Router } from "./routing/router.ts";
-import type { DoctorReport, FlightStatus, FlightSwarmStatus, MirrorStatus, PeerStatus } from "./status.ts";
+import type { KadRouter } from "./routing/kad-router.ts";
+import type { Peer } from "./routing/router.ts";
+import type {
+  DoctorReport,
+  FlightStatus,
+  FlightSwarmStatus,
+  HostsDirectoryStatus,
+  MirrorStatus,
+  PeerStatus,
+} from "./status.ts";
 import type { Cache } from "./store/cache/create-cache.ts";
 import type { Catalog } from "./store/catalog.ts";
 import type { MirrorSwarm } from "./swarm/mirror-swarm.ts";
@@ -22,10 +30,12 @@ export interface StatusParts {
   readonly cache: Cache;
   readonly catalog: Catalog;
   readonly containerd: { readonly connected: boolean } | undefined;
-  readonly router: Router;
+  readonly router: Pick<KadRouter, "self" | "peers" | "about">;
   readonly bootstrapFailures: () => MirrorStatus["bootstrap"];
   readonly peerClient: { isBroken(peer: Peer): boolean; faultsOf(peer: Peer): number };
   readonly arrivals: { readonly requests: number; readonly canaries: readonly string[] };
+  /** Whom containerd asks, read from its files now; undefined: they are not looked after. */
+  readonly hosts: () => Promise<readonly HostsDirectoryStatus[] | undefined>;
   /** What the doctor found the last time; undefined: it has not looked. */
   readonly doctor: () => DoctorReport | undefined;
   readonly sources: { mayAsk(peer: Peer): boolean };
@@ -39,6 +49,7 @@ export interface StatusParts {
 export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
   const { config, router, containerd } = parts;
   const doctor = parts.doctor();
+  const hosts = await parts.hosts();
   const usage = parts.cache.usage();
   // Somebody may have taken the directory away; the status shall still tell the rest.
   const disk = await statfs(config.dataDir).catch(() => ({ bavail: 0, bsize: 0 }));
@@ -50,16 +61,12 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
       ready: parts.ready(),
       advertised: address(router.self),
       access: config.access,
+      zone: config.zone,
       requests: parts.arrivals.requests,
       canaries: parts.arrivals.canaries,
       ...(containerd && { containerd: containerd.connected ? "connected" : "unreachable" }),
     },
-    peers: router.peers().map((peer) => ({
-      id: peer.id,
-      address: address(peer),
-      state: stateOf(peer, parts),
-      faults: parts.peerClient.faultsOf(peer),
-    })),
+    peers: router.peers().map((peer) => peerStatus(peer, parts)),
     flights: parts.flights.list().map((flight) => flightStatus(flight, parts.swarm)),
     swarm: { banned: parts.swarm.banned },
     limits: limitsStatus(parts.limits),
@@ -78,7 +85,21 @@ export async function daemonStatus(parts: StatusParts): Promise<MirrorStatus> {
     })),
     upstreams: parts.upstream.status(),
     bootstrap: parts.bootstrapFailures() ?? [],
+    ...(hosts && { hosts }),
     ...(doctor && { doctor }),
+  };
+}
+
+function peerStatus(peer: Peer, parts: StatusParts): PeerStatus {
+  const { version, zone, latencyMs } = parts.router.about(peer);
+  return {
+    id: peer.id,
+    address: address(peer),
+    state: stateOf(peer, parts),
+    zone,
+    faults: parts.peerClient.faultsOf(peer),
+    ...(version !== undefined && { version }),
+    ...(latencyMs !== undefined && { latencyMs }),
   };
 }
 

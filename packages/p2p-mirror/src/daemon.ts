@@ -12,11 +12,12 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { daemonLimits, partBytes } from "./daemon-limits.ts";
 import { CACHE_DIR } from "./daemon-data.ts";
-import { administratorsHosts } from "./daemon-hosts.ts";
+import { administratorsHosts, shownHosts } from "./daemon-hosts.ts";
 import { daemonKubernetes } from "./daemon-kubernetes.ts";
 import { daemonSwarm } from "./daemon-swarm.ts";
 import { daemonStatus, type StatusParts } from "./daemon-status.ts";
 import { createAdminEndpoint } from "./http/admin-endpoint.ts";
+import { hostsStatus } from "./hosts/hosts.ts";
 import { HostsKeeper } from "./hosts/hosts-keeper.ts";
 import { DoctorRounds } from "./doctor/rounds.ts";
 import { doctorSettings } from "./doctor/settings.ts";
@@ -65,6 +66,8 @@ const DRAIN_MS = 7_000;
 export interface DaemonDeps {
   readonly logger: Logger;
   readonly version?: string;
+  /** Folder of the status page; none is served without. */
+  readonly page?: URL;
   /** Flights take no part in the swarm: what it costs can be measured. Default false. */
   readonly alone?: boolean;
 }
@@ -163,6 +166,7 @@ class MirrorDaemon implements Daemon {
           registry: metrics,
           ready: () => this.#running !== undefined && !this.#closing.signal.aborted,
           status: async () => (this.#status === undefined ? {} : daemonStatus(this.#status)),
+          page: this.#deps.page,
           logger,
         },
       ),
@@ -246,6 +250,7 @@ class MirrorDaemon implements Daemon {
             ({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`,
           ),
           dataDir: config.dataDir,
+          about: { version: this.#deps.version ?? "0.0.0", zone: config.zone },
         },
         { identity, secrets, logger, metrics: routingMetrics, directory: kubernetes.directory },
       ),
@@ -314,15 +319,14 @@ class MirrorDaemon implements Daemon {
       // Both drain at the same time, so that the whole end stays within its bound.
       close: async () => void (await Promise.all([registry.close(), peerServer.close()])),
     });
-    const { hostsDir } = config;
-    if (hostsDir !== undefined && others !== undefined) {
-      const hosts = {
-        hostsDir,
-        mirror: registry.url,
-        registries: [],
-        without: leftAlone,
-        removeAtEnd: config.hostsRemoveOnExit,
-      };
+    const hosts = config.hostsDir !== undefined && {
+      hostsDir: config.hostsDir,
+      mirror: registry.url,
+      registries: [],
+      without: leftAlone,
+      removeAtEnd: config.hostsRemoveOnExit,
+    };
+    if (hosts && others !== undefined) {
       await run(new HostsKeeper(hosts, { clock: systemClock, logger, registry: metrics, others }));
     }
     await run(createAdvertiser({ stores, router, logger, metrics: routingMetrics }));
@@ -356,6 +360,7 @@ class MirrorDaemon implements Daemon {
       upstream,
       arrivals: registry.arrivals,
       bootstrapFailures: () => router.bootstrapFailures,
+      hosts: async () => (hosts ? shownHosts(await hostsStatus(hosts)) : undefined),
       doctor: () => doctor.report,
     };
     return {

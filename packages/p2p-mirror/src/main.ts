@@ -1,6 +1,7 @@
 #!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=1 --single-threaded-gc --memory-saver-mode --heap-growing-percent=60 --no-incremental-marking
 import { readFile } from "node:fs/promises";
 import { runProgram } from "./cli/program.ts";
+import type { CreateDaemon } from "./cli/serve.ts";
 import type { Output } from "./cli/terminal.ts";
 
 // The edge to the operating system, and the only file that touches `process`.
@@ -39,6 +40,13 @@ async function readVersion(): Promise<string> {
   return hasVersion ? String(manifest.version) : "unknown";
 }
 
+async function loadDaemon(): Promise<CreateDaemon> {
+  const { createDaemon } = await import("./daemon.ts");
+  // Beside `src`, and beside what is built of it.
+  const page = new URL("../page/", import.meta.url);
+  return (config, deps) => createDaemon(config, { ...deps, page });
+}
+
 /** node:sqlite without a flag, and the rest of what the daemon is written for. */
 const OLDEST_NODE = 24;
 
@@ -53,7 +61,7 @@ if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
     { args: process.argv.slice(2), env: process.env, stdout, stderr, signal: endSignal(stderr) },
     {
       version: await readVersion(),
-      loadDaemon: async () => (await import("./daemon.ts")).createDaemon,
+      loadDaemon,
       loadRemoveData: async () => (await import("./daemon-data.ts")).removeData,
     },
   );

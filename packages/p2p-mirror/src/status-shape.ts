@@ -41,10 +41,32 @@ const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
     startedAt: string,
     ready: boolean,
     advertised: string,
+    zone: maybe(string),
     requests: maybe(number),
     canaries: maybe(listOf(string)),
   }),
-  peers: listOf(record({ id: string, address: string, state: string, faults: maybe(number) })),
+  peers: listOf(
+    record({
+      id: string,
+      address: string,
+      state: string,
+      version: maybe(string),
+      zone: maybe(string),
+      latencyMs: maybe(number),
+      faults: maybe(number),
+    }),
+  ),
+  hosts: maybe(
+    listOf(
+      record({
+        directory: string,
+        inForce: boolean,
+        managed: boolean,
+        asks: listOf(string),
+        problem: maybe(string),
+      }),
+    ),
+  ),
   bootstrap: maybe(listOf(record({ address: string, reason: string }))),
   doctor: maybe(
     record({

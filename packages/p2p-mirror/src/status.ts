@@ -14,6 +14,8 @@ export interface MirrorStatus {
   readonly upstreams: readonly UpstreamStatus[];
   /** Addresses of `bootstrap` that lead nowhere now. */
   readonly bootstrap?: readonly BootstrapStatus[];
+  /** Whom containerd asks, for each directory of `hosts_dir`. Undefined: no `hosts_dir` is set. */
+  readonly hosts?: readonly HostsDirectoryStatus[];
   /** What is wrong around this node, as it found the last time it looked. Undefined: it has not looked yet. */
   readonly doctor?: DoctorReport;
 }
@@ -48,6 +50,8 @@ export interface NodeStatus {
   /** `host:port` of the peer data plane, as other nodes are told. */
   readonly advertised: string;
   readonly access: "public" | "open";
+  /** Where it is; "": not known. */
+  readonly zone?: string;
   /** Undefined: none was configured. */
   readonly containerd?: "connected" | "unreachable";
   /** Requests for images since the start, by whatever client of this node; canaries not counted. */
@@ -62,6 +66,12 @@ export interface PeerStatus {
   readonly address: string;
   /** `broken`: its breaker is open, it is left alone for a while. `refuted`: it gave wrong bytes, and is for ten minutes. */
   readonly state: "up" | "broken" | "refuted";
+  /** As it says itself; undefined while it has not. */
+  readonly version?: string;
+  /** "": it does not know. */
+  readonly zone?: string;
+  /** Of a round trip, by the last ping; undefined before the first, 30 s after the connection was made. */
+  readonly latencyMs?: number;
   /** Answers in a row that did not come, or stopped on the way, though it could be connected to. */
   readonly faults?: number;
 }
@@ -71,6 +81,19 @@ export interface BootstrapStatus {
   /** `other-secret`: a mirror that does not know this cluster's secret; `no-mirror`: something else answers there;
    * `no-list`: the Kubernetes API does not say who is there. */
   readonly reason: "unknown-name" | "timeout" | "refused" | "other-secret" | "no-mirror" | "no-list";
+}
+
+export interface HostsDirectoryStatus {
+  /** Name of the directory, such as `_default` or `docker.io`. */
+  readonly directory: string;
+  /** The mirror is asked first. */
+  readonly inForce: boolean;
+  /** By a block that the mirror looks after. */
+  readonly managed: boolean;
+  /** URLs in the order in which containerd asks them. */
+  readonly asks: readonly string[];
+  /** Why containerd passes over the file, or cannot read it. */
+  readonly problem?: string;
 }
 
 export interface FlightStatus {

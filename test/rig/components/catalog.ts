@@ -16,6 +16,7 @@ export const COMPONENT_NAMES = [
   "cni-plugins",
   "catatonit",
   "busybox",
+  "chromium",
 ] as const;
 export type ComponentName = (typeof COMPONENT_NAMES)[number];
 
@@ -46,6 +47,8 @@ export interface Recipe {
   /** Tried in this order: Go modules, Debian packages, PATH. */
   readonly go?: GoSource;
   readonly debian?: readonly DebianSource[];
+  /** More folders of a package with programs, before `usr/bin` and so on. */
+  readonly folders?: readonly string[];
   /** Other names of the programs on systems that are not Debian. */
   readonly aliases?: Readonly<Record<string, string>>;
 }
@@ -88,6 +91,17 @@ const KUBERNETES = {
     return [flags, ...stamps].join(" ");
   }, "-s -w"),
 };
+
+/** What it is linked with, and what that is linked with; no drivers, no desktop. */
+const CHROMIUM_LIBRARIES = (
+  "fontconfig-config fonts-dejavu-core libasound2 libasyncns0 libatk1.0-0 libatspi2.0-0 libblkid1 libbrotli1 libbsd0 " +
+  "libbz2-1.0 libcap2 libdav1d6 libdbus-1-3 libdouble-conversion3 libdrm2 libexpat1 libffi8 libflac12 libfontconfig1 " +
+  "libfreetype6 libgbm1 libgcrypt20 libglib2.0-0 libgpg-error0 libgraphite2-3 libharfbuzz-subset0 libharfbuzz0b " +
+  "libjpeg62-turbo liblz4-1 liblzma5 libmd0 libminizip1 libmount1 libmp3lame0 libmpg123-0 libnspr4 libnss3 libogg0 " +
+  "libopenh264-7 libopus0 libpcre2-8-0 libpng16-16 libpulse0 libselinux1 libsndfile1 libsqlite3-0 libsystemd0 libudev1 " +
+  "libuuid1 libvorbis0a libvorbisenc2 libwayland-server0 libx11-6 libxau6 libxcb-randr0 libxcb1 libxcomposite1 " +
+  "libxdamage1 libxdmcp6 libxext6 libxfixes3 libxi6 libxkbcommon0 libxnvctrl0 libxrandr2 libxrender1 libzstd1 zlib1g"
+).split(" ");
 
 export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
   "containerd-1.6": containerd(/ v?(1\.6\.\S+)/, "bookworm"),
@@ -156,6 +170,7 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
     // The first tells no other program's version: it is one of the container network plugins alone.
     binaries: ["host-local", "ptp", "loopback"],
     debian: [{ suite: "bookworm", packages: ["containernetworking-plugins"] }],
+    folders: ["usr/lib/cni"],
   },
   catatonit: {
     binaries: ["catatonit"],
@@ -166,5 +181,19 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
     binaries: ["busybox"],
     version: { args: ["--help"], pattern: /BusyBox v(\S+)/ },
     debian: [{ suite: "bookworm", packages: ["busybox-static"] }],
+  },
+  chromium: {
+    binaries: ["chromium-headless-shell"],
+    version: { args: ["--version"], pattern: /(\d+\.\d+\.\d+\.\d+)/ },
+    debian: [
+      {
+        suite: "bookworm",
+        packages: ["chromium-headless-shell", "chromium-common"],
+        libraries: CHROMIUM_LIBRARIES,
+      },
+    ],
+    // Beside what it reads; in usr/bin is a script that looks for it where the package would be installed.
+    folders: ["usr/lib/chromium"],
+    aliases: { "chromium-headless-shell": "chromium" },
   },
 };

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { exec } from "../exec.ts";
+import { exec, tryExec } from "../exec.ts";
 import { withLock } from "../lock.ts";
 import { type AptMirror, mirrorOf } from "./apt-sources.ts";
 
@@ -10,8 +10,10 @@ import { type AptMirror, mirrorOf } from "./apt-sources.ts";
  * touching the system, without root, and without `apt-get update` having been run on it.
  */
 export interface PrivateApt {
-  /** Downloads packages (not what they depend on) and unpacks them side by side into `folder`. */
+  /** Downloads packages (a name, or `name=version`; not what they depend on) and unpacks them side by side into `folder`. */
   unpack(packages: readonly string[], folder: string): Promise<void>;
+  /** The newest version of each package in the suite; packages that it does not have are left out. */
+  versions(packages: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
 
 /** Lists older than this are fetched again: suites that move drop the files of old versions from the pool. */
@@ -69,6 +71,17 @@ export async function privateApt(folder: string, system: System, suite: string):
       );
       for (const file of await readdir(debs)) await exec(["dpkg", "-x", path.join(debs, file), target]);
       await rm(debs, { recursive: true });
+    },
+    async versions(packages) {
+      // Names that are not there are an error only when all of them are.
+      const { stdout } = await tryExec(["apt-cache", ...options, "--no-all-versions", "show", ...packages]);
+      return new Map(
+        stdout.split("\n\n").flatMap((stanza): [string, string][] => {
+          const [, name] = /^Package: (\S+)$/m.exec(stanza) ?? [];
+          const [, version] = /^Version: (\S+)$/m.exec(stanza) ?? [];
+          return name === undefined || version === undefined ? [] : [[name, version]];
+        }),
+      );
     },
   };
 }

@@ -115,12 +115,12 @@ async function fill(recipe: Recipe, folder: string, target: string, say: Say): P
   }
   const tree = path.join(target, "root");
   try {
-    for (const source of debian) await unpack(source, folder, tree, say);
+    for (const source of debian) await unpack(source, folder, tree, recipe.folders ?? [], say);
   } catch (error) {
     failures.push(error);
     say(firstLines(messageOf(error)));
   }
-  for (const bin of ["usr/bin", "usr/sbin", "sbin", "bin", "usr/lib/cni"]) roots.push(path.join(tree, bin));
+  for (const bin of [...(recipe.folders ?? []), ...BIN_FOLDERS]) roots.push(path.join(tree, bin));
   const bin = path.join(target, "bin");
   await mkdir(bin);
   for (const program of recipe.binaries) {
@@ -135,23 +135,31 @@ async function fill(recipe: Recipe, folder: string, target: string, say: Say): P
   }
 }
 
-async function unpack(source: DebianSource, folder: string, tree: string, say: Say): Promise<void> {
+const BIN_FOLDERS = ["usr/bin", "usr/sbin", "sbin", "bin"];
+
+async function unpack(
+  source: DebianSource,
+  folder: string,
+  tree: string,
+  more: readonly string[],
+  say: Say,
+): Promise<void> {
   say(`downloading ${source.packages.join(", ")} (${source.suite}) …`);
   const system = await debianSystem();
   if (system === undefined) throw new RigError("COMMAND_FAILED", "this system has no Debian packages");
   const apt = await privateApt(folder, system, source.suite);
   await mkdir(tree, { recursive: true });
   await apt.unpack(source.packages, tree);
-  if (source.libraries !== undefined && (await lacksLibraries(path.join(tree, "usr")))) {
+  if (source.libraries !== undefined && (await lacksLibraries(tree, [...more, ...BIN_FOLDERS]))) {
     await apt.unpack(source.libraries, tree);
   }
 }
 
-/** Whether programs under `folder` need shared libraries that the system does not have. */
-async function lacksLibraries(folder: string): Promise<boolean> {
-  for (const bin of ["bin", "sbin"]) {
-    for (const name of await readdir(path.join(folder, bin)).catch(() => [])) {
-      const { stdout } = await tryExec(["ldd", path.join(folder, bin, name)]);
+/** Whether programs in these folders need shared libraries that the system does not have. */
+async function lacksLibraries(tree: string, folders: readonly string[]): Promise<boolean> {
+  for (const bin of folders) {
+    for (const name of await readdir(path.join(tree, bin)).catch(() => [])) {
+      const { stdout } = await tryExec(["ldd", path.join(tree, bin, name)]);
       if (/ => not found$/m.test(stdout)) return true;
     }
   }
@@ -214,7 +222,10 @@ async function libraryFolders(tree: string): Promise<string[]> {
   const folders: string[] = [];
   for (const lib of ["usr/lib", "lib"]) {
     for (const name of await readdir(path.join(tree, lib)).catch(() => [])) {
-      if (/^[a-z0-9_]+-linux-gnu/.test(name)) folders.push(await realpath(path.join(tree, lib, name)));
+      if (!/^[a-z0-9_]+-linux-gnu/.test(name)) continue;
+      const home = await realpath(path.join(tree, lib, name));
+      // libpulse looks for the rest of itself in a folder of its own, by its path when installed.
+      folders.push(home, path.join(home, "pulseaudio"));
     }
   }
   return folders;

@@ -5,7 +5,7 @@ import { ConfigError } from "@p2p-mirror/shared/config";
 import { endpointUrl } from "../config/endpoints.ts";
 import { loadSome } from "../config/load.ts";
 import { HOSTS_DIR_SETTING } from "../config/hosts-dir.ts";
-import type { Done, HostsOptions, HostsStatus } from "../hosts/hosts.ts";
+import type { Done, HostsOptions } from "../hosts/hosts.ts";
 import { CommandFailure } from "./failure.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -76,7 +76,7 @@ export function addHosts(program: Command, terminal: Terminal): void {
     async (flags: Flags) => {
       const { hostsStatus } = await import("../hosts/hosts.ts");
       const status = await hostsStatus(await optionsOf(flags));
-      await print(flags, status, () => statusTable(status));
+      await print(flags, status, async () => (await import("./hosts-table.ts")).renderHosts(status));
     },
   );
 }
@@ -124,17 +124,5 @@ async function doneTable(done: readonly Done[]): Promise<string> {
   return renderTable(
     ["DIRECTORY", "WHAT", "WHY"],
     done.map(({ directory, outcome, reason }) => [directory, outcome, reason ?? ""]),
-  );
-}
-
-async function statusTable(status: readonly HostsStatus[]): Promise<string> {
-  const { renderTable } = await import("./table.ts");
-  return renderTable(
-    ["DIRECTORY", "MIRROR", "CONTAINERD ASKS"],
-    status.map(({ directory, inForce, managed, asks, problem }) => [
-      directory,
-      inForce ? (managed ? "first" : "first, by hand") : managed ? "not first" : "no",
-      problem ?? asks.join(", "),
-    ]),
   );
 }

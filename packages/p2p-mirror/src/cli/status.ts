@@ -1,6 +1,7 @@
 import type { MirrorStatus } from "../status.ts";
 import { flightLine, renderFlight } from "./flights.ts";
 import { formatAge, formatBytes, plain, shortDigest } from "./format.ts";
+import { renderHosts } from "./hosts-table.ts";
 import type { Speeds } from "./speeds.ts";
 import { renderTable } from "./table.ts";
 
@@ -20,8 +21,14 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
     ].join("\n"),
     section(
       "peers",
-      ["PEER", "ADDRESS", "STATE"],
-      status.peers.map((peer) => [peer.id, peer.address, peer.state]),
+      ["PEER", "ADDRESS", "ZONE", "LATENCY", "STATE"],
+      status.peers.map(({ id, address, zone = "", latencyMs, state }) => [
+        id,
+        address,
+        zone,
+        latencyMs === undefined ? "" : `${latencyMs} ms`,
+        state,
+      ]),
     ),
     status.flights.length === 0
       ? "no flights\n"
@@ -36,6 +43,7 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
         upstream.retryAt ?? "",
       ]),
     ),
+    ...(status.hosts === undefined || status.hosts.length === 0 ? [] : [renderHosts(status.hosts)]),
     ...(status.swarm.banned.length === 0
       ? []
       : [

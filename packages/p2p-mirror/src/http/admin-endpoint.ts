@@ -1,7 +1,9 @@
 import { fastify, type FastifyInstance } from "fastify";
 import type { Registry } from "prom-client";
-import type { Logger, Service } from "@p2p-mirror/shared";
+import { systemClock, type Clock, type Logger, type Service } from "@p2p-mirror/shared";
 import { addressOf, listenAt, urlOf, type ListenAddress } from "./listen.ts";
+import { StatusFeed } from "./status-feed.ts";
+import { addStatusPage } from "./status-page.ts";
 
 export interface AdminEndpointOptions {
   /** Default 127.0.0.1:24223: metrics and status are for this node only, unless somebody decides otherwise. */
@@ -19,18 +21,24 @@ export interface AdminEndpointDeps {
   readonly ready: () => boolean | Readiness;
   /** What `/status` shows, as JSON. */
   readonly status: () => Promise<unknown>;
+  /** Folder of the status page; undefined: none is served. */
+  readonly page?: URL | undefined;
   readonly logger: Logger;
+  /** Default: that of the system. */
+  readonly clock?: Clock;
 }
 
-/** `/livez`, `/readyz`, `/metrics` and `/status`. Probes are not logged. */
+/** `/livez`, `/readyz`, `/metrics`, `/status` and the page that shows it. Probes are not logged. */
 export class AdminEndpoint implements Service {
   readonly name = "admin endpoint";
   readonly #listen: ListenAddress;
   readonly #app: FastifyInstance;
+  readonly #feed: StatusFeed;
 
   constructor(options: AdminEndpointOptions, deps: AdminEndpointDeps) {
     this.#listen = options.listen ?? { host: "127.0.0.1", port: 24223 };
-    this.#app = createApp(deps);
+    this.#feed = new StatusFeed({ clock: systemClock, ...deps });
+    this.#app = createApp(deps, this.#feed);
   }
 
   /** @throws before `start` */
@@ -50,6 +58,7 @@ export class AdminEndpoint implements Service {
   }
 
   async close(): Promise<void> {
+    await this.#feed.close();
     await this.#app.close();
   }
 }
@@ -60,7 +69,7 @@ export const createAdminEndpoint = (options: AdminEndpointOptions, deps: AdminEn
 /** Probes, a scraper or two, and a person: whoever holds more open takes descriptors that pulls need. */
 const MAX_CONNECTIONS = 128;
 
-function createApp(deps: AdminEndpointDeps): FastifyInstance {
+function createApp(deps: AdminEndpointDeps, feed: StatusFeed): FastifyInstance {
   const app = fastify({
     logger: false,
     // Nothing here takes long: at the end open connections (a scraper's keep-alive) are simply closed.
@@ -82,6 +91,7 @@ function createApp(deps: AdminEndpointDeps): FastifyInstance {
   app.get("/status", async (_request, reply) =>
     reply.type("application/json").send(JSON.stringify(await deps.status(), undefined, 2)),
   );
+  if (deps.page !== undefined) addStatusPage(app, { folder: deps.page, feed });
   app.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: "not found" }));
   app.setErrorHandler((error, request, reply) => {
     const status =

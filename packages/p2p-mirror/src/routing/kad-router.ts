@@ -1,9 +1,7 @@
 import { join } from "node:path";
 import type { Connection, Peer as StoredPeer, PeerId } from "@libp2p/interface";
 import type { Multiaddr } from "@multiformats/multiaddr";
-import type { Logger, Service } from "@p2p-mirror/shared";
-import type { ClusterSecrets } from "../trust/cluster-secret.ts";
-import type { Identity } from "../trust/identity.ts";
+import type { Service } from "@p2p-mirror/shared";
 import {
   findAdvertiseAddress,
   libp2pAddressOf,
@@ -13,7 +11,7 @@ import {
 } from "./addresses.ts";
 import { Acquaintance } from "./acquaintance.ts";
 import { Announcer } from "./announcer.ts";
-import { Bootstrapper, type BootstrapFailure, type Directory } from "./bootstrapper.ts";
+import { Bootstrapper, type BootstrapFailure } from "./bootstrapper.ts";
 import { closestNodes } from "./closest-nodes.ts";
 import { keyHashOf, positionOfPeer, type KeyHash } from "./key.ts";
 import { decodePeers } from "./peer-list.ts";
@@ -29,40 +27,13 @@ import { createMeshNode, startMeshNode, type MeshNode } from "./libp2p-node.ts";
 import { Liveness } from "./liveness.ts";
 import { Lookup } from "./lookup.ts";
 import { Members, type Member } from "./members.ts";
-import type { RoutingMetrics } from "./metrics.ts";
 import { NodeStreams } from "./node-streams.ts";
 import { ProviderDatastore } from "./provider-datastore.ts";
 import { ProviderStore } from "./provider-store.ts";
+import { agentOf, PeerFactsBook, type PeerFacts } from "./peer-facts.ts";
 import { PEERS_FILE, readRememberedPeers, writeRememberedPeers } from "./remembered-peers.ts";
+import type { RouterDeps, RouterOptions } from "./router-options.ts";
 import type { NodeAddress, Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
-
-export interface RouterOptions {
-  /** Where libp2p listens; port 0: any free one. */
-  readonly listen: HostPort;
-  /** What other nodes are told; default: found (see `findAdvertiseAddress`). */
-  readonly advertiseAddress?: string | undefined;
-  /** Port of this node's peer data plane, at the same address. */
-  readonly peerPort: number;
-  /** `host:port` of other nodes' libp2p listeners; names stand for all their addresses. */
-  readonly bootstrap: readonly string[];
-  /** `peers.json` is kept here. */
-  readonly dataDir: string;
-  /** How long records count without being said again. Default 20 min. */
-  readonly recordValidityMs?: number;
-  /** How many nodes keep each record. Default 8. */
-  readonly replication?: number;
-}
-
-export interface RouterDeps {
-  readonly identity: Identity;
-  readonly secrets: ClusterSecrets;
-  readonly logger: Logger;
-  readonly metrics: RoutingMetrics;
-  /** Who else may know the nodes of the cluster. */
-  readonly directory?: Directory | undefined;
-  /** Milliseconds, monotonic; for tests of expiry. Default performance.now. */
-  readonly now?: () => number;
-}
 
 /**
  * The router of a node, with the address its libp2p listens on once started (tests bootstrap from it), and its streams
@@ -73,6 +44,8 @@ export interface KadRouter extends Router, Service {
   /** Addresses of `bootstrap` that lead nowhere now. */
   readonly bootstrapFailures: readonly BootstrapFailure[];
   readonly streams: NodeStreams;
+  /** What a connected node says of itself, and how far it is. */
+  about(peer: Peer): PeerFacts;
 }
 
 const DEFAULT_VALIDITY_MS = 20 * 60_000;
@@ -94,7 +67,12 @@ export async function createRouter(options: RouterOptions, deps: RouterDeps): Pr
     isKnown: (id) => members.peer(id) !== undefined,
   });
   const node = await createMeshNode(
-    { listen: options.listen, advertiseHost: host, peerPort: options.peerPort },
+    {
+      listen: options.listen,
+      advertiseHost: host,
+      peerPort: options.peerPort,
+      agent: agentOf(options.about ?? { version: "0.0.0", zone: "" }),
+    },
     { identity: deps.identity, secrets: deps.secrets, providers: datastore },
   );
   return new LibP2pRouter(
@@ -130,6 +108,7 @@ class LibP2pRouter implements KadRouter {
   readonly #deps: ResolvedDeps;
   readonly #node: MeshNode;
   readonly #members: Members;
+  readonly #facts: PeerFactsBook;
   readonly #announcer: Announcer;
   readonly #bootstrapper: Bootstrapper;
   readonly #acquaintance: Acquaintance;
@@ -146,6 +125,7 @@ class LibP2pRouter implements KadRouter {
     this.#node = deps.node;
     this.streams = new NodeStreams(deps.node);
     this.#members = deps.members;
+    this.#facts = new PeerFactsBook(deps.node);
     this.self = { id: deps.identity.id, host: options.host, port: options.peerPort };
     this.#liveness = new Liveness({
       node: deps.node,
@@ -292,6 +272,10 @@ class LibP2pRouter implements KadRouter {
       .filter((member) => member.connected)
       .map((member) => this.#members.peer(member.id))
       .filter((peer) => peer !== undefined);
+  }
+
+  about({ id }: Peer): PeerFacts {
+    return this.#facts.of(id);
   }
 
   closest(key: RoutingKey, count: number): NodeAddress[] {

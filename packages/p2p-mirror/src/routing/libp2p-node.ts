@@ -26,6 +26,8 @@ export interface MeshNodeOptions {
   /** Told to other nodes, with the port that is listened on. */
   readonly advertiseHost: string;
   readonly peerPort: number;
+  /** What other nodes are told of this one; see `agentOf`. Default: libp2p's own name and version. */
+  readonly agent?: string;
 }
 
 /** kad-dht keeps its routing table to itself in its types, and dead nodes in it for good; we must take them out. */
@@ -117,6 +119,7 @@ export interface MeshNodeDeps {
 export async function createMeshNode(options: MeshNodeOptions, deps: MeshNodeDeps): Promise<MeshNode> {
   return createLibp2p<{ dht: KadDHT; identify: Identify; ping: Ping }>({
     start: false,
+    ...(options.agent !== undefined && { nodeInfo: { userAgent: options.agent } }),
     privateKey: deps.identity.privateKey,
     addresses: {
       listen: [tcpMultiaddr(options.listen).toString()],

@@ -18,7 +18,7 @@ const STATUS: MirrorStatus = {
     containerd: "connected",
   },
   peers: [
-    { id: "12D3KooWa", address: "10.0.0.2:24221", state: "up" },
+    { id: "12D3KooWa", address: "10.0.0.2:24221", state: "up", zone: "eu-1", latencyMs: 3 },
     { id: "12D3KooWb", address: "10.0.0.3:24221", state: "broken" },
   ],
   flights: [
@@ -59,6 +59,21 @@ const STATUS: MirrorStatus = {
     },
     { reference: "ghcr.io/a/b:v1", digest: DIGEST, mediaType: "x", resolvedAt: "2026-01-01T00:00:00.000Z" },
   ],
+  hosts: [
+    {
+      directory: "_default",
+      inForce: true,
+      managed: true,
+      asks: ["http://127.0.0.1:24220", "the registry itself"],
+    },
+    {
+      directory: "ghcr.io",
+      inForce: false,
+      managed: false,
+      asks: ["https://a"],
+      problem: "hosts.toml is no TOML",
+    },
+  ],
   upstreams: [
     { registry: "docker.io", state: "rate-limited", remaining: 0, retryAt: "2026-01-01T00:05:00.000Z" },
     { registry: "ghcr.io", state: "ok" },
@@ -92,7 +107,11 @@ await t.test("status shows the node and a table of each kind", async (t) => {
   t.match(stdout, /cache 1.0 GiB of 20.0 GiB in 7 blobs, 50.0 GiB free/);
   t.match(
     stdout,
-    /^PEER +ADDRESS +STATE\n12D3KooWa +10.0.0.2:24221 +up\n12D3KooWb +10.0.0.3:24221 +broken\n/m,
+    /^PEER +ADDRESS +ZONE +LATENCY +STATE\n12D3KooWa +10.0.0.2:24221 +eu-1 +3 ms +up\n12D3KooWb +10.0.0.3:24221 +broken\n/m,
+  );
+  t.match(
+    stdout,
+    /^_default +first +http:\/\/127.0.0.1:24220, the registry itself\nghcr.io +no +hosts.toml is no TOML\n/m,
   );
   t.ok(
     stdout.includes(
@@ -157,7 +176,7 @@ await t.test("peers whose hashes were refuted are named", async (t) => {
 });
 
 await t.test("what is empty is said to be", async (t) => {
-  const lone = { ...STATUS, peers: [], flights: [], upstreams: [], images: [] };
+  const lone = { ...STATUS, peers: [], flights: [], upstreams: [], hosts: [], images: [] };
   const url = await answering(t, lone);
   t.match((await run(["status", "--admin", url])).stdout, /no peers\n\nno flights\n\nno upstreams\n$/);
   t.equal((await run(["ls", "--admin", url])).stdout, "no images\n");
@@ -276,6 +295,7 @@ await t.test("sizes, ages and digests are short", async (t) => {
 await t.test("a status is recognised by all it must have", async (t) => {
   t.ok(isMirrorStatus(STATUS));
   t.ok(isMirrorStatus(JSON.parse(JSON.stringify(STATUS))));
-  for (const key of Object.keys(STATUS)) t.notOk(isMirrorStatus({ ...STATUS, [key]: undefined }), key);
+  const { hosts: _, ...needed } = STATUS;
+  for (const key of Object.keys(needed)) t.notOk(isMirrorStatus({ ...STATUS, [key]: undefined }), key);
   for (const value of [null, [], "x", 5, {}]) t.notOk(isMirrorStatus(value));
 });

@@ -1,0 +1,99 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { bundle } from "../packages/p2p-mirror/image/bundle.ts";
+import { component } from "../test/rig/components.ts";
+import { startContainerd } from "../test/rig/containerd.ts";
+import { makeImage } from "../test/rig/images.ts";
+import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
+import { cpuSeconds } from "./lib/cpu.ts";
+import { advertised, connected, pullThrough, Scene } from "./lib/scene.ts";
+
+export const name = "rest";
+export const description =
+  "resident memory and CPU of a mirror that holds 1,000 digests and has nothing to do";
+
+const CHECKOUT = join(import.meta.dirname, "..");
+const BLOBS = 1_000;
+const LAYERS_PER_IMAGE = 99;
+/** The doctor looks around 10 s after the start, and the caches of a start are given back. */
+const SETTLING_MS = 30_000;
+
+/**
+ * Options: seconds watched (default 120), `bundle` (as in the image, default) or `built` (tsc and node_modules), and more
+ * flags of Node. With a containerd beside it and hosts.toml to keep, as in a Pod; needs root for that.
+ */
+export async function run([
+  seconds = "120",
+  how = "bundle",
+  ...flags
+]: readonly string[]): Promise<BenchResult> {
+  await using scene = await Scene.open();
+  const home = await mkdtemp(join(tmpdir(), "bench-rest-"));
+  scene.defer(() => rm(home, { recursive: true, force: true }));
+  const other = await scene.mirror("other");
+  const containerd = scene.use(await startContainerd({ component: await component("containerd-1.7") }));
+  const program = how === "bundle" ? await writeBundle(join(home, "program")) : undefined;
+  const mirror = await scene.mirror("mirror", {
+    dataDir: join(home, "data"),
+    bootstrap: [other.p2pAddress],
+    containerdSocket: containerd.socket,
+    logLevel: "info",
+    flags: ["--hosts-dir", containerd.certsDir],
+    ...(program === undefined ? {} : { built: false, program }),
+    ...(flags.length === 0 ? {} : { nodeFlags: flags }),
+  });
+  for (let n = 0; n < BLOBS / LAYERS_PER_IMAGE; n += 1) {
+    const layers = Array.from({ length: LAYERS_PER_IMAGE }, () => 4_096);
+    const image = makeImage({ seed: `rest ${n}`, layers });
+    await scene.push(image, `bench/rest-${n}`);
+    await pullThrough(mirror, image, `bench/rest-${n}`);
+  }
+  await mirror.stop();
+  const began = performance.now();
+  await mirror.start();
+  const start = (performance.now() - began) / 1000;
+  await connected(mirror);
+  await advertised(mirror, BLOBS);
+  await sleep(SETTLING_MS);
+  const before = await cpuSeconds(mirror.pid);
+  const from = performance.now();
+  await sleep(Number(seconds) * 1000);
+  const share = ((await cpuSeconds(mirror.pid)) - before) / ((performance.now() - from) / 1000);
+  const memory = await memoryMib(mirror.pid);
+  return {
+    rows: [
+      {
+        program: how,
+        "blobs held": (await mirror.metrics()).sum("p2p_mirror_cache_blobs"),
+        "ready after s": rounded(start),
+        "RSS MiB": rounded(memory.VmRSS),
+        "of it files": rounded(memory.RssFile),
+        "peak MiB": rounded(memory.VmHWM),
+        "% of a core": rounded(share * 100),
+      },
+    ],
+    targets: [
+      atMost("resident memory at rest", memory.VmRSS, 110, "MiB"),
+      atMost("CPU at rest, % of a core", share * 100, 1),
+    ],
+  };
+}
+
+async function writeBundle(folder: string): Promise<string> {
+  await mkdir(folder, { recursive: true });
+  for (const [file, content] of (await bundle(CHECKOUT)).files) await writeFile(join(folder, file), content);
+  await writeFile(
+    join(dirname(folder), "package.json"),
+    JSON.stringify({ type: "module", version: "0.0.0" }),
+  );
+  return join(folder, "main.js");
+}
+
+async function memoryMib(pid: number): Promise<Record<"VmRSS" | "RssFile" | "VmHWM", number>> {
+  const text = await readFile(`/proc/${pid}/status`, "utf8");
+  const field = (what: string): number =>
+    Number(new RegExp(`^${what}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) / 1024;
+  return { VmRSS: field("VmRSS"), RssFile: field("RssFile"), VmHWM: field("VmHWM") };
+}

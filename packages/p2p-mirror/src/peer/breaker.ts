@@ -4,9 +4,9 @@ export interface Permit {
   alive(): void;
   /** It delivered all that was asked. */
   served(): void;
-  /** Nobody answered at its address: opens the breaker at once. */
+  /** Nobody answered at its address: opens the breaker at once, unless it answered somebody else meanwhile. */
   dead(): void;
-  /** No connection, but the answer to that came at once: opens it, too, for a shorter time. */
+  /** No connection, but the answer to that came at once: as `dead`, for a shorter time. */
   refused(): void;
   /** It was silent, stalled or cut; the second such in a row opens the breaker. */
   failed(): void;
@@ -35,6 +35,8 @@ export class Breaker {
   #probing = false;
   #faults = 0;
   #inARow = 0;
+  /** When it last answered. */
+  #aliveAt = -Infinity;
 
   constructor(options: BreakerOptions, deps: { now: () => number; onTrip: () => void }) {
     this.#options = options;
@@ -60,6 +62,7 @@ export class Breaker {
       this.#probing = true;
     }
     let holdsProbe = probe;
+    const began = this.#now();
     const endProbe = (): void => {
       if (holdsProbe) this.#probing = false;
       holdsProbe = false;
@@ -67,6 +70,12 @@ export class Breaker {
     const alive = (): void => {
       endProbe();
       this.#openUntil = undefined;
+      this.#aliveAt = this.#now();
+    };
+    // A peer whose processors are busy may be late for one while it answers another; its connections are good.
+    const gone = (openMs: number): void => {
+      endProbe();
+      if (this.#aliveAt <= began) this.#trip(openMs);
     };
     return {
       alive,
@@ -75,14 +84,8 @@ export class Breaker {
         this.#faults = 0;
         this.#inARow = 0;
       },
-      dead: () => {
-        endProbe();
-        this.#trip(this.#options.openMs);
-      },
-      refused: () => {
-        endProbe();
-        this.#trip(this.#options.refusedMs);
-      },
+      dead: () => gone(this.#options.openMs),
+      refused: () => gone(this.#options.refusedMs),
       failed: () => {
         const wasProbe = holdsProbe;
         endProbe();

@@ -40,7 +40,7 @@ import type { PeerQuestion } from "./verdict.ts";
 
 /** All times in milliseconds, all sizes in bytes. */
 export interface PeerClientOptions {
-  /** TCP and TLS handshake together; default 1,000. */
+  /** For TCP; the TLS handshake may take twice as long; default 1,000. */
   readonly dialTimeoutMs?: number;
   /** Default of `PeerOptions.firstByteMs`; 3,000. */
   readonly firstByteMs?: number;

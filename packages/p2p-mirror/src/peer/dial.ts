@@ -17,6 +17,9 @@ export type DialFailure = "timeout" | "refused" | "tls" | "wrong-identity" | "ot
 
 const REFUSED: ReadonlySet<string> = new Set(["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND"]);
 
+/** Of the time for the connection. */
+const HANDSHAKE_FACTOR = 2;
+
 /** Codes of OpenSSL's and Node's TLS errors, and of certificate verification (X509_V_ERR_*, which Node gives bare). */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|UNABLE_TO_|CERT_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_|EPROTO$)/;
 
@@ -26,7 +29,8 @@ export const codeOf = (error: unknown): string =>
 export const isTlsFailure = (error: unknown): boolean => TLS_CODE.test(codeOf(error));
 
 /**
- * Connects to one peer: TCP and the handshake together within `timeoutMs`, the peer's identity checked on every socket.
+ * Connects to one peer: TCP within `timeoutMs`, then the handshake within twice that (a kernel accepts at once, also for a
+ * process that is busy with other things), the peer's identity checked on every socket.
  * undici's own connector is not used: its timers tick in steps of half a second, and it keeps TLS sessions, on whose
  * resumption node:tls checks no identity. All failures are SourceError `UNREACHABLE` with the reason as `cause`.
  */
@@ -76,16 +80,22 @@ export function createDialer(
     };
     // A timer that is late because this process was busy must not beat the answer that waits in the socket.
     let late: NodeJS.Immediate | undefined;
-    const timer = setTimeout(() => {
-      late = setImmediate(() => fail("timeout", `no connection within ${timeoutMs} ms`));
-    }, timeoutMs);
+    const giveUpAfter = (ms: number, what: string): NodeJS.Timeout =>
+      setTimeout(() => {
+        late = setImmediate(() => fail("timeout", `no ${what} within ${ms} ms`));
+      }, ms);
+    let timer = giveUpAfter(timeoutMs, "connection");
+    const onAccepted = (): void => {
+      clearTimeout(timer);
+      timer = giveUpAfter(HANDSHAKE_FACTOR * timeoutMs, "handshake");
+    };
     const settle = (): void => {
       clearTimeout(timer);
       clearImmediate(late);
       socket.off("error", onError);
-      tls.off("secureConnect", onConnect);
+      tls.off("connect", onAccepted).off("secureConnect", onConnect);
     };
     socket.on("error", onError);
-    tls.setNoDelay(true).setKeepAlive(true, 30_000).on("secureConnect", onConnect);
+    tls.setNoDelay(true).setKeepAlive(true, 30_000).on("connect", onAccepted).on("secureConnect", onConnect);
   };
 }

@@ -93,6 +93,23 @@ await t.test("requests that were under way when the peer died are one trip", asy
   t.equal(clock.trips, 1);
 });
 
+await t.test("a dial that fails while the peer answers somebody else opens nothing", async (t) => {
+  const { breaker, clock } = setup();
+  const [early, late] = [breaker.admit(), breaker.admit()];
+  clock.now = 500;
+  breaker.admit()?.served();
+  clock.now = 1000;
+  early?.dead();
+  late?.refused();
+  t.ok(breaker.admit());
+  t.equal(clock.trips, 0);
+  const after = breaker.admit();
+  clock.now = 2000;
+  after?.dead();
+  t.equal(breaker.admit(), undefined, "one that was begun after its last answer counts");
+  t.equal(clock.trips, 1);
+});
+
 await t.test("a client leaves a dead peer alone, and comes back with one probe", async (t) => {
   const blob = newBlob(100_000);
   const { peer, close } = await startServer(t, new MemoryContent(blob));

@@ -293,7 +293,15 @@ class MirrorDaemon implements Daemon {
       metrics: transferMetrics,
     });
     given.flying = (digest, size) => flights.flying(digest, size);
-    const small = new SmallObjects({ ...parts, cache: store, sources, metrics: transferMetrics });
+    const small = new SmallObjects({
+      ...parts,
+      swarm,
+      random: Math.random,
+      cache: store,
+      sources,
+      metrics: transferMetrics,
+    });
+    given.fresh = (digest) => small.held(digest);
     const manifests = new Manifests({ ...parts, stores, small });
     const tags = new Tags({ ...parts, metrics: transferMetrics });
     await run(

@@ -35,6 +35,8 @@ export interface LeaseTableOptions {
   readonly random: () => number;
   /** No member has the piece. */
   readonly missing: (piece: number) => boolean;
+  /** This member has all, and fetches nothing any more, even if others cannot get it from there; default: none has. */
+  readonly complete?: (id: string) => boolean;
 }
 
 /**
@@ -155,9 +157,11 @@ export class LeaseTable {
 
   #grantOne(now: number): boolean {
     const spare = this.#fetchers.holders < (this.#unranged ? 1 : this.#limit);
-    const candidates = this.#fetchers.candidates(now, (one) =>
-      one.leases === 0 ? spare : one.leases === 1 && this.#nearlyDone(one),
-    );
+    const { complete } = this.#options;
+    const candidates = this.#fetchers.candidates(now, (one) => {
+      if (complete?.(one.id) === true) return false;
+      return one.leases === 0 ? spare : one.leases === 1 && this.#nearlyDone(one);
+    });
     for (const fetcher of candidates) {
       const run = this.#unranged ? this.#whole(fetcher) : this.#leases.lowestFree(this.#runBytes(fetcher));
       if (run !== undefined && !this.#wouldBeLast(fetcher, run.first)) {

@@ -174,6 +174,8 @@ export class Membership implements SwarmMember, LinkOwner {
     this.#holders.delete(id);
     this.neighbourhood.drop(id);
     this.#unreachable.add(id);
+    // It may be that nobody else has what it has: somebody must fetch that.
+    this.#link?.report();
   }
 
   mismatch(hashes: readonly (Uint8Array | undefined)[]): void {

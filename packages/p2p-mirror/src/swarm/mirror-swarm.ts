@@ -136,6 +136,8 @@ class NodeSwarm implements MirrorSwarm {
       ended: () => {
         signal.removeEventListener("abort", leave);
         this.#memberships.delete(key);
+        // Of small objects, whose digest is all they need, there are many.
+        if (hashes.isEmpty) this.#hashes.delete(key);
         this.#deps.metrics.memberships.set(this.#memberships.size);
       },
     });

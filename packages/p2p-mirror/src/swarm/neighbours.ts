@@ -13,7 +13,7 @@ import type { JoinAbout, Neighbour } from "./swarm.ts";
 import { TIMES } from "./times.ts";
 import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
 
-/** HAVE is sent at once when so many pieces wait; of blobs with many pieces, more. */
+/** HAVE is sent at once when so many pieces wait; of blobs with many pieces, more; of one with fewer, when these are all. */
 const HAVE_PIECES = 8;
 const MANY_PIECES = 128;
 const LONGEST_BATCH_MS = 1_000;
@@ -196,7 +196,8 @@ export class Neighbours {
   /** This node has a piece now. */
   have(piece: number): void {
     this.#news.push(piece);
-    if (this.#news.length >= HAVE_PIECES * this.#scale) return this.#flush();
+    const all = this.#about.geometry.count;
+    if (this.#news.length >= Math.min(HAVE_PIECES * this.#scale, all)) return this.#flush();
     const { clock, random } = this.#deps;
     // Not all who have had it from the same one in the same moment: who is first spares the others their message.
     const factor = this.#isSpread(piece) ? SPREAD_FACTOR * (0.5 + random()) : 1;

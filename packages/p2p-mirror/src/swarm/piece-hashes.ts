@@ -62,6 +62,11 @@ export class PieceHashes implements KnownHashes {
     this.#deps = deps;
   }
 
+  /** Nobody has signed anything. */
+  get isEmpty(): boolean {
+    return this.#known.size === 0;
+  }
+
   /** Signs the hash of a piece that this node has from upstream. */
   sign(piece: number, sha256: Uint8Array): void {
     const { signer } = this.#deps;

@@ -1,5 +1,5 @@
 import type { Peer } from "../routing/router.ts";
-import { PieceMap, type PieceGeometry } from "../transfer/pieces.ts";
+import type { PieceGeometry } from "../transfer/pieces.ts";
 import { bitAt, packBits } from "./bitmap.ts";
 import { Copies } from "./copies.ts";
 import { LeaseTable } from "./lease-table.ts";
@@ -12,9 +12,9 @@ import {
   type Progress,
   type Told,
 } from "./messages.ts";
+import { holderOutside, joining, type RoomMember } from "./room-member.ts";
 import { TIMES } from "./times.ts";
 import { ranksByZone } from "./zone-ranks.ts";
-import type { Contact } from "./wire.ts";
 
 /** With fewer neighbours than this, news of more cannot wait for the next answer. */
 const FEW_NEIGHBOURS = 4;
@@ -26,27 +26,6 @@ const HOLDERS_NAMED = 3;
 const DOUBTERS = 2;
 /** In `TIMES.holderPatience`, from nodes outside, all members together: less is next to nothing. */
 const SLOW_HOLDERS_BYTES = 512 * 1024;
-
-interface Member {
-  readonly id: string;
-  readonly peer: Peer;
-  readonly contact: Contact;
-  readonly zone: string;
-  readonly have: PieceMap;
-  load: number;
-  heardAt: number;
-  /** It has the whole blob and went, or never was a member. */
-  left: boolean;
-  /** Only others say that it has the blob. */
-  readonly hearsay: boolean;
-  /** Members that could not reach its data plane; when there are several, what it has does not count. */
-  readonly doubters: Set<string>;
-  dark: boolean;
-  /** Members of its zone when it was last told its number among them. */
-  rankedAmong: number;
-  /** Of whom it was told. */
-  readonly told: Set<string>;
-}
 
 export interface RoomOptions {
   readonly geometry: PieceGeometry;
@@ -63,7 +42,7 @@ export interface RoomOptions {
  */
 export class Room {
   readonly #options: RoomOptions;
-  readonly #members = new Map<string, Member>();
+  readonly #members = new Map<string, RoomMember>();
   /** Those that left complete. */
   readonly #holders = new Set<string>();
   /** At members, and those that left complete. */
@@ -93,7 +72,11 @@ export class Room {
     this.#settleUntil = options.settleUntil;
     this.#copies = new Copies(options.geometry);
     this.#graph = new MeshGraph(options.random);
-    this.#leases = new LeaseTable({ ...options, missing: (piece) => this.#isMissing(piece) });
+    this.#leases = new LeaseTable({
+      ...options,
+      missing: (piece) => this.#isMissing(piece),
+      complete: (id) => this.#members.get(id)?.have.complete === true,
+    });
   }
 
   /** Members that have not left. */
@@ -119,22 +102,7 @@ export class Room {
     this.gone(id);
     this.#doubted.delete(id);
     if (this.#members.size >= this.#options.maxMembers) return false;
-    const have = new PieceMap(this.#options.geometry.count);
-    const member: Member = {
-      id,
-      peer: { id, host: join.host, port: join.port },
-      contact: { id, host: join.host, port: join.contactPort },
-      zone: join.zone,
-      have,
-      load: join.load,
-      heardAt: now,
-      left: false,
-      hearsay: false,
-      doubters: new Set(),
-      dark: false,
-      rankedAmong: 0,
-      told: new Set(),
-    };
+    const member = joining(id, join, this.#options.geometry.count, now);
     this.#members.set(id, member);
     for (let piece = 0; piece < this.#options.geometry.count; piece += 1) {
       if (bitAt(join.have, piece)) this.#gained(member, piece);
@@ -169,6 +137,8 @@ export class Room {
     this.#leases.handBack(id, lease, why, now);
     this.#dirty = true;
     this.#urgent.add(id);
+    // Nobody is let in: none of them has anything to wait for.
+    if (this.#leases.fetchers === 0) for (const member of this.members) this.#urgent.add(member);
   }
 
   /** It goes; if complete, it stays a source for others. */
@@ -287,14 +257,14 @@ export class Room {
     return this.#members.get(id)?.left === false;
   }
 
-  #live(id: string, now: number): Member | undefined {
+  #live(id: string, now: number): RoomMember | undefined {
     const member = this.#members.get(id);
     if (member === undefined || member.left) return undefined;
     member.heardAt = now;
     return member;
   }
 
-  #gained(member: Member, piece: number): void {
+  #gained(member: RoomMember, piece: number): void {
     if (member.have.has(piece)) return;
     member.have.set(piece);
     if (member.dark) return;
@@ -315,24 +285,7 @@ export class Room {
     if (known?.hearsay === true) known.heardAt = now;
     if (known !== undefined || this.#doubted.has(peer.id)) return;
     if (this.#members.size >= this.#options.maxMembers || this.#holders.size >= MAX_HOLDERS) return;
-    const have = new PieceMap(this.#options.geometry.count);
-    for (let piece = 0; piece < this.#options.geometry.count; piece += 1) have.set(piece);
-    // Nobody talks to it, so its libp2p address is not needed.
-    this.#members.set(peer.id, {
-      id: peer.id,
-      peer,
-      contact: peer,
-      zone: "",
-      have,
-      load: 0,
-      heardAt: now,
-      left: true,
-      hearsay: true,
-      doubters: new Set(),
-      dark: false,
-      rankedAmong: 0,
-      told: new Set(),
-    });
+    this.#members.set(peer.id, holderOutside(peer, this.#options.geometry.count, now));
     this.#holders.add(peer.id);
     this.#hearsay += 1;
     this.#dirty = true;
@@ -346,7 +299,7 @@ export class Room {
   }
 
   /** What it has is not to be had any more. */
-  #discount(member: Member): void {
+  #discount(member: RoomMember): void {
     if (member.dark) return;
     member.dark = true;
     this.#dirty = true;
@@ -354,12 +307,12 @@ export class Room {
   }
 
   /** They are no neighbours any more, whatever the graph says. */
-  #part(member: Member, id: string): void {
+  #part(member: RoomMember, id: string): void {
     member.told.delete(id);
     this.#graph.separate(member.id, id);
   }
 
-  #cannotReach(member: Member, id: string): void {
+  #cannotReach(member: RoomMember, id: string): void {
     this.#part(member, id);
     const other = this.#members.get(id);
     if (other === undefined) return;
@@ -375,7 +328,7 @@ export class Room {
   }
 
   /** Some that left with the whole blob, for a member that has little. */
-  #holdersFor(member: Member): string[] {
+  #holdersFor(member: RoomMember): string[] {
     if (member.have.complete || this.#holders.size === 0) return [];
     const holders = [...this.#holders];
     const start = Math.floor(this.#options.random() * holders.length);

@@ -1,20 +1,22 @@
-import { NotFoundError, SourceError, type Clock, type Digest, type Repository } from "@p2p-mirror/shared";
+import { NotFoundError, SourceError, type Clock } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import type { BlobSource, SourceFinder } from "./source.ts";
+import { LOOKUP_PATIENCE_MS } from "./patient-lookup.ts";
+import { BusyError } from "./peer-client.ts";
+import type { BlobSource, Source } from "./source.ts";
 
-/** How long a lookup may take before upstream is asked although peers may still be found. */
-const LOOKUP_PATIENCE_MS = 1_000;
 /** A peer without a free upload slot is asked again after this, and upstream only after `BUSY_PATIENCE_MS` of it. */
 const BUSY_PAUSE_MS = 200;
 const BUSY_PATIENCE_MS = 2_000;
+/** Peers that busy ones name may be as many; inventing more must not keep anybody from upstream. */
+const MAX_NAMED = 16;
 /** Failures of upstream in a row, without a byte in between, before a flight that has no byte gives it up. */
 const UPSTREAM_ATTEMPTS = 4;
 const UPSTREAM_PAUSE_MS = 250;
 /** Between two tries, at most, of a flight that has bytes already and so does not give up. */
 const UPSTREAM_LONGEST_PAUSE_MS = 1_000;
 
-export interface Candidate {
-  readonly source: BlobSource;
+export interface Candidate<S extends Source = BlobSource> {
+  readonly source: S;
   /** Not before this time (Clock.now). */
   notBefore: number;
   failures: number;
@@ -40,8 +42,11 @@ export interface Allowed {
   readonly upstream: boolean;
 }
 
-export interface CandidatesDeps {
-  readonly finder: SourceFinder;
+export interface CandidatesDeps<S extends Source = BlobSource> {
+  /** Complete holders, as they become known; ends when the lookup does. */
+  readonly peers: (signal: AbortSignal) => AsyncIterable<S>;
+  /** A peer that a busy one has named; undefined: it is not to be asked. */
+  readonly named: (peer: Peer) => S | undefined;
   readonly clock: Clock;
   /** A peer with the whole blob was found. */
   readonly found?: ((peer: Peer) => void) | undefined;
@@ -50,28 +55,27 @@ export interface CandidatesDeps {
 }
 
 /**
- * The sources of one flight and the order they are asked in: peers that hold the blob as they are found; upstream when
- * nobody was found in time or nobody found delivers. Sources that are working are not in here.
+ * The sources of one object and the order they are asked in: peers that hold it as they are found or named by busy ones;
+ * upstream when nobody was found in time or nobody found delivers. Sources that are working are not in here.
  */
-export class Candidates {
+export class Candidates<S extends Source = BlobSource> {
   readonly errors: unknown[] = [];
-  readonly #digest: Digest;
-  readonly #deps: CandidatesDeps;
+  readonly #deps: CandidatesDeps<S>;
   readonly #known = new Set<string>();
   readonly #banned = new Set<string>();
-  readonly #peers: Candidate[] = [];
-  readonly #upstreams: Candidate[] = [];
+  readonly #peers: Candidate<S>[] = [];
+  readonly #upstreams: Candidate<S>[] = [];
   /** Upstreams that failed in a way that passes; a flight with bytes asks them again. */
-  readonly #resting: Candidate[] = [];
-  readonly #working = new Set<Candidate>();
+  readonly #resting: Candidate<S>[] = [];
+  readonly #working = new Set<Candidate<S>>();
   readonly #timers = new Set<() => void>();
   #lookup: AbortController | undefined;
   #lookupDone = false;
   #patienceOver = false;
   #lookedUp = false;
+  #namings = 0;
 
-  constructor(digest: Digest, deps: CandidatesDeps) {
-    this.#digest = digest;
+  constructor(deps: CandidatesDeps<S>) {
     this.#deps = deps;
   }
 
@@ -96,26 +100,32 @@ export class Candidates {
     void this.#collect(lookup.signal);
   }
 
-  addUpstream(repository: Repository): void {
-    const source = this.#deps.finder.upstream(repository, this.#digest);
+  addUpstream(source: S): void {
     if (this.#known.has(source.id)) return;
     this.#known.add(source.id);
     this.#upstreams.push({ source, notBefore: 0, failures: 0, busySince: undefined, slow: false });
     this.#deps.changed();
   }
 
-  addPeer(source: BlobSource): void {
-    if (this.#known.has(source.id) || this.#banned.has(source.id)) return;
-    this.#known.add(source.id);
-    this.#peers.push({ source, notBefore: 0, failures: 0, busySince: undefined, slow: false });
-    this.#deps.changed();
+  addPeer(source: S): void {
+    if (this.#known.has(source.id)) return;
+    this.#add(source, this.#peers.length);
+  }
+
+  /**
+   * It says itself that it has got the object by now: it is the next one to be asked, even if it failed before. False: it
+   * is being asked, or will be.
+   */
+  preferPeer(source: S): boolean {
+    for (const one of [...this.#peers, ...this.#working]) if (one.source.id === source.id) return false;
+    return this.#add(source, 0);
   }
 
   /**
    * The next source to use now, taken out of here until `worked` or `failed`; undefined: none at the moment. `slow`: those
    * at work bring next to nothing, so that upstream may join them.
    */
-  take(slow: boolean, allowed: Allowed = { peers: true, upstream: true }): Candidate | undefined {
+  take(slow: boolean, allowed: Allowed = { peers: true, upstream: true }): Candidate<S> | undefined {
     const now = this.#deps.clock.now();
     const last = this.#upstreams.length === 0 && this.#working.size === 0;
     const peer = !allowed.peers
@@ -133,7 +143,7 @@ export class Candidates {
   }
 
   /** Upstream, for what this node alone is to bring; as `take`. */
-  takeUpstream(): Candidate | undefined {
+  takeUpstream(): Candidate<S> | undefined {
     const now = this.#deps.clock.now();
     const upstream = this.#upstreams.findIndex((one) => one.notBefore <= now);
     return upstream === -1 ? undefined : this.#setToWork(this.#upstreams, upstream);
@@ -160,7 +170,7 @@ export class Candidates {
   }
 
   /** There was nothing to ask it for. */
-  putBack(candidate: Candidate): void {
+  putBack(candidate: Candidate<S>): void {
     this.#working.delete(candidate);
     if (this.#banned.has(candidate.source.id)) return;
     if (candidate.source.kind === "peer") this.#peers.push(candidate);
@@ -168,18 +178,19 @@ export class Candidates {
   }
 
   /** It delivered what it was asked for, and may be asked for more. */
-  worked(candidate: Candidate): void {
+  worked(candidate: Candidate<S>): void {
     candidate.failures = 0;
     candidate.busySince = undefined;
     this.putBack(candidate);
   }
 
-  failed(candidate: Candidate, error: unknown, detail: FailureDetail): void {
+  failed(candidate: Candidate<S>, error: unknown, detail: FailureDetail): void {
     const { progressed, begun, slow = false, patienceMs } = detail;
     this.errors.push(error);
     if (this.errors.length > 16) this.errors.shift();
     const now = this.#deps.clock.now();
     if (candidate.source.kind === "peer") {
+      if (error instanceof BusyError) this.#addNamed(error.tryInstead);
       if (error instanceof SourceError && error.code === "BUSY") {
         candidate.busySince ??= now;
         candidate.notBefore = now + BUSY_PAUSE_MS;
@@ -207,7 +218,7 @@ export class Candidates {
   }
 
   /** It is never asked again in this flight. */
-  drop(source: BlobSource): void {
+  drop(source: S): void {
     const index = this.#peers.findIndex((one) => one.source.id === source.id);
     if (index !== -1) this.#peers.splice(index, 1);
     this.#banned.add(source.id);
@@ -228,7 +239,7 @@ export class Candidates {
   }
 
   /** True while a source that is not at work could take over from one of that kind: from upstream only a peer does. */
-  alternativesTo(kind: BlobSource["kind"]): boolean {
+  alternativesTo(kind: Source["kind"]): boolean {
     const now = this.#deps.clock.now();
     const others = kind === "upstream" ? this.#peers : [...this.#peers, ...this.#upstreams];
     return others.some(({ source, notBefore, slow }) => source.available && notBefore <= now && !slow);
@@ -240,15 +251,31 @@ export class Candidates {
     this.#timers.clear();
   }
 
-  #setToWork(from: Candidate[], index: number): Candidate | undefined {
+  #setToWork(from: Candidate<S>[], index: number): Candidate<S> | undefined {
     const [candidate] = from.splice(index, 1);
     if (candidate !== undefined) this.#working.add(candidate);
     return candidate;
   }
 
+  #add(source: S, place: number): boolean {
+    if (this.#banned.has(source.id)) return false;
+    this.#known.add(source.id);
+    this.#peers.splice(place, 0, { source, notBefore: 0, failures: 0, busySince: undefined, slow: false });
+    this.#deps.changed();
+    return true;
+  }
+
+  #addNamed(peers: readonly Peer[]): void {
+    for (const peer of peers.slice(0, MAX_NAMED - this.#namings)) {
+      this.#namings += 1;
+      const source = this.#deps.named(peer);
+      if (source !== undefined) this.addPeer(source);
+    }
+  }
+
   async #collect(signal: AbortSignal): Promise<void> {
     try {
-      for await (const peer of this.#deps.finder.peers(this.#digest, signal)) {
+      for await (const peer of this.#deps.peers(signal)) {
         if (signal.aborted) return;
         if (peer.peer !== undefined && !this.#banned.has(peer.id)) this.#deps.found?.(peer.peer);
         this.addPeer(peer);

@@ -1,5 +1,4 @@
 import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
-import type { Peer } from "../routing/router.ts";
 import type { KnownHashes, SwarmMember } from "../swarm/swarm.ts";
 import { TIMES } from "../swarm/times.ts";
 import { Candidates, type Allowed, type Candidate } from "./candidates.ts";
@@ -7,7 +6,7 @@ import type { AskForPiece } from "./fetch-piece.ts";
 import { fetchRun } from "./fetch-run.ts";
 import type { AtWork } from "./flight-progress.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
-import { BusyError, TooSlowError } from "./peer-client.ts";
+import { TooSlowError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
@@ -26,8 +25,6 @@ const TICK_MS = 3_000;
  */
 const STUCK_MS = 2_000;
 const SLOW_BYTES_PER_TICK = 512 * 1024;
-/** Peers that busy ones name may be as many; inventing more must not keep the flight from upstream. */
-const MAX_NAMED = 16;
 /** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
 const FAR_BYTES = 64 * 1024 * 1024;
 
@@ -94,7 +91,6 @@ export class Fetches {
   #slowTicks = 0;
   /** Piece after piece, until others bring something again. */
   #helpsItself = false;
-  #named = 0;
   #absences = 0;
   /** Upstream ignores ranges. */
   #unranged = false;
@@ -107,7 +103,12 @@ export class Fetches {
     this.#preferred = deps.pieces.geometry.at(options.start);
     this.#idle = { received: 0, since: deps.clock.now() };
     const { crowd } = deps;
-    this.candidates = new Candidates(options.digest, { ...deps, found: (peer) => crowd?.member.holds(peer) });
+    this.candidates = new Candidates({
+      ...deps,
+      peers: (signal) => deps.finder.peers(options.digest, signal),
+      named: (peer) => deps.finder.peer(peer, options.digest),
+      found: (peer) => crowd?.member.holds(peer),
+    });
     if (crowd !== undefined)
       this.#swarm = new SwarmFetches(options, { ...deps, ...crowd, candidates: this.candidates });
     this.#tick();
@@ -115,7 +116,7 @@ export class Fetches {
 
   /** Another repository the blob may be fetched from at upstream. */
   addOrigin(repository: Repository): void {
-    this.candidates.addUpstream(repository);
+    this.candidates.addUpstream(this.#deps.finder.upstream(repository, this.#options.digest));
   }
 
   get active(): number {
@@ -350,20 +351,11 @@ export class Fetches {
     this.#deps.logger.debug({ err: error, digest, source: source.id }, "a source failed");
     // A size that differs from what a manifest said is no proof against the source: the manifest may be what is wrong.
     if (error instanceof IntegrityError && error.code === "DIGEST_MISMATCH") source.refuted();
-    if (error instanceof BusyError) this.#addPeers(error.tryInstead);
     this.candidates.failed(candidate, error, {
       progressed,
       begun: this.#deps.pieces.received > 0,
       slow: abort.signal.reason instanceof TooSlowError,
       patienceMs,
     });
-  }
-
-  /** Peers a busy one has named. */
-  #addPeers(peers: readonly Peer[]): void {
-    for (const peer of peers.slice(0, MAX_NAMED - this.#named)) {
-      this.#named += 1;
-      this.candidates.addPeer(this.#deps.finder.peer(peer, this.#options.digest));
-    }
   }
 }

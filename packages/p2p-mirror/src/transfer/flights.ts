@@ -13,6 +13,7 @@ import { Flight } from "./flight.ts";
 import type { FlightSwarm } from "./flight-member.ts";
 import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
+import { SMALL_BYTES } from "./small-request.ts";
 import type { SourceFinder } from "./source.ts";
 import { RefutedBlobs } from "./refuted-blobs.ts";
 import { FileSpool, MemorySpool, READ_BYTES, WholeSpool, type Spool } from "./spool.ts";
@@ -108,14 +109,15 @@ export class Flights {
       await spool.release();
       throw new DOMException("the mirror is closing", "AbortError");
     }
-    // A blob has one membership; a second flight of it (a window that has moved on) works alone.
+    // A blob has one membership; a second flight of it (a window that has moved on) works alone. So does one of a blob
+    // that is small by a wrong word: its digest may be in a swarm of small objects.
     const isMember = [...this.#open].some((other) => other.digest === blob.digest && !other.isOver);
     const flight = new Flight(
       { ...blob, start, ...(left !== undefined && { left: left.hashes }) },
       {
         spool,
         finder,
-        swarm: isMember ? undefined : swarm,
+        swarm: isMember || blob.size <= SMALL_BYTES ? undefined : swarm,
         clock,
         logger,
         received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),

@@ -1,8 +1,9 @@
-import { NotFoundError, SourceError, type Clock, type Digest, type Logger } from "@p2p-mirror/shared";
-import type { HandBackReason, Lease, SwarmMember } from "../swarm/swarm.ts";
+import type { Clock, Digest, Logger } from "@p2p-mirror/shared";
+import type { Lease, SwarmMember } from "../swarm/swarm.ts";
 import type { Candidate, Candidates } from "./candidates.ts";
 import { fetchRun } from "./fetch-run.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
+import { handBackReason } from "./hand-back-reason.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource } from "./source.ts";
 
@@ -198,13 +199,4 @@ export class LeaseFetches {
     const lease = this.#lease(id);
     if (lease !== undefined) member.handBack(lease, handBackReason(error));
   }
-}
-
-function handBackReason(error: unknown): HandBackReason {
-  if (error instanceof NotFoundError) return { kind: "unauthorized" };
-  if (!(error instanceof SourceError)) return { kind: "failed" };
-  if (error.code === "DENIED") return { kind: "unauthorized" };
-  return error.retryAfterMs === undefined
-    ? { kind: "failed" }
-    : { kind: "rate-limited", retryAfterMs: error.retryAfterMs };
 }

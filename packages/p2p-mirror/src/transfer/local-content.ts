@@ -12,6 +12,7 @@ import type { Catalog } from "../store/catalog.ts";
 import type { ContentStore } from "../store/content-store.ts";
 import type { Swarm } from "../swarm/swarm.ts";
 import type { BlobContent, ContentOptions, LocalContent, PieceContent } from "./content.ts";
+import { blobInMemory } from "./blob-in-memory.ts";
 import { PieceHasher, type HashedPiece } from "./piece-hasher.ts";
 import { PieceGeometry } from "./pieces.ts";
 import type { Claim, RecordSigner } from "./records.ts";
@@ -30,6 +31,8 @@ export interface NodeContentDeps {
   readonly records: RecordSigner;
   /** The flight of a blob of this very size; default: none ever flies. */
   readonly flying?: (digest: Digest, size: number) => FlyingPieces | undefined;
+  /** A small object that is verified, though perhaps not stored (yet); default: none. */
+  readonly fresh?: (digest: Digest) => Buffer | undefined;
   /** Default: no hashes, so that no pieces of stored blobs are given. */
   readonly hashes?: Swarm["hashes"];
 }
@@ -46,7 +49,9 @@ export class NodeContent implements LocalContent {
     this.#deps = deps;
   }
 
-  blob(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined> {
+  async blob(digest: Digest, options: ContentOptions): Promise<BlobContent | undefined> {
+    const fresh = this.#deps.fresh?.(digest);
+    if (fresh !== undefined) return blobInMemory(fresh, "cache");
     return storedBlob(this.#deps.stores, digest, options);
   }
 

@@ -15,7 +15,8 @@ import type { Catalog } from "../store/catalog.ts";
 import type { ContentStore } from "../store/content-store.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { ContentOptions, ManifestContent } from "./content.ts";
-import type { SmallObject, SmallObjects } from "./small-objects.ts";
+import type { SmallObjects } from "./small-objects.ts";
+import type { SmallObject } from "./small-request.ts";
 import { readWhole } from "./whole.ts";
 
 /** A manifest is learned once, and again after this so that what it names is not forgotten as long unseen. */

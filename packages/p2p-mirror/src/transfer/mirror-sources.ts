@@ -14,9 +14,9 @@ const HOLDERS_PER_MANIFEST = 8;
 
 export interface MirrorSourcesDeps {
   readonly router: Router;
-  readonly peerClient: PeerClient;
-  readonly upstream: Upstream;
-  readonly catalog: Catalog;
+  readonly peerClient: Pick<PeerClient, "blob">;
+  readonly upstream: Pick<Upstream, "blob" | "reachable">;
+  readonly catalog: Pick<Catalog, "parentsOf">;
   /** A peer was caught delivering wrong bytes. */
   readonly refuted: (peer: Peer) => void;
 }

@@ -1,8 +1,9 @@
-import { Readable } from "node:stream";
 import type { Descriptor, Repository } from "@p2p-mirror/shared";
 import type { Upstream } from "../upstream/upstream.ts";
+import { blobInMemory } from "./blob-in-memory.ts";
 import type { BlobContent, ContentOptions } from "./content.ts";
-import { SMALL_BYTES, type SmallObjects } from "./small-objects.ts";
+import type { SmallObjects } from "./small-objects.ts";
+import { SMALL_BYTES } from "./small-request.ts";
 import { readWhole } from "./whole.ts";
 
 /**
@@ -29,10 +30,5 @@ export async function smallBlob(
     },
     options.signal,
   );
-  return {
-    size: bytes.length,
-    source,
-    open: ({ start, end }) =>
-      Promise.resolve(Readable.from([bytes.subarray(start, end)], { objectMode: false })),
-  };
+  return blobInMemory(bytes, source);
 }

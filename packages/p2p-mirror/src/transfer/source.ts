@@ -21,8 +21,8 @@ export interface FetchedBody {
   readonly body: Readable;
 }
 
-/** Somewhere a flight gets bytes from. "A peer that is fetching it now" and "a lease" will be two more kinds. */
-export interface BlobSource {
+/** Somebody who can be asked for an object. */
+export interface Source {
   readonly kind: "peer" | "upstream";
   /** For logs and metrics: a peer ID, or registry/repository. */
   readonly id: string;
@@ -30,10 +30,14 @@ export interface BlobSource {
   readonly peer?: Peer;
   /** False when asking it now would be in vain, as far as is known without asking. */
   readonly available: boolean;
-  /** Throws NotFoundError or SourceError; nothing it delivers is verified. */
-  fetch(range: ByteRange, options: FetchOptions): Promise<FetchedBody>;
   /** What it delivered is not what the digest says. */
   refuted(): void;
+}
+
+/** Somewhere a flight gets bytes from. */
+export interface BlobSource extends Source {
+  /** Throws NotFoundError or SourceError; nothing it delivers is verified. */
+  fetch(range: ByteRange, options: FetchOptions): Promise<FetchedBody>;
 }
 
 /** Port: where the flight of a digest finds its sources. */

@@ -95,7 +95,7 @@ export async function oneNode(t: Test, options: NodeOptions = {}): Promise<OneNo
   const parts = { upstream, router, peerClient, catalog, records, published, clock, logger, metrics };
   const sources = new MirrorSources({ ...parts, refuted: ({ id }) => void refuted.push(id) });
   const flights = new Flights({ ...parts, cache: cache.store, finder: sources });
-  const small = new SmallObjects({ ...parts, cache: cache.store, sources });
+  const small = new SmallObjects({ ...parts, random: Math.random, cache: cache.store, sources });
   const stores = [cache.store];
   const manifests = new Manifests({ ...parts, stores, small });
   const tags = new Tags(parts);

@@ -12,7 +12,7 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** @param {string} name @param {string} [about] @param {(Node | string)[]} children */
+/** @param {string} name @param {string} [about] @param {Node[]} children @returns {Node[]} */
 export const section = (name, about, ...children) => [
   element("h2", {}, `${name} `, element("span", {}, about ?? "")),
   ...children,

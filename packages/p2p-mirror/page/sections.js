@@ -145,6 +145,7 @@ function swarmText({ coordinator, alone, neighbours, leases }) {
   return `${by}; ${count(neighbours.length, "neighbour")}; ${held}`;
 }
 
+/** @type {Record<string, "good" | "bad" | "warn">} */
 const PEER_STATES = { up: "good", broken: "bad", refuted: "bad" };
 
 /** @param {Status} status */
@@ -179,6 +180,7 @@ function renderPeers({ peers, bootstrap = [], swarm, node }) {
   );
 }
 
+/** @type {Record<string, "good" | "bad" | "warn">} */
 const UPSTREAM_STATES = { ok: "good", unreachable: "bad", "rate-limited": "warn" };
 
 /** @param {Status} status */

@@ -1,6 +1,6 @@
 /** The container image: the same bytes wherever it is built, and what it promises when a real containerd runs it. */
 import { createHash } from "node:crypto";
-import { readFile, readdir, rm } from "node:fs/promises";
+import { readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { extract } from "tar-stream";
@@ -213,6 +213,8 @@ async function runs(t: Test, component: Component, layout: string): Promise<void
       const listen = `127.0.0.1:${await freePort()}`;
       const data = await tempFolder("data");
       t.teardown(() => rm(data, { recursive: true, force: true }));
+      // In a file, as in a Pod.
+      await writeFile(path.join(data, "config.yaml"), `upstream: [registry.example=${registry.url}]\n`);
       const mounts = [
         `src=${data},dst=/var/lib/p2p-mirror,options=rbind:rw`,
         `src=${containerd.socket},dst=${containerd.socket},options=rbind:rw`,
@@ -220,7 +222,7 @@ async function runs(t: Test, component: Component, layout: string): Promise<void
       ].flatMap((mount) => ["--mount", `type=bind,${mount}`]);
       const settings = {
         REGISTRY_LISTEN: listen,
-        UPSTREAM: `registry.example=${registry.url}`,
+        CONFIG: "/var/lib/p2p-mirror/config.yaml",
         PEER_LISTEN: "127.0.0.1:0",
         P2P_LISTEN: "127.0.0.1:0",
         ADMIN_LISTEN: admin,

@@ -25,7 +25,7 @@ export async function readConfigFile(path: string, field: string): Promise<Confi
 
 /** As `readConfigFile`, for text that is there already; `path` is what errors call it. */
 export async function parseConfigFile(path: string, text: string): Promise<ConfigFile> {
-  const { isMap, isScalar, isSeq, LineCounter, parseDocument } = await import("yaml");
+  const { isMap, isScalar, isSeq, LineCounter, parseDocument } = await import("./yaml.ts");
   const counter = new LineCounter();
   const document = parseDocument(text, { lineCounter: counter, prettyErrors: false, stringKeys: true });
   const [error] = document.errors;

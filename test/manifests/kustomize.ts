@@ -1,8 +1,11 @@
+import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { parseAllDocuments } from "yaml";
 import type { Component } from "../rig/components.ts";
 import { exec } from "../rig/exec.ts";
+
+const LONG_DATA = 8 * 1024;
 
 export const MANIFESTS = join(import.meta.dirname, "../../manifests");
 
@@ -35,9 +38,19 @@ export function parseObjects(text: string): KubernetesObject[] {
   const objects = parseAllDocuments(text).map((document): KubernetesObject => {
     const [error] = document.errors;
     if (error !== undefined) throw error;
-    return document.toJS();
+    return withShortData(document.toJS());
   });
   return objects.toSorted((a, b) => nameOf(a).localeCompare(nameOf(b)));
+}
+
+/** A file in a ConfigMap that is longer than a screen is told by its hash: who wants to see it looks at the file. */
+function withShortData(object: KubernetesObject): KubernetesObject {
+  if (object.data === undefined) return object;
+  const short = Object.entries(object.data).map(([key, text]) => {
+    const isLong = text.length > LONG_DATA;
+    return [key, isLong ? `sha256:${createHash("sha256").update(text).digest("hex")}` : text];
+  });
+  return { ...object, data: Object.fromEntries(short) };
 }
 
 export const nameOf = ({ kind, metadata }: KubernetesObject): string =>

@@ -1,0 +1,147 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import t from "tap";
+import { stringify } from "yaml";
+import { loadMirrorConfig } from "../packages/p2p-mirror/src/config/load.ts";
+import type { MirrorConfig } from "../packages/p2p-mirror/src/config/mirror-config.ts";
+import { ENV_PREFIX, MIRROR_SCHEMA } from "../packages/p2p-mirror/src/config/schema.ts";
+import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
+import {
+  build,
+  kustomizations,
+  MANIFESTS,
+  nameOf,
+  parseObjects,
+  type KubernetesObject,
+} from "./manifests/kustomize.ts";
+import { environmentOf, podOf, type Container } from "./manifests/pod.ts";
+import { need } from "./rig/need.ts";
+
+const GOLDEN = join(import.meta.dirname, "golden/manifests");
+
+/** What the roles allow, where it is not what the base needs. */
+const RIGHTS: Readonly<Record<string, readonly string[]>> = {
+  "overlays/example": ["create events", "list endpointslices", "patch nodes/status"],
+  "overlays/high-security": [],
+  "uninstall/base": [],
+  "uninstall/k3s": [],
+  "uninstall/rke2": [],
+};
+
+await t.test("the manifests", async (t) => {
+  const components = await need(t, { components: ["kubernetes"] });
+  if (components === undefined) return;
+  const built = new Map<string, readonly KubernetesObject[]>();
+  for (const folder of await kustomizations())
+    built.set(folder, await build(components("kubernetes"), folder));
+
+  await t.test("are what they were (else look at the difference, and UPDATE_GOLDEN=1)", async (t) => {
+    for (const [folder, objects] of built) {
+      const file = join(GOLDEN, `${folder.replaceAll("/", "-")}.yaml`);
+      if (process.env["UPDATE_GOLDEN"] === "1") {
+        await writeFile(file, objects.map((object) => stringify(object)).join("---\n"));
+      }
+      t.strictSame(objects, parseObjects(await readFile(file, "utf8")), folder);
+    }
+  });
+
+  await t.test("run this version of the image, with commands and settings that there are", async (t) => {
+    const manifest = JSON.parse(await readFile(join(MANIFESTS, "../package.json"), "utf8"));
+    for (const [folder, objects] of built) {
+      if (folder === "namespace") continue;
+      const { containers, initContainers } = podOf(objects);
+      for (const container of [...containers, ...initContainers]) {
+        const what = `${folder}: ${container.name}`;
+        t.equal(container.image, `ghcr.io/p2p-mirror/p2p-mirror:v${manifest.version}`, what);
+        const command = container.args.filter((arg) => !arg.startsWith("-"));
+        const help = await run([...command, "--help"]);
+        for (const arg of container.args.filter((one) => one.startsWith("--"))) {
+          t.match(help.stdout, arg.replace(/=.*/, ""), what);
+        }
+        const settings = Object.keys(MIRROR_SCHEMA.properties).map((key) => ENV_PREFIX + key.toUpperCase());
+        for (const { name } of container.env ?? []) {
+          if (name !== `${ENV_PREFIX}CONFIG` && name !== "NAMESPACE")
+            t.ok(settings.includes(name), `${what}: ${name}`);
+        }
+      }
+    }
+  });
+
+  await t.test("give the mirror settings that are right, at the places where things are", async (t) => {
+    for (const [folder, objects] of built) {
+      if (folder.startsWith("uninstall/") || folder === "namespace") continue;
+      const pod = podOf(objects);
+      const [mirror, hosts] = [pod.containers[0], pod.initContainers[0]];
+      if (mirror === undefined || hosts === undefined) throw new Error("two containers");
+      const { config, warnings } = await configOf(t.testdir(), mirror, objects);
+      t.same(warnings, [], folder);
+
+      const mounts = new Map(mirror.volumeMounts?.map(({ name, mountPath }) => [name, mountPath]));
+      for (const { name, hostPath } of pod.volumes) {
+        // So that what the doctor says of a path is right on the node, too.
+        if (hostPath !== undefined) t.equal(hostPath.path, mounts.get(name), `${folder}: ${name}`);
+      }
+      t.equal(config.dataDir, mounts.get("data"), folder);
+      t.equal(config.hostsDir, mounts.get("hosts"), folder);
+      t.equal(environmentOf(hosts)["P2P_MIRROR_HOSTS_DIR"], config.hostsDir, folder);
+      t.same(config.clusterSecretFiles, [mounts.get("secret")], folder);
+      if (config.containerdSocket !== undefined) {
+        t.ok(config.containerdSocket.startsWith(`${mounts.get("containerd-run")}/`), folder);
+        t.equal(config.containerdConfig, `${mounts.get("containerd-config")}/config.toml`, folder);
+      }
+      t.equal(
+        config.kubernetesApi === undefined,
+        !mounts.has("account"),
+        `${folder}: a token for whom needs it`,
+      );
+
+      const ports = Object.fromEntries(
+        mirror.ports?.map(({ name, containerPort }) => [name, containerPort]) ?? [],
+      );
+      t.equal(ports["peer"], config.peerListen.port, folder);
+      t.equal(ports["p2p"], config.p2pListen.port, folder);
+      t.equal(ports["metrics"], config.metricsListen?.port, folder);
+      for (const probe of [mirror.startupProbe, mirror.readinessProbe, mirror.livenessProbe]) {
+        t.equal(probe?.httpGet.port, config.adminListen.port, folder);
+      }
+    }
+  });
+
+  await t.test("have no rights that nobody needs", async (t) => {
+    for (const [folder, objects] of built) {
+      if (folder === "namespace") continue;
+      const { containers, initContainers } = podOf(objects);
+      for (const { name, securityContext } of [...containers, ...initContainers]) {
+        t.same(
+          securityContext,
+          {
+            runAsUser: 0,
+            allowPrivilegeEscalation: false,
+            readOnlyRootFilesystem: true,
+            capabilities: { drop: ["ALL"] },
+          },
+          `${folder}: ${name}`,
+        );
+      }
+      const rules = objects
+        .filter(({ kind }) => kind === "Role" || kind === "ClusterRole")
+        .flatMap((role) => (role as unknown as { rules: { verbs: string[]; resources: string[] }[] }).rules)
+        .flatMap(({ verbs, resources }) => `${verbs.join()} ${resources.join()}`);
+      t.same(rules.toSorted(), RIGHTS[folder] ?? ["list endpointslices"], folder);
+    }
+  });
+});
+
+/** The settings as the mirror in the Pod finds them. */
+async function configOf(
+  dir: string,
+  container: Container,
+  objects: readonly KubernetesObject[],
+): Promise<{ readonly config: MirrorConfig; readonly warnings: readonly string[] }> {
+  const { configMap } = podOf(objects).volumes.find(({ name }) => name === "config") ?? {};
+  const found = objects.find((one) => nameOf(one) === `ConfigMap p2p-mirror/${configMap?.name}`);
+  const configPath = join(dir, "config.yaml");
+  await writeFile(configPath, found?.data?.["config.yaml"] ?? "there is no such ConfigMap");
+  const env = { ...environmentOf(container), P2P_MIRROR_CONFIG: configPath };
+  return loadMirrorConfig({ flags: {}, env, configPath: undefined }, { allAddresses: "0.0.0.0" });
+}

@@ -1,0 +1,52 @@
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { KubernetesApiClient } from "../../packages/p2p-mirror/src/kubernetes/api-client.ts";
+import type { Cluster } from "../rig/kubernetes/cluster.ts";
+
+const NAMESPACE = "p2p-mirror";
+
+/** A Node as kubelet would have made it, without a kubelet. */
+export const nodeNamed = (name: string): object => ({
+  apiVersion: "v1",
+  kind: "Node",
+  metadata: { name },
+  spec: {},
+});
+
+/**
+ * What the mirror of a node has of the API server: a Pod of its ServiceAccount, bound to that node, and the Pod's token. It is
+ * what kubelet mounts into the real Pod.
+ * @param folder empty; for `token` and `ca.crt`
+ */
+export async function mirrorOn(
+  cluster: Pick<Cluster, "kubectl" | "kubeconfig">,
+  node: string,
+  folder: string,
+): Promise<KubernetesApiClient> {
+  const { kubectl, kubeconfig } = cluster;
+  const pod = `mirror-on-${node}`;
+  await kubectl.apply({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: pod, namespace: NAMESPACE },
+    spec: {
+      serviceAccountName: "p2p-mirror",
+      nodeName: node,
+      containers: [{ name: "mirror", image: "nothing.example.test/nothing" }],
+    },
+  });
+  const bound = ["--bound-object-kind=Pod", `--bound-object-name=${pod}`];
+  const token = await kubectl.run(["create", "token", "p2p-mirror", `--namespace=${NAMESPACE}`, ...bound]);
+  const { clusters } = JSON.parse(await readFile(kubeconfig, "utf8")) as {
+    clusters: { cluster: { server: string; "certificate-authority-data": string } }[];
+  };
+  const [first] = clusters;
+  if (first === undefined) throw new TypeError("a kubeconfig names a cluster");
+  const accountDir = join(folder, pod);
+  await mkdir(accountDir, { recursive: true });
+  await writeFile(join(accountDir, "token"), token);
+  const ca = Buffer.from(first.cluster["certificate-authority-data"], "base64");
+  await writeFile(join(accountDir, "ca.crt"), ca);
+  const { hostname, port } = new URL(first.cluster.server);
+  return new KubernetesApiClient({ host: hostname, port: port === "" ? 443 : Number(port), accountDir });
+}

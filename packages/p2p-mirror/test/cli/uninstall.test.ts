@@ -34,6 +34,21 @@ await t.test("a node is as it was: what a mirror has written, and nothing else, 
   t.match(again.stdout, /nothing of the mirror's is there/);
 });
 
+await t.test("a mirror that is told to is out of hosts.toml files when it has ended", async (t) => {
+  const before = 'server = "https://a.test"\n';
+  const dir = t.testdir({ certs: { "a.test": { "hosts.toml": before } } });
+  const certs = join(dir, "certs");
+  const args = [...loneMirror(join(dir, "data")), "--hosts-dir", certs, "--hosts-remove-on-exit"];
+  const mirror = startChild(t, args);
+  await readyUrls(mirror);
+  t.not(await readFile(join(certs, "a.test/hosts.toml"), "utf8"), before);
+  mirror.process.kill("SIGTERM");
+  t.equal(await mirror.ended, 0);
+  t.equal(await readFile(join(certs, "a.test/hosts.toml"), "utf8"), before);
+  t.same(await readdir(certs), ["a.test"]);
+  t.ok((await readdir(join(dir, "data"))).includes("cache"), "what is cached stays");
+});
+
 await t.test("what is not the mirror's stays, whatever directory was named", async (t) => {
   const data = t.testdir({
     cache: { blobs: { x: "" } },

@@ -1,6 +1,6 @@
 import { lstat, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { isMissing, silentLogger } from "@p2p-mirror/shared";
+import { codeOf, isMissing, silentLogger } from "@p2p-mirror/shared";
 import { PEERS_FILE } from "./routing/remembered-peers.ts";
 import { IndexDb } from "./store/cache/index-db.ts";
 import { IDENTITY_FILE } from "./trust/identity.ts";
@@ -35,7 +35,7 @@ export async function removeData(dataDir: string): Promise<RemovedData> {
   const left = names.filter((name) => !isOurs(name));
   if (left.length === 0) {
     await rmdir(dataDir).catch((error: unknown) => {
-      if (!(error instanceof Error && "code" in error && error.code === "EBUSY")) throw error;
+      if (codeOf(error) !== "EBUSY") throw error;
     });
   }
   return { removed, left };

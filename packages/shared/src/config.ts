@@ -7,4 +7,5 @@ export * from "./config/resolve.ts";
 export * from "./config/schema.ts";
 export * from "./config/suggest.ts";
 export * from "./config/values.ts";
+export { codeOf } from "./error-code.ts";
 export { CodedError, ConfigError } from "./errors.ts";

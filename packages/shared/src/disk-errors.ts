@@ -1,5 +1,6 @@
-const hasCode = (error: unknown, ...codes: string[]): boolean =>
-  error instanceof Error && "code" in error && typeof error.code === "string" && codes.includes(error.code);
+import { codeOf } from "./error-code.ts";
+
+const hasCode = (error: unknown, ...codes: string[]): boolean => codes.includes(codeOf(error));
 
 /** No room left, by the file system or by quota. */
 export const isDiskFull = (error: unknown): boolean => hasCode(error, "ENOSPC", "EDQUOT");

@@ -7,6 +7,7 @@ export * from "./clock.ts";
 export * from "./descriptor.ts";
 export * from "./digest.ts";
 export * from "./disk-errors.ts";
+export * from "./error-code.ts";
 export * from "./errors.ts";
 export * from "./lifecycle.ts";
 export * from "./listening.ts";

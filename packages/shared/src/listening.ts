@@ -1,4 +1,5 @@
 import { isIPv6 } from "node:net";
+import { codeOf } from "./error-code.ts";
 import { ConfigError } from "./errors.ts";
 
 /** By the code `listen` fails with: what whoever chose the address can do about it. */
@@ -19,7 +20,7 @@ export function listenError(
   field: string,
   { host, port }: { readonly host: string; readonly port: number },
 ): unknown {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const code = codeOf(error);
   const fix = Object.hasOwn(FIXES, code) ? FIXES[code] : undefined;
   if (fix === undefined) return error;
   return new ConfigError(field, `${isIPv6(host) ? `[${host}]` : host}:${port}`, fix, { cause: error });

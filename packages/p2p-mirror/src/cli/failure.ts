@@ -1,4 +1,4 @@
-import { CodedError, ConfigError } from "@p2p-mirror/shared/config";
+import { codeOf, CodedError, ConfigError } from "@p2p-mirror/shared/config";
 import type { ExitCode } from "./terminal.ts";
 
 /** A command could not do its part; the message is the whole line that the user sees. */
@@ -12,9 +12,6 @@ export interface Report {
   readonly text: string;
 }
 
-const codeOf = (error: unknown): string | undefined =>
-  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
-
 /**
  * What the user is told of an error, and the exit code. Errors that the project or the operating system coded are a line;
  * anything else is a fault of the program, and comes with its stack.
@@ -24,7 +21,7 @@ export function reportOf(error: unknown): Report {
   if (error instanceof DOMException) return { exitCode: 1, text: line(error.message) };
   if (error instanceof AggregateError && error.errors.length > 0) {
     const inner: unknown = error.errors[0];
-    if (codeOf(error) === undefined) return reportOf(inner);
+    if (codeOf(error) === "") return reportOf(inner);
   }
   if (isExpected(error)) return { exitCode: 1, text: line(messageOf(error)) };
   if (error instanceof Error) return { exitCode: 1, text: `${error.stack ?? error.message}\n` };
@@ -34,7 +31,7 @@ export function reportOf(error: unknown): Report {
 /** Coded itself, or a plain error around one that is: "closing the cache failed" (no space left on device). */
 function isExpected(error: unknown): boolean {
   for (let inner = error; inner instanceof Error; inner = inner.cause) {
-    if (codeOf(inner) !== undefined) return true;
+    if (codeOf(inner) !== "") return true;
   }
   return false;
 }

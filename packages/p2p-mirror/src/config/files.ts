@@ -1,5 +1,11 @@
 import { readFile } from "node:fs/promises";
-import { settingError, type Origin, type Resolved, type SettingPath } from "@p2p-mirror/shared/config";
+import {
+  codeOf,
+  settingError,
+  type Origin,
+  type Resolved,
+  type SettingPath,
+} from "@p2p-mirror/shared/config";
 import type { MirrorSettings } from "./mirror-config.ts";
 
 /** Where a setting was given, for its errors. */
@@ -16,7 +22,8 @@ export async function readSettingFile(
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    const why = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
+    const code = codeOf(error);
+    const why = code === "" ? "" : ` (${code})`;
     throw settingError(origin, path, file, `give the path of a readable ${what}${why}`, { cause: error });
   }
 }

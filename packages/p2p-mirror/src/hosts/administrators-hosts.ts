@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "@p2p-mirror/shared";
+import { codeOf } from "@p2p-mirror/shared/config";
 import { TomlError } from "smol-toml";
 import { readHostSettings, NotUnderstoodError, type HostSettings } from "./host-settings.ts";
 import { parseHostsFile } from "./hosts-file.ts";
@@ -158,7 +159,7 @@ function reasonOf(error: unknown): string {
     error instanceof NotUnderstoodError ||
     error instanceof DamagedBlockError ||
     error instanceof UnfitDirectoryError ||
-    (error instanceof Error && "code" in error);
+    (error instanceof Error && codeOf(error) !== "");
   if (!known) throw error;
   return error.message;
 }

@@ -15,13 +15,12 @@ import {
   stat,
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { codeOf } from "@p2p-mirror/shared/config";
 import { MAX_HOSTS_BYTES } from "./hosts-file.ts";
 
 /** Settings of all registries that have no directory of their own. */
 export const DEFAULT_DIRECTORY = "_default";
 
-const codeOf = (error: unknown): unknown =>
-  error instanceof Error && "code" in error ? error.code : undefined;
 const absent = (error: unknown): undefined => {
   if (codeOf(error) !== "ENOENT") throw error;
 };

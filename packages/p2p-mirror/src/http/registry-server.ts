@@ -1,4 +1,5 @@
 import { createServer, STATUS_CODES, type RequestListener, type Server } from "node:http";
+import { codeOf } from "@p2p-mirror/shared";
 import type { Connection } from "./connections.ts";
 import { OciError, type OciStatus } from "./oci-errors.ts";
 
@@ -47,16 +48,13 @@ export function createRegistryServer(listener: RequestListener, limits: ReceiveL
   return server;
 }
 
-const errorCode = (error: unknown): string | undefined =>
-  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
-
 /**
  * Bytes that are no HTTP request, or not in time. Answered in the OCI form unless an answer is under way on the
  * connection, which then ends short; never with Node's own 408, which containerd would repeat five times.
  */
 export function answerClientError(error: unknown, connection: Connection): void {
   const { socket } = connection;
-  const code = errorCode(error);
+  const code = codeOf(error);
   if (code === "ECONNRESET" || socket.destroyed || !socket.writable) {
     if (!connection.isCut) socket.destroy();
     return;

@@ -1,6 +1,6 @@
 import type { OnReadOpts } from "node:net";
 import { connect, createSecureContext, type ConnectionOptions, type PeerCertificate } from "node:tls";
-import { BlockSocket, SourceError, type BlockPool } from "@p2p-mirror/shared";
+import { BlockSocket, codeOf, SourceError, type BlockPool } from "@p2p-mirror/shared";
 import type { buildConnector } from "undici";
 import type { Peer } from "../routing/router.ts";
 
@@ -22,9 +22,6 @@ const HANDSHAKE_FACTOR = 2;
 
 /** Codes of OpenSSL's and Node's TLS errors, and of certificate verification (X509_V_ERR_*, which Node gives bare). */
 const TLS_CODE = /^(ERR_SSL_|ERR_TLS_|UNABLE_TO_|CERT_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_|EPROTO$)/;
-
-export const codeOf = (error: unknown): string =>
-  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 
 export const isTlsFailure = (error: unknown): boolean => TLS_CODE.test(codeOf(error));
 

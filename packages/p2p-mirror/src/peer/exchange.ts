@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { performance } from "node:perf_hooks";
-import { SourceError, type BlockPool, type RateLimit } from "@p2p-mirror/shared";
+import { codeOf, SourceError, type BlockPool, type RateLimit } from "@p2p-mirror/shared";
 import { errors, type Dispatcher } from "undici";
 import { BusyError } from "../transfer/peer-client.ts";
-import { codeOf, isTlsFailure } from "./dial.ts";
+import { isTlsFailure } from "./dial.ts";
 import { PeerBody, type BodyEnd } from "./peer-body.ts";
 
 export interface ExchangeOptions {

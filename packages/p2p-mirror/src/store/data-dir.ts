@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { ConfigError, isDiskFull } from "@p2p-mirror/shared";
+import { codeOf, ConfigError, isDiskFull } from "@p2p-mirror/shared";
 
 const FIXES: Readonly<Record<string, string>> = {
   EEXIST: "a file is there; name a directory",
@@ -25,7 +25,7 @@ export async function prepareDataDir(dir: string): Promise<void> {
   } catch (error) {
     await rm(probe, { force: true }).catch(() => undefined);
     if (isDiskFull(error)) return;
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    const code = codeOf(error);
     const fix = FIXES[code] ?? "nothing can be written there; name another directory";
     throw new ConfigError("data-dir", dir, fix, { cause: error });
   }
@@ -38,7 +38,7 @@ async function makeDir(dir: string): Promise<void> {
   } catch (error) {
     if ((await stat(dir).catch(() => undefined))?.isDirectory() === true) return;
     const parent = dirname(dir);
-    const orphan = error instanceof Error && "code" in error && error.code === "ENOENT";
+    const orphan = codeOf(error) === "ENOENT";
     if (!orphan || parent === dir || (await stat(parent).catch(() => undefined)) !== undefined) throw error;
     await makeDir(parent);
     await mkdir(dir);

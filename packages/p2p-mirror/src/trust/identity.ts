@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
 import type { Ed25519PrivateKey, PeerId } from "@libp2p/interface";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
-import { ConfigError, isDiskFull, type Logger } from "@p2p-mirror/shared";
+import { codeOf, ConfigError, isDiskFull, type Logger } from "@p2p-mirror/shared";
 
 /** Who this node is: its libp2p key, from which its peer ID, its TLS certificate and its signatures come. */
 export interface Identity {
@@ -29,7 +29,7 @@ async function readKey(file: string): Promise<Ed25519PrivateKey | undefined> {
   try {
     bytes = await readFile(file);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    const code = codeOf(error);
     if (code === "ENOENT") return undefined;
     const fix = `the node's key cannot be read from it (${code}); make it a file that this user can read, or remove it`;
     throw new ConfigError("data-dir", file, fix, { cause: error });

@@ -1,14 +1,9 @@
-import { SourceError } from "@p2p-mirror/shared";
+import { codeOf, SourceError } from "@p2p-mirror/shared";
 import { errors } from "undici";
-
-const codeOf = (error: unknown): string | undefined => {
-  if (!(error instanceof Error) || !("code" in error)) return undefined;
-  return typeof error.code === "string" ? error.code : undefined;
-};
 
 /** Names that do not exist and certificates that do not fit will not be better in a moment. */
 export function isPermanent(error: unknown): boolean {
-  const code = codeOf(error) ?? "";
+  const code = codeOf(error);
   return (
     code === "ENOTFOUND" ||
     code === "ERR_TLS_CERT_ALTNAME_INVALID" ||
@@ -32,4 +27,4 @@ export function bodyError(source: string, error: unknown): SourceError {
 
 /** The code is enough for a log line and holds nothing that upstream could have put there. */
 export const reason = (error: unknown): string =>
-  codeOf(error) ?? (error instanceof Error ? error.name : "failed");
+  codeOf(error) || (error instanceof Error ? error.name : "failed");

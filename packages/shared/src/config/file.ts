@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { codeOf } from "../error-code.ts";
 import { ConfigError } from "../errors.ts";
 import type { ConfigFile, SettingPath } from "./origin.ts";
 
@@ -14,7 +15,8 @@ export async function readConfigFile(path: string, field: string): Promise<Confi
   try {
     bytes = await readFile(path);
   } catch (error) {
-    const why = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
+    const code = codeOf(error);
+    const why = code === "" ? "" : ` (${code})`;
     throw new ConfigError(field, path, `give the path of a readable file${why}`, { cause: error });
   }
   if (bytes.byteLength > MAX_FILE_BYTES) {

@@ -1,4 +1,5 @@
 import { access, constants, statfs } from "node:fs/promises";
+import { codeOf } from "@p2p-mirror/shared/config";
 import type { Check } from "../check.ts";
 
 /** Whether what is pulled can be kept. */
@@ -12,7 +13,7 @@ export const disk: Check = {
     try {
       await access(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
     } catch (error) {
-      const reason = error instanceof Error && "code" in error ? String(error.code) : "";
+      const reason = codeOf(error);
       return [
         {
           severity: "broken",

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { codeOf } from "@p2p-mirror/shared/config";
 import { CannotTell, type Check } from "../check.ts";
 import { ownerOf } from "../port-owner.ts";
 
@@ -45,6 +46,6 @@ async function tryToListen(host: string, port: number): Promise<string | undefin
     await closed;
     return undefined;
   } catch (error) {
-    return error instanceof Error && "code" in error ? String(error.code) : "";
+    return codeOf(error);
   }
 }

@@ -66,7 +66,7 @@ if (components !== undefined) {
     t.match(await kubectl.run(["logs", "client"]), /10\.96\.0\.1\b[^]*it is me/);
     const said = await kubectl.run(["exec", "server", "--", "/bin/busybox", "hostname"]);
     t.equal(said, "server\n");
-    const pulls = upstream.requests().filter(({ url }) => url.startsWith("/v2/busybox/manifests/1"));
+    const pulls = upstream.requests.filter(({ url }) => url.startsWith("/v2/busybox/manifests/1"));
     t.ok(pulls.length >= 2, "each node has asked upstream for itself");
   });
 

@@ -18,6 +18,9 @@ const ROOT = "/sys/fs/cgroup";
 /** Names start with this and the pid, so that what a crash left behind can be told and removed. */
 const OWNED = /^p2pm\.(\d+)\./;
 
+/** Of the processors, where 1,024 is one process: a machine has some dozens. */
+const SHARES = "4096";
+
 let counter = 0;
 
 /** Throws MissingError PRIVILEGE_MISSING where there is no cgroup v1 that can be written to. */
@@ -47,7 +50,9 @@ export async function createCgroups(what: string): Promise<Cgroups> {
   const folders = roots.map((root) => path.join(root, name));
   for (const folder of folders) {
     await mkdir(folder);
-    if (path.basename(path.dirname(folder)).split(",").includes("cpuset")) await inheritCpus(folder);
+    const controllers = path.basename(path.dirname(folder)).split(",");
+    if (controllers.includes("cpuset")) await inheritCpus(folder);
+    if (controllers.includes("cpu")) await writeFile(path.join(folder, "cpu.shares"), SHARES);
   }
   const clear = async (): Promise<void> => {
     for (const folder of folders) {

@@ -40,6 +40,7 @@ export interface Cluster extends AsyncDisposable {
   readonly kubeconfig: string;
   /** One of the spare ones; resolves when it is Ready. */
   addNode(wish: NodeWish): Promise<KubernetesNode>;
+  /** Resolves when every node that runs is Ready, and no other. */
   untilReady(): Promise<void>;
 }
 
@@ -119,7 +120,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     return machines.use(node);
   };
   const untilReady = async (): Promise<void> => {
-    await until("every node is Ready", async () => (await readyNodes(kubectl)) === nodes.length, {
+    const running = nodes.filter(({ machine }) => machine.running).length;
+    await until("every node is Ready", async () => (await readyNodes(kubectl)) === running, {
       timeoutMs: 120_000,
       everyMs: 250,
       detail: () => nodes.map((node) => node.kubelet.log().slice(-2000)).join("\n"),

@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import type { Component } from "../components.ts";
-import { exec } from "../exec.ts";
 import { type Content, makeImage } from "../images.ts";
 
 /** Of the image every sandbox is made of, by the name it has in containerd's configuration. */
@@ -36,15 +35,3 @@ export const busyboxImage = async (busybox: Component, options: BusyboxOptions):
     ],
     config: { Cmd: ["/bin/busybox", "sh", "-c", "trap exit TERM; while :; do /bin/busybox sleep 1; done"] },
   });
-
-/** Copies what an OCI image layout holds into a registry, platforms and all. */
-export async function pushLayout(
-  skopeo: Component,
-  layout: string,
-  registryUrl: string,
-  reference: string,
-): Promise<void> {
-  const to = `docker://${new URL(registryUrl).host}/${reference}`;
-  const flags = ["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"];
-  await exec([skopeo.bin("skopeo"), ...flags, `oci:${layout}`, to], { env: skopeo.env });
-}

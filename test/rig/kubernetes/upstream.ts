@@ -1,8 +1,8 @@
 import type { Component } from "../components.ts";
 import { startDockerRegistry } from "../docker-registry.ts";
 import type { HostsFile } from "../hosts.ts";
-import { freePort } from "../ports.ts";
-import { startRecorder, type RecordedRequest, type Recorder } from "../recorder.ts";
+import { startRecorder, type RecordedRequest } from "../recorder.ts";
+import { startShapedLink } from "../shaped-link.ts";
 
 export interface UpstreamOptions {
   readonly component: Component;
@@ -10,61 +10,46 @@ export interface UpstreamOptions {
   readonly address: string;
 }
 
-/** The registry of a cluster, behind a forwarder that writes down what is asked of it. */
+/** The registry of a cluster behind its uplink, with a forwarder between that writes down what is asked of it. */
 export interface Upstream extends AsyncDisposable {
   /** Where this process pushes to; not written down. */
   readonly url: string;
   /** What an administrator writes into hosts.toml for a registry that is this one. */
   readonly hosts: HostsFile;
-  /** Requests of the nodes, in the order of their arrival. */
-  requests(): readonly RecordedRequest[];
+  /** Of the nodes, in the order of their arrival. */
+  readonly requests: readonly RecordedRequest[];
   /** Body bytes that were sent for a repository. */
   bytesOf(repository: string): number;
   forget(): void;
-  /** Connections are refused until `on`. */
+  /** Bytes per second of the uplink, for all nodes together; undefined, as at the start: unlimited. */
+  setRate(bytesPerSecond: number | undefined): void;
+  /** Connections are reset and refused until `on`. */
   off(): Promise<void>;
   on(): Promise<void>;
 }
 
 export async function startUpstream({ component, address }: UpstreamOptions): Promise<Upstream> {
-  const registry = await startDockerRegistry({ component });
-  const port = await freePort(address);
-  let recorder: Recorder | undefined;
-  let earlier: readonly RecordedRequest[] = [];
-  const requests = (): readonly RecordedRequest[] => [...earlier, ...(recorder?.requests ?? [])];
-  const off = async (): Promise<void> => {
-    earlier = requests();
-    await recorder?.close();
-    recorder = undefined;
-  };
-  const on = async (): Promise<void> => {
-    recorder ??= await startRecorder({ target: registry.url, address, port });
-  };
-  const close = async (): Promise<void> => {
-    await off();
-    await registry.close();
-  };
-  try {
-    await on();
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  const server = `http://${address}:${port}`;
+  await using starting = new AsyncDisposableStack();
+  const registry = starting.use(await startDockerRegistry({ component }));
+  const recorder = starting.use(await startRecorder({ target: registry.url }));
+  const { hostname, port } = new URL(recorder.url);
+  const target = { host: hostname, port: Number(port) };
+  const link = await startShapedLink({ target, host: address });
+  starting.defer(() => link.close());
+  const server = `http://${link.host}:${link.port}`;
+  const running = starting.move();
   return {
     url: registry.url,
     hosts: { server, mirrors: [server] },
-    requests,
+    requests: recorder.requests,
     bytesOf: (repository) =>
-      requests()
+      recorder.requests
         .filter(({ url }) => url.startsWith(`/v2/${repository}/`))
         .reduce((sum, { bytes }) => sum + bytes, 0),
-    forget() {
-      earlier = [];
-      recorder?.clear();
-    },
-    off,
-    on,
-    [Symbol.asyncDispose]: close,
+    forget: () => recorder.clear(),
+    setRate: (bytesPerSecond) => link.setRate(bytesPerSecond),
+    off: () => link.kill(),
+    on: () => link.restore(),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
 }

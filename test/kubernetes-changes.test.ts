@@ -1,0 +1,244 @@
+/** What happens to a cluster with the mirror in it: updates, power cuts, restarts, nodes that come and go, a lost control plane. */
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import t from "tap";
+import { createCri } from "./rig/cri.ts";
+import { makeImage, pushImage } from "./rig/images.ts";
+import { CLUSTER_COMPONENTS, REGISTRY, startCluster } from "./rig/kubernetes/cluster.ts";
+import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
+import { CONTAINERD_SOCKET } from "./rig/kubernetes/node-files.ts";
+import type { KubernetesNode } from "./rig/kubernetes/node.ts";
+import { need } from "./rig/need.ts";
+import { until } from "./rig/until.ts";
+
+const MIB = 1024 * 1024;
+/** How long a mesh may take to be whole again. */
+const WHOLE_MS = 30_000;
+
+/** As kubelet does it, once: a pull that fails fails the test. */
+const pull = async (node: KubernetesNode, repository: string): Promise<void> => {
+  await using cri = createCri(node.machine.file(CONTAINERD_SOCKET));
+  await cri.pull(`${REGISTRY}/${repository}:1`);
+};
+
+/** Nodes with or without the label `mesh`, by the operator of a node affinity. */
+const only = (operator: string): object => ({
+  affinity: {
+    nodeAffinity: {
+      requiredDuringSchedulingIgnoredDuringExecution: {
+        nodeSelectorTerms: [{ matchExpressions: [{ key: "mesh", operator }] }],
+      },
+    },
+  },
+});
+
+const components = await need(t, {
+  machines: true,
+  components: [...CLUSTER_COMPONENTS, "containerd-1.7", "containerd-2.x"],
+});
+if (components !== undefined) {
+  const cluster = await startCluster({
+    components,
+    nodes: [{ containerd: "1.7" }, { containerd: "2.x" }, { containerd: "2.x" }],
+    spare: 1,
+  });
+  t.teardown(() => cluster[Symbol.asyncDispose]());
+  const { kubectl, upstream, controlPlane } = cluster;
+  const nodes = [...cluster.nodes];
+  const [first, second, third] = nodes;
+  if (first === undefined || second === undefined || third === undefined) throw new TypeError("three nodes");
+  const mirror = installedMirror(cluster);
+
+  let images = 0;
+  /** The name of an image that nobody has yet. */
+  const newImage = async (layers: readonly number[] = [2 * MIB]): Promise<string> => {
+    const repository = `image-${++images}`;
+    await pushImage(makeImage({ seed: repository, layers }), {
+      registry: upstream.url,
+      repository,
+      tags: ["1"],
+    });
+    return repository;
+  };
+  /** New images are pulled on all these nodes at once, one after the other, until the work is done. Gives how many. */
+  const pullDuring = async (on: readonly KubernetesNode[], work: () => Promise<void>): Promise<number> => {
+    const done = new AbortController();
+    const working = work().finally(() => done.abort());
+    let pulls = 0;
+    const pulling = async (): Promise<void> => {
+      do {
+        const repository = await newImage();
+        await Promise.all(on.map((node) => pull(node, repository)));
+        pulls += on.length;
+      } while (!done.signal.aborted);
+    };
+    await Promise.all([working, pulling()]);
+    return pulls;
+  };
+  /** Bytes that upstream sends while an image that `from` has is pulled by `to`. */
+  const bytesFromUpstream = async (from: KubernetesNode, to: KubernetesNode): Promise<number> => {
+    const repository = await newImage([8 * MIB]);
+    await pull(from, repository);
+    upstream.forget();
+    await pull(to, repository);
+    return upstream.bytesOf(repository);
+  };
+  const idOf = async (node: KubernetesNode): Promise<string> => (await mirror.status(node)).node.id;
+
+  await pushMirror(upstream.url, t.testdir({}));
+  await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/overlays/dev`]);
+  await mirror.untilReady();
+  await mirror.untilWhole(nodes);
+
+  await t.test("a rolling update during pulls", async (t) => {
+    const before = await Promise.all(nodes.map(idOf));
+    const held = await newImage([8 * MIB]);
+    await pull(first, held);
+    const pulls = await pullDuring(nodes, async () => {
+      await kubectl.run(["rollout", "restart", `--namespace=${NAMESPACE}`, "daemonset/p2p-mirror"]);
+      await mirror.untilReady(120_000);
+    });
+    t.comment(`${pulls} pulls during the update`);
+    await mirror.untilWhole(nodes, WHOLE_MS);
+    t.same(await Promise.all(nodes.map(idOf)), before, "identities survive");
+    upstream.forget();
+    await pull(second, held);
+    t.ok(upstream.bytesOf(held) < MIB, "and so does what was held");
+  });
+
+  await t.test("a node loses power and comes back", async (t) => {
+    await pullDuring([first, second], async () => {
+      await third.cutPower();
+      await third.boot();
+      await until("its mirror is ready again", () => mirror.isReady(third), {
+        timeoutMs: 120_000,
+        everyMs: 250,
+      });
+    });
+    await mirror.untilWhole(nodes, WHOLE_MS);
+    t.ok((await bytesFromUpstream(first, third)) < MIB, "it gets from others what they have");
+  });
+
+  await t.test("containerd and kubelet are restarted", async (t) => {
+    for (const node of [first, second]) {
+      await pullDuring([third], async () => {
+        await node.containerd.restart();
+        await node.kubelet.restart();
+      });
+      await cluster.untilReady();
+      await mirror.untilWhole(nodes, WHOLE_MS);
+      t.ok((await bytesFromUpstream(node, third)) < MIB, "its mirror knows what containerd has got since");
+    }
+  });
+
+  await t.test("a node joins, is drained and deleted", async (t) => {
+    const fourth = await cluster.addNode({ containerd: "2.x" });
+    await until("it has a mirror", () => mirror.isReady(fourth), { timeoutMs: 60_000, everyMs: 250 });
+    await mirror.untilWhole([...nodes, fourth], WHOLE_MS);
+    t.ok((await bytesFromUpstream(first, fourth)) < MIB, "it is a member at once");
+    const only = await newImage([8 * MIB]);
+    await pull(fourth, only);
+    await pullDuring(nodes, async () => {
+      await kubectl.run(["drain", "--ignore-daemonsets", "--force", "--timeout=60s", fourth.name]);
+      await kubectl.run(["delete", "node", fourth.name]);
+      await fourth.cutPower();
+    });
+    await mirror.untilWhole(nodes, WHOLE_MS);
+    await pull(first, only);
+  });
+
+  await t.test("the cluster's DNS and API server are down", async (t) => {
+    await Promise.all([controlPlane.dns.kill(), controlPlane.apiServer.kill()]);
+    t.ok((await bytesFromUpstream(second, first)) < MIB, "pulls go on");
+    const { startedAt } = (await mirror.status(first)).node;
+    await mirror.kill(first);
+    await until(
+      "kubelet has started it again",
+      async () => (await mirror.isReady(first)) && (await mirror.status(first)).node.startedAt !== startedAt,
+      { timeoutMs: 60_000, everyMs: 250 },
+    );
+    await mirror.untilWhole(nodes, WHOLE_MS);
+    t.ok((await bytesFromUpstream(second, first)) < MIB, "it has found the others by what it remembered");
+    await Promise.all([controlPlane.dns.start(), controlPlane.apiServer.start()]);
+    await cluster.untilReady();
+  });
+
+  await t.test("the ServiceAccount may do what it is for, and nothing else", async (t) => {
+    const account = [`--namespace=${NAMESPACE}`];
+    const token = (await kubectl.run(["create", "token", "p2p-mirror", ...account])).trim();
+    const asks = (args: readonly string[]): Promise<{ readonly code: number; readonly stderr: string }> =>
+      kubectl.attempt(["get", ...args, `--token=${token}`]);
+    t.equal((await asks(["endpointslices", ...account])).code, 0);
+    for (const what of ["secrets", "pods", "configmaps", "serviceaccounts"]) {
+      t.match((await asks([what, ...account])).stderr, /forbidden/, what);
+    }
+    for (const what of [
+      "nodes",
+      "namespaces",
+      "secrets --all-namespaces",
+      "endpointslices --all-namespaces",
+    ]) {
+      t.match((await asks(what.split(" "))).stderr, /forbidden/, what);
+    }
+  });
+
+  await t.test("two meshes with different secrets on one network do not mix", async (t) => {
+    const other = t.testdir({});
+    const theirs = await newImage([8 * MIB]);
+    await pull(first, theirs);
+    // One of the nodes changes sides, and is told where the mirrors of the first mesh are.
+    await kubectl.run(["label", "node", third.name, "mesh=other"]);
+    const patch = JSON.stringify({ spec: { template: { spec: only("DoesNotExist") } } });
+    await kubectl.run(["patch", "daemonset", "p2p-mirror", `--namespace=${NAMESPACE}`, `--patch=${patch}`]);
+    await until("the first mesh has left it", async () => (await mirror.podOn(third)) === "", {
+      timeoutMs: 90_000,
+      everyMs: 250,
+    });
+    await mirror.untilReady(120_000);
+    const bootstrap = [first, second].map(({ address }) => `${address}:24222`).join(",");
+    const env = [{ name: "P2P_MIRROR_BOOTSTRAP", value: bootstrap }];
+    const spec = { ...only("Exists"), containers: [{ name: "p2p-mirror", env }] };
+    const kustomization = {
+      apiVersion: "kustomize.config.k8s.io/v1beta1",
+      kind: "Kustomization",
+      resources: [path.relative(other, `${MANIFESTS}/overlays/dev`)],
+      namespace: "other-mesh",
+      secretGenerator: [
+        {
+          name: "p2p-mirror-secret",
+          namespace: NAMESPACE,
+          behavior: "replace",
+          literals: ["first=another secret of another mesh, as long as it has to be"],
+        },
+      ],
+      patches: [
+        {
+          target: { kind: "DaemonSet" },
+          patch: JSON.stringify({
+            apiVersion: "apps/v1",
+            kind: "DaemonSet",
+            metadata: { name: "p2p-mirror" },
+            spec: { template: { spec } },
+          }),
+        },
+      ],
+    };
+    await writeFile(path.join(other, "kustomization.yaml"), JSON.stringify(kustomization));
+    await kubectl.run(["apply", "--kustomize", other]);
+    const rollout = ["rollout", "status", "--namespace=other-mesh", "--timeout=90s", "daemonset/p2p-mirror"];
+    await kubectl.run(rollout);
+    await until(
+      "it has tried to join the first mesh",
+      async () => {
+        const { bootstrap = [] } = await mirror.status(third);
+        return bootstrap.length === 2 && bootstrap.every(({ reason }) => reason === "other-secret");
+      },
+      { timeoutMs: 60_000, everyMs: 250 },
+    );
+    t.same((await mirror.status(third)).peers, []);
+    await mirror.untilWhole([first, second], WHOLE_MS);
+    upstream.forget();
+    await pull(third, theirs);
+    t.ok(upstream.bytesOf(theirs) > 8 * MIB, "what the first mesh holds comes from upstream");
+  });
+}

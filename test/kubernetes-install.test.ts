@@ -1,0 +1,176 @@
+/** The mirror on a real cluster, from `kubectl apply` to the node as it was before. */
+import { readdir } from "node:fs/promises";
+import t from "tap";
+import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
+import { writeHosts } from "./rig/hosts.ts";
+import { type Content, blobsOf, pushImage } from "./rig/images.ts";
+import { CLUSTER_COMPONENTS, REGISTRY, startCluster } from "./rig/kubernetes/cluster.ts";
+import { busyboxImage } from "./rig/kubernetes/images.ts";
+import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
+import { CERTS_DIR } from "./rig/kubernetes/node-files.ts";
+import { treeOf } from "./rig/kubernetes/tree.ts";
+import { deploymentOf, podOf } from "./rig/kubernetes/workloads.ts";
+import { need } from "./rig/need.ts";
+import { startOciRegistry } from "./rig/oci-registry.ts";
+import type { RecordedRequest } from "./rig/recorder.ts";
+import { until } from "./rig/until.ts";
+
+const MIB = 1024 * 1024;
+/** Thin enough that it, and not the processors, decides how long the image takes. */
+const UPLINK = 16 * MIB;
+const PRIVATE = "private.example.test";
+
+/** Those that came from a containerd itself, past the mirror. */
+const direct = (requests: readonly RecordedRequest[]): readonly RecordedRequest[] =>
+  requests.filter(({ headers }) => String(headers["user-agent"]).startsWith("containerd/"));
+
+const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1);
+
+const components = await need(t, {
+  machines: true,
+  components: [...CLUSTER_COMPONENTS, "containerd-1.7", "containerd-2.x", "busybox"],
+});
+if (components !== undefined) {
+  const cluster = await startCluster({
+    components,
+    nodes: [{ containerd: "1.7" }, { containerd: "2.x" }, { containerd: "2.x" }],
+  });
+  t.teardown(() => cluster[Symbol.asyncDispose]());
+  const { kubectl, nodes, upstream } = cluster;
+  const [first, second, third] = nodes;
+  if (first === undefined || second === undefined || third === undefined) throw new TypeError("three nodes");
+  const mirror = installedMirror(cluster);
+
+  /** A new image in the registry. */
+  const imageOf = async (repository: string, layers: readonly number[] = []): Promise<Content> => {
+    const content = await busyboxImage(components("busybox"), { seed: repository, layers });
+    await pushImage(content, { registry: upstream.url, repository, tags: ["1"] });
+    return content;
+  };
+  const untilRuns = (pod: string): Promise<string> =>
+    kubectl.run(["wait", "--for=condition=Ready", "--timeout=90s", `pod/${pod}`]);
+  const etcOf = async (): Promise<Record<string, string>[]> =>
+    Promise.all(nodes.map(({ machine }) => treeOf(machine.file("/etc"))));
+
+  const privateRegistry = await startOciRegistry({
+    host: cluster.hostAddress,
+    auth: { kind: "basic", users: { robot: "password of the robot" } },
+  });
+  t.teardown(() => privateRegistry.close());
+  for (const { machine } of nodes) {
+    const { url } = privateRegistry;
+    await writeHosts(machine.file(CERTS_DIR), PRIVATE, { server: url, mirrors: [url] });
+  }
+  const etcBefore = await etcOf();
+
+  await t.test("one apply installs it", async (t) => {
+    await pushMirror(upstream.url, t.testdir({}));
+    const begin = performance.now();
+    await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/overlays/dev`]);
+    await mirror.untilReady();
+    t.comment(`apply to all Ready: ${seconds(begin)} s`);
+    t.ok(performance.now() - begin < 60_000);
+    await mirror.untilWhole(nodes);
+  });
+
+  await t.test("the doctor finds nothing that is wrong", async (t) => {
+    for (const node of nodes) {
+      const pod = await mirror.podOn(node);
+      const args = ["exec", `--namespace=${NAMESPACE}`, pod, "--", "p2p-mirror", "doctor", "--json"];
+      const { code, stdout, stderr } = await kubectl.attempt(args);
+      t.equal(code, 0, `${node.name}: ${stderr}`);
+      const report: DoctorReport = JSON.parse(stdout);
+      t.same(report.findings, [], `${node.name}, containerd ${node.containerdVersion}`);
+    }
+  });
+
+  await t.test("what one node has pulled, the others get from it", async (t) => {
+    await imageOf("pulled", [8 * MIB]);
+    upstream.forget();
+    await kubectl.apply(podOf("one", { image: `${REGISTRY}/pulled:1`, node: first.name }));
+    await untilRuns("one");
+    const bytes = upstream.bytesOf("pulled");
+    t.ok(bytes > 8 * MIB, `${bytes} bytes for the first`);
+    await kubectl.apply(podOf("two", { image: `${REGISTRY}/pulled:1`, node: second.name }));
+    await untilRuns("two");
+    t.same(direct(upstream.requests), [], "no containerd has asked upstream itself");
+    const blobs = upstream.requests.filter(({ url }) => url.startsWith("/v2/pulled/blobs/"));
+    const more = upstream.bytesOf("pulled") - bytes;
+    t.ok(more < 64 * 1024, `${more} bytes for the second, of ${blobs.length} requests for blobs`);
+  });
+
+  await t.test("200 MiB for three nodes at once do not cross the uplink three times", async (t) => {
+    const content = await imageOf("large", [80 * MIB, 80 * MIB, 40 * MIB]);
+    const size = blobsOf(content).reduce((sum, { bytes }) => sum + bytes.length, 0);
+    upstream.forget();
+    upstream.setRate(UPLINK);
+    const begin = performance.now();
+    await kubectl.apply(deploymentOf("large", 3, { image: `${REGISTRY}/large:1` }));
+    await kubectl.run(["rollout", "status", "--timeout=150s", "deployment/large"]);
+    const copies = upstream.bytesOf("large") / size;
+    t.comment(`three replicas of 200 MiB run after ${seconds(begin)} s, for ${copies.toFixed(3)} copies`);
+    upstream.setRate(undefined);
+    // 1.05 is what the swarm is measured by, where processors are free. Three nodes share two with whatever else runs here, and
+    // a mirror that does not get to answer is passed over; each for itself would be three.
+    t.ok(copies >= 0.99 && copies < 2, `${copies.toFixed(3)} copies`);
+    await kubectl.run(["delete", "deployment", "large"]);
+  });
+
+  await t.test("a Pod with its imagePullSecret runs, and one without does not", async () => {
+    const login = Buffer.from("robot:password of the robot").toString("base64");
+    const content = await busyboxImage(components("busybox"), { seed: "private" });
+    await pushImage(content, {
+      registry: privateRegistry.url,
+      repository: "team/private",
+      tags: ["1"],
+      headers: { authorization: `Basic ${login}` },
+    });
+    const config = JSON.stringify({ auths: { [PRIVATE]: { auth: login } } });
+    await kubectl.apply({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "pull" },
+      type: "kubernetes.io/dockerconfigjson",
+      stringData: { ".dockerconfigjson": config },
+    });
+    const image = `${PRIVATE}/team/private:1`;
+    const imagePullSecrets = [{ name: "pull" }];
+    await kubectl.apply(
+      podOf("with-secret", { image, node: first.name, more: { imagePullSecrets } }),
+      podOf("without", { image, node: second.name }),
+    );
+    await untilRuns("with-secret");
+    const reason = "--output=jsonpath={.status.containerStatuses[*].state.waiting.reason}";
+    await until(
+      "the other is refused",
+      async () =>
+        /^(ErrImagePull|ImagePullBackOff)$/.test(await kubectl.run(["get", "pod", "without", reason])),
+      { timeoutMs: 60_000, everyMs: 250 },
+    );
+    await kubectl.run(["delete", "pod", "without"]);
+  });
+
+  await t.test("upstream is gone: what a node holds still starts elsewhere, by tag", async () => {
+    await upstream.off();
+    const container = { imagePullPolicy: "Always" };
+    await kubectl.apply(podOf("three", { image: `${REGISTRY}/pulled:1`, node: third.name, container }));
+    await untilRuns("three");
+    await upstream.on();
+  });
+
+  await t.test("uninstalled, every node is as it was", async (t) => {
+    await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/uninstall/base`]);
+    await mirror.untilReady();
+    await kubectl.run(["delete", "--kustomize", `${MANIFESTS}/overlays/dev`]);
+    t.same(await etcOf(), etcBefore, "/etc, byte for byte");
+    for (const { name, machine } of nodes) {
+      t.notOk((await readdir(machine.file("/var/lib"))).includes("p2p-mirror"), `${name} keeps nothing`);
+    }
+    await imageOf("after");
+    upstream.forget();
+    await kubectl.apply(podOf("after", { image: `${REGISTRY}/after:1`, node: first.name }));
+    await untilRuns("after");
+    t.ok(direct(upstream.requests).length > 0, "containerd asks upstream itself");
+    t.equal(direct(upstream.requests).length, upstream.requests.length);
+  });
+}

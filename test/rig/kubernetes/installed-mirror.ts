@@ -1,0 +1,93 @@
+import path from "node:path";
+import { mirrorImage } from "../../../packages/p2p-mirror/image/mirror-image.ts";
+import { writeLayout } from "../../../packages/p2p-mirror/image/oci-layout.ts";
+import type { MirrorStatus } from "../../../packages/p2p-mirror/src/status.ts";
+import { pushImage } from "../images.ts";
+import { readLayout } from "../images/layout.ts";
+import { until } from "../until.ts";
+import type { Cluster } from "./cluster.ts";
+import type { KubernetesNode } from "./node.ts";
+
+const CHECKOUT = path.resolve(import.meta.dirname, "../../..");
+export const MANIFESTS = path.join(CHECKOUT, "manifests");
+
+/** Where and as what the manifests install the mirror. */
+export const NAMESPACE = "p2p-mirror";
+const ADMIN = "http://127.0.0.1:24223";
+
+/** The mirrors that run in a cluster, one on each node. */
+export interface InstalledMirror {
+  /** Resolves when a mirror is Ready on every node. */
+  untilReady(timeoutMs?: number): Promise<void>;
+  /** Name of the node's Pod. */
+  podOn(node: KubernetesNode): Promise<string>;
+  /** Whether its mirror answers that it is; no matter what the API server thinks. */
+  isReady(node: KubernetesNode): Promise<boolean>;
+  status(node: KubernetesNode): Promise<MirrorStatus>;
+  /** SIGKILL to its process; kubelet starts it again. */
+  kill(node: KubernetesNode): Promise<void>;
+  /** Resolves when each of these nodes' mirrors knows all the others. */
+  untilWhole(nodes: readonly KubernetesNode[], timeoutMs?: number): Promise<void>;
+}
+
+/**
+ * Builds the container image and pushes it to where the manifests' name of it leads in a cluster of the rig.
+ * @param folder empty, for the image on its way
+ */
+export async function pushMirror(registry: string, folder: string): Promise<void> {
+  const { image } = await mirrorImage({ checkout: CHECKOUT });
+  const layout = path.join(folder, "image");
+  await writeLayout(image, layout);
+  const repository = image.name.slice(image.name.indexOf("/") + 1);
+  await pushImage(await readLayout(layout), { registry, repository, tags: [image.tag] });
+}
+
+export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): InstalledMirror {
+  return {
+    async untilReady(timeoutMs = 60_000) {
+      const limit = `--timeout=${Math.ceil(timeoutMs / 1000)}s`;
+      await kubectl.run(["rollout", "status", `--namespace=${NAMESPACE}`, limit, "daemonset/p2p-mirror"]);
+    },
+    podOn: async (node) => {
+      const where = [`--namespace=${NAMESPACE}`, `--field-selector=spec.nodeName=${node.name}`];
+      const { items } = await kubectl.get<{ items: readonly { metadata: { name: string } }[] }>([
+        "pods",
+        ...where,
+      ]);
+      return items[0]?.metadata.name ?? "";
+    },
+    isReady: async (node) => (await ask(node, "/readyz")).code === 200,
+    status,
+    async kill(node) {
+      const ours = 'labels."io.kubernetes.container.name"==p2p-mirror';
+      const containers = lines(await node.ctr(["containers", "list", "--quiet", ours]));
+      for (const task of lines(await node.ctr(["tasks", "list", "--quiet"]))) {
+        if (containers.includes(task)) await node.ctr(["tasks", "kill", "--signal=SIGKILL", task]);
+      }
+    },
+    async untilWhole(nodes, timeoutMs = 30_000) {
+      const whole = async (): Promise<boolean> => {
+        const all = await Promise.all(nodes.map(status));
+        return all.every(({ peers }) => peers.length === nodes.length - 1);
+      };
+      await until("the mesh is whole", whole, { timeoutMs, everyMs: 250 });
+    },
+  };
+}
+
+async function status(node: KubernetesNode): Promise<MirrorStatus> {
+  return JSON.parse((await ask(node, "/status")).body);
+}
+
+const lines = (text: string): string[] => text.split("\n").filter((line) => line !== "");
+
+/** The admin endpoint is on loopback: it is asked from the node itself. */
+async function ask(
+  node: KubernetesNode,
+  what: string,
+): Promise<{ readonly code: number; readonly body: string }> {
+  const script = `const answer = await fetch(${JSON.stringify(ADMIN + what)});
+    process.stdout.write(JSON.stringify({ code: answer.status, body: await answer.text() }));`;
+  const { stdout } = await node.machine.exec([process.execPath, "--input-type=module", "--eval", script]);
+  return JSON.parse(stdout);
+}

@@ -67,7 +67,8 @@ async function build(source: GoSource, module: string, output: string): Promise<
 const isFilled = async (folder: string): Promise<boolean> =>
   (await readdir(folder).catch(() => [])).length > 0;
 
-function cacheFolder(): string {
+/** Of this user, for what takes minutes to make. */
+export function cacheFolder(): string {
   const base = process.env["XDG_CACHE_HOME"];
   return path.join(
     base !== undefined && path.isAbsolute(base) ? base : path.join(os.homedir(), ".cache"),

@@ -2,9 +2,15 @@
 # Process 1 of a machine, in namespaces of its own (all but user and time): gives it its file systems, so that every path
 # is the usual one and manifests apply as they are, and becomes its init.
 #
-# boot.sh HOME NAME INIT: HOME has etc, etc.work, var, opt and proc as machine.ts made them.
+# boot.sh HOME NAME INIT FOLDER...: HOME has etc, etc.work, var, opt, proc and below as machine.ts made them; FOLDERs of the
+# machine below are to be seen in the new one, too, wherever they are.
 set -eu
 home=$1 name=$2 init=$3
+shift 3
+
+# Paths are relative to it from here on: what lies on the way to it may be hidden soon.
+cd "$home"
+mount --rbind / below
 
 hostname "$name"
 mount -t proc proc /proc
@@ -27,14 +33,23 @@ done </proc/self/cgroup
 # What kubelet sets in the kernel of the machine below, where it already finds what it wants, and what tells boots apart.
 for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
   kernel/keys/root_maxkeys kernel/keys/root_maxbytes kernel/random/boot_id; do
-  mount --bind "$home/proc/sys/$file" "/proc/sys/$file"
+  mount --bind "proc/sys/$file" "/proc/sys/$file"
 done
 
-mount -t overlay -o "lowerdir=/etc,upperdir=$home/etc,workdir=$home/etc.work" overlay /etc
-mount --bind "$home/var" /var
-mount --bind "$home/opt" /opt
+mount -t overlay -o "lowerdir=/etc,upperdir=etc,workdir=etc.work" overlay /etc
+mount --bind var /var
+mount --bind opt /opt
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/lock /run/netns
+for folder; do
+  case $folder in
+    /etc/* | /var/* | /opt/* | /run/*)
+      mkdir -p "$folder"
+      mount --bind "below$folder" "$folder"
+      ;;
+  esac
+done
+umount --lazy below
 
 # What a Pod mounts with propagation must reach the machine.
 mount --make-rshared /

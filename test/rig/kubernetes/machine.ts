@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { access, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Component } from "../components.ts";
+import { cacheFolder } from "../components/go.ts";
 import { exec, type ExecOptions, type ExecResult } from "../exec.ts";
 import { startProcess, type RigProcess, withoutProxies } from "../process.ts";
 import { createCgroups } from "./cgroups.ts";
@@ -53,6 +54,9 @@ const SYSCTLS: Readonly<Record<string, string>> = {
   "kernel/keys/root_maxbytes": "25000000",
 };
 
+/** Where the programs that are run on machines come from. */
+const PROGRAMS = [path.resolve(import.meta.dirname, "../../.."), cacheFolder()];
+
 const BOOT = path.join(import.meta.dirname, "boot.sh");
 
 /** Puts itself into the cgroups named before "--", then becomes what comes after it. */
@@ -85,6 +89,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         home,
         name,
         catatonit.bin("catatonit"),
+        ...PROGRAMS,
       ]),
       env,
     });
@@ -140,7 +145,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 }
 
 async function makeDisk(home: string, name: string, address: string): Promise<void> {
-  for (const folder of ["etc", "etc.work", "opt", "var/lib", "var/log", "var/tmp"]) {
+  for (const folder of ["below", "etc", "etc.work", "opt", "var/lib", "var/log", "var/tmp"]) {
     await mkdir(path.join(home, folder), { recursive: true });
   }
   await symlink("/run", path.join(home, "var/run"));

@@ -49,7 +49,8 @@ for folder; do
       ;;
   esac
 done
-umount --lazy below
+# Where HOME is hidden by now, so is this.
+umount --lazy below 2>/dev/null || true
 
 # What a Pod mounts with propagation must reach the machine.
 mount --make-rshared /

@@ -32,12 +32,10 @@ export async function run([
   await using scene = await Scene.open();
   const home = await mkdtemp(join(tmpdir(), "bench-rest-"));
   scene.defer(() => rm(home, { recursive: true, force: true }));
-  const other = await scene.mirror("other");
   const containerd = scene.use(await startContainerd({ component: await component("containerd-1.7") }));
   const program = how === "bundle" ? await writeBundle(join(home, "program")) : undefined;
   const mirror = await scene.mirror("mirror", {
     dataDir: join(home, "data"),
-    bootstrap: [other.p2pAddress],
     containerdSocket: containerd.socket,
     logLevel: "info",
     flags: ["--hosts-dir", containerd.certsDir],
@@ -54,6 +52,7 @@ export async function run([
   const began = performance.now();
   await mirror.start();
   const start = (performance.now() - began) / 1000;
+  await scene.mirror("other", { bootstrap: [mirror.p2pAddress] });
   await connected(mirror);
   await advertised(mirror, BLOBS);
   await sleep(SETTLING_MS);

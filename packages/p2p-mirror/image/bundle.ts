@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import { build, type Metafile } from "esbuild";
+import { partOfUndici } from "./part-of-undici.ts";
 
 export interface Bundle {
   /** Names relative to the folder of the program, such as `main.js`. */
@@ -45,6 +46,7 @@ export async function bundle(checkout: string): Promise<Bundle> {
     minifySyntax: true,
     minifyWhitespace: true,
     banner: { js: BANNER },
+    plugins: [partOfUndici(join(checkout, PACKAGE))],
     logLevel: "error",
   });
   const home = join(checkout, "program");
@@ -57,6 +59,8 @@ export async function bundle(checkout: string): Promise<Bundle> {
 function packagesOf({ inputs }: Metafile): string[] {
   const folders = new Set<string>();
   for (const input of Object.keys(inputs)) {
+    // Made by a plugin, of files that are inputs themselves.
+    if (/^[\w-]+:/.test(input)) continue;
     // Up to the last one: packages bring packages of their own. A scope is part of the name.
     const [folder] = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input) ?? [];
     if (folder !== undefined) folders.add(folder);

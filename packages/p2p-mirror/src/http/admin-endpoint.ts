@@ -4,6 +4,7 @@ import { systemClock, type Clock, type Logger, type Service } from "@p2p-mirror/
 import { addressOf, listenAt, urlOf, type ListenAddress } from "./listen.ts";
 import { StatusFeed } from "./status-feed.ts";
 import { addStatusPage } from "./status-page.ts";
+import { WITHOUT_SCHEMAS } from "./without-schemas.ts";
 
 export interface AdminEndpointOptions {
   /** Default 127.0.0.1:24223: metrics and status are for this node only, unless somebody decides otherwise. */
@@ -71,6 +72,7 @@ const MAX_CONNECTIONS = 128;
 
 function createApp(deps: AdminEndpointDeps, feed: StatusFeed): FastifyInstance {
   const app = fastify({
+    ...WITHOUT_SCHEMAS,
     logger: false,
     // Nothing here takes long: at the end open connections (a scraper's keep-alive) are simply closed.
     forceCloseConnections: true,

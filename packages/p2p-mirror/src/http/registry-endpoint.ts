@@ -14,6 +14,7 @@ import {
   RECEIVE_LIMITS,
   type ReceiveLimits,
 } from "./registry-server.ts";
+import { WITHOUT_SCHEMAS } from "./without-schemas.ts";
 
 export interface RegistryEndpointOptions {
   readonly listen: ListenAddress;
@@ -119,6 +120,7 @@ export class RegistryEndpoint implements Service {
 
   #createApp(): FastifyInstance {
     const app = fastify({
+      ...WITHOUT_SCHEMAS,
       serverFactory: (handler) => {
         const server = createRegistryServer(handler, this.#options.receive);
         this.#connections.watch(server);

@@ -22,10 +22,8 @@ export const partOfUndici = (from: string): Plugin => ({
   name: "part of undici",
   setup(build) {
     const home = dirname(createRequire(join(from, "package.json")).resolve("undici"));
-    build.onResolve({ filter: /^undici$/ }, () => ({
-      path: join(home, "part-of-undici.js"),
-      namespace: "part",
-    }));
+    // No path of this machine: what it is called decides the names of what comes out.
+    build.onResolve({ filter: /^undici$/ }, () => ({ path: "undici", namespace: "part" }));
     build.onLoad({ filter: /./, namespace: "part" }, () => ({ contents: PART, resolveDir: home }));
   },
 });

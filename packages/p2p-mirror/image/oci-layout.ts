@@ -36,6 +36,11 @@ interface Descriptor {
   readonly size: number;
 }
 
+export interface LayoutOptions {
+  /** Of zstd. Default: the one that releases are made with; another one gives other digests. */
+  readonly level?: number;
+}
+
 const TYPE = "application/vnd.oci.image";
 
 /**
@@ -46,7 +51,11 @@ const LEVEL = 9;
 const compress = promisify(zstdCompress);
 
 /** Writes an OCI image layout (image-spec v1.1, image-layout.md) in place of what is at `folder`. */
-export async function writeLayout(image: Image, folder: string): Promise<Written> {
+export async function writeLayout(
+  image: Image,
+  folder: string,
+  { level = LEVEL }: LayoutOptions = {},
+): Promise<Written> {
   const temp = `${folder}.new`;
   await rm(temp, { recursive: true, force: true });
   const blobs = join(temp, "blobs/sha256");
@@ -62,7 +71,7 @@ export async function writeLayout(image: Image, folder: string): Promise<Written
   const layers = await Promise.all(
     image.layers.map(async ({ what, entries }) => {
       const tar = await tarOf(entries);
-      const packed = await compress(tar, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
+      const packed = await compress(tar, { params: { [constants.ZSTD_c_compressionLevel]: level } });
       return {
         what,
         diffId: `sha256:${sha256(tar)}`,

@@ -1,0 +1,125 @@
+/** Other ways to install the mirror than the shortest, and the two ways to have it gone, on real kubelets. */
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
+import t from "tap";
+import { stringify } from "yaml";
+import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
+import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
+import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
+import type { KubernetesNode } from "./rig/kubernetes/node.ts";
+import { treeOf } from "./rig/kubernetes/tree.ts";
+import { need } from "./rig/need.ts";
+import { until } from "./rig/until.ts";
+
+interface Node {
+  readonly status: {
+    readonly conditions: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message: string;
+    }[];
+  };
+}
+
+const overlay = (name: string): string => join(MANIFESTS, name);
+const keepsData = async ({ machine }: KubernetesNode): Promise<boolean> =>
+  (await readdir(machine.file("/var/lib"))).includes("p2p-mirror");
+
+const SLOW = { timeoutMs: 90_000, everyMs: 250 };
+
+const components = await need(t, {
+  machines: true,
+  components: [...CLUSTER_COMPONENTS, "containerd-1.7", "containerd-2.x"],
+});
+if (components !== undefined) {
+  const cluster = await startCluster({ components, nodes: [{ containerd: "1.7" }, { containerd: "2.x" }] });
+  t.teardown(() => cluster[Symbol.asyncDispose]());
+  const { kubectl, nodes, upstream } = cluster;
+  const mirror = installedMirror(cluster);
+  const etcOf = async (): Promise<Record<string, string>[]> =>
+    Promise.all(nodes.map(({ machine }) => treeOf(machine.file("/etc"))));
+  const makeSecret = (name = "first"): Promise<string> => {
+    const secret = `--from-literal=${name}=${randomBytes(32).toString("hex")}`;
+    return kubectl.run(["create", "secret", "generic", "p2p-mirror-secret", "-n", NAMESPACE, secret]);
+  };
+  const untilGone = async (): Promise<void> => {
+    await kubectl.run(["wait", "--for=delete", "--timeout=90s", `namespace/${NAMESPACE}`]);
+  };
+  await kubectl.apply(...PROMETHEUS_CRDS);
+  const etcBefore = await etcOf();
+
+  await t.test(
+    "all components: it waits for its secret, and every Node says that it is in force",
+    async (t) => {
+      await pushMirror(upstream.url, t.testdir());
+      await until(
+        "the kinds are known",
+        async () => {
+          const { code } = await kubectl.attempt(["apply", "--kustomize", overlay("overlays/example")]);
+          return code === 0;
+        },
+        SLOW,
+      );
+      await makeSecret();
+      await mirror.untilReady(100_000);
+      await mirror.untilWhole(nodes);
+      for (const { name, address } of nodes) {
+        // A mirror that was alone when its doctor first looked says so for a minute.
+        await until(
+          `${name} is in force`,
+          async () => {
+            const { status } = await kubectl.get<Node>(["node", name]);
+            const condition = status.conditions.find(({ type }) => type === "ImageMirrorInForce");
+            return condition?.status === "True";
+          },
+          SLOW,
+        );
+        const metrics = await (await fetch(`http://${address}:24225/metrics`)).text();
+        t.match(metrics, /^p2p_mirror_in_force 1$/m);
+        await t.rejects(fetch(`http://${address}:24223/status`), "the status stays on the node");
+      }
+    },
+  );
+
+  await t.test("deleted, every hosts.toml is as it was; what was cached stays", async (t) => {
+    await kubectl.run(["delete", "--kustomize", overlay("overlays/example")]);
+    await untilGone();
+    t.same(await etcOf(), etcBefore, "/etc, byte for byte");
+    for (const node of nodes) t.ok(await keepsData(node), node.name);
+  });
+
+  await t.test("high security: no socket, no token, and nodes that are named find each other", async (t) => {
+    const folder = t.testdir();
+    await mkdir(folder, { recursive: true });
+    const file = { cache_size: "1GiB", cache_min_free: "1%", bootstrap: [`${nodes[0]?.address}:24222`] };
+    await writeFile(join(folder, "config.yaml"), stringify(file));
+    const kustomization = {
+      resources: [relative(folder, overlay("overlays/high-security"))],
+      configMapGenerator: [
+        { name: "p2p-mirror", namespace: NAMESPACE, behavior: "merge", files: ["config.yaml"] },
+      ],
+    };
+    await writeFile(join(folder, "kustomization.yaml"), stringify(kustomization));
+    await kubectl.run(["apply", "--kustomize", folder]);
+    await makeSecret();
+    await mirror.untilReady(100_000);
+    await mirror.untilWhole(nodes);
+    for (const node of nodes) {
+      const { hosts } = await mirror.status(node);
+      t.match(hosts?.[0], { directory: "_default", inForce: true }, node.name);
+    }
+  });
+
+  await t.test("the removal leaves nothing, whatever was installed", async (t) => {
+    // The hard way; here nobody cleans up at the end either.
+    await kubectl.run(["delete", "daemonset", "p2p-mirror", "-n", NAMESPACE]);
+    await kubectl.run(["apply", "--kustomize", overlay("uninstall/base")]);
+    await mirror.untilReady(100_000);
+    for (const node of nodes) t.notOk(await keepsData(node), node.name);
+    t.same(await etcOf(), etcBefore, "/etc, byte for byte");
+    await kubectl.run(["delete", "--kustomize", overlay("uninstall/base")]);
+    await untilGone();
+    t.same(await etcOf(), etcBefore);
+  });
+}

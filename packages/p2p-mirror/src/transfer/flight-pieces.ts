@@ -14,6 +14,11 @@ import { Unwritten } from "./unwritten.ts";
  * rate do not allow to wait for gigabytes.
  */
 export const HOLD_BACK_BYTES = 64 * 1024 * 1024;
+/**
+ * Nor are smaller ones held back for longer, in milliseconds: containerd 2.4 gives up a host without an answer after 30 s (its
+ * core/remotes/docker/registry.go), and every node of a slow network would turn to upstream.
+ */
+export const HOLD_BACK_MS = 20_000;
 
 /** How far ahead a reader looks for bytes that are there. */
 const LOOK_AHEAD_PIECES = 8;
@@ -22,8 +27,7 @@ const LOOK_AHEAD_PIECES = 8;
 export class FlightPieces {
   readonly geometry: PieceGeometry;
   readonly picker: Picker;
-  /** Peers' bytes wait for the digest of the whole. */
-  readonly heldBack: boolean;
+  #heldBack: boolean;
   /** Bytes written, twice written ones counted twice. */
   received = 0;
   /** The sha256 of each piece, as far as it is known to be right as far as a source's word goes (see `shareable`). */
@@ -36,7 +40,7 @@ export class FlightPieces {
 
   readonly #digest: Digest;
   readonly #spool: Spool;
-  readonly #onHashed: () => void;
+  readonly #onMore: () => void;
   readonly #unwritten = new Unwritten();
   readonly #hash: PrefixHash;
   readonly #done: PieceMap;
@@ -55,24 +59,35 @@ export class FlightPieces {
   readonly #left: Map<number, Buffer>;
 
   /**
-   * `onHashed`: bytes behind a hole were read back and hashed; what waits for room in the spool may have it now. `left`:
-   * hashes of what is in the spool from another try.
+   * `onMore`: bytes behind a hole were read back and hashed, so that what waits for room in the spool may have it now; or
+   * readers may have what was held back. `left`: hashes of what is in the spool from another try.
    */
   constructor(
     { digest, size, left }: { digest: Digest; size: number; left?: ReadonlyMap<number, Buffer> | undefined },
     spool: Spool,
-    onHashed: () => void,
+    onMore: () => void,
   ) {
     this.#digest = digest;
     this.#left = new Map(left);
     this.geometry = new PieceGeometry(size);
-    this.heldBack = size <= HOLD_BACK_BYTES;
+    this.#heldBack = size <= HOLD_BACK_BYTES;
     this.#spool = spool;
-    this.#onHashed = onHashed;
+    this.#onMore = onMore;
     this.#hash = new PrefixHash(digest, spool);
     this.#done = new PieceMap(this.geometry.count);
     this.#fromPeers = new PieceMap(this.geometry.count);
     this.picker = new Picker(this.geometry, this.#done);
+  }
+
+  /** Peers' bytes wait for the digest of the whole. */
+  get heldBack(): boolean {
+    return this.#heldBack;
+  }
+
+  /** They have waited long enough. */
+  giveOut(): void {
+    this.#heldBack = false;
+    this.#onMore();
   }
 
   get complete(): boolean {
@@ -319,7 +334,7 @@ export class FlightPieces {
   #catchUp(): void {
     this.#hash
       .catchUp(() => this.#frontier())
-      .then(this.#onHashed)
+      .then(this.#onMore)
       // It is tried again with the next bytes, and the last try is the verification, which tells.
       .catch(() => undefined);
   }

@@ -13,7 +13,7 @@ import type { PieceContent } from "./content.ts";
 import { Fetches } from "./fetches.ts";
 import { FlightMember, type FlightSwarm } from "./flight-member.ts";
 import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
-import { FlightPieces } from "./flight-pieces.ts";
+import { FlightPieces, HOLD_BACK_MS } from "./flight-pieces.ts";
 import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
 import { Notifier } from "./notifier.ts";
 import type { RefutedBlob } from "./refuted-blobs.ts";
@@ -271,6 +271,7 @@ export class Flight implements FlightView {
   }
 
   async #run(): Promise<void> {
+    const cancelGiveOut = this.#deps.clock.after(HOLD_BACK_MS, () => this.#pieces.giveOut());
     try {
       this.#fetches.candidates.look();
       await this.#drive();
@@ -287,6 +288,7 @@ export class Flight implements FlightView {
       throw this.#failure;
     } finally {
       this.#over = true;
+      cancelGiveOut();
       this.#cancelLinger?.();
       this.#fetches.close();
       this.#member?.leave();

@@ -313,7 +313,8 @@ await t.test(
     const { peer } = await startServer(t, holder.local, { openMs: 30 });
     const { client, registry } = await newClient(t);
     const { wanted, bytes } = pieceOf(blob, 4);
-    for (let nth = 0; nth < 3; nth += 1) {
+    // On a busy machine the time is over now and then before anything is read.
+    for (let nth = 0; nth < 50 && signals.length < 3; nth += 1) {
       await t.rejects(client.piece(peer, blob.digest, wanted), { code: "BUSY" });
     }
     t.equal(signals.length, 3);

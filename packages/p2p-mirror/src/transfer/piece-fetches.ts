@@ -50,11 +50,6 @@ const FAULT_PAUSE_MS = 1_000;
  * such a neighbour alone has need not be fetched from upstream again.
  */
 const UNREACHABLE_MS = 500;
-/**
- * Nor is one that has not given a single piece for so long, of those it is said to have: a blob that was removed, or a flight
- * that has failed since. One such was asked 2,000 times within a minute, each piece once a second.
- */
-const MISSING_MS = 2_000;
 /** Pieces with another hash than the signed one: the first may be the network's fault. */
 const MAX_WRONG = 2;
 
@@ -85,8 +80,8 @@ export class PieceFetches {
   readonly #notBefore = new Map<string, number>();
   readonly #pausedPieces = new Map<string, Map<number, number>>();
   readonly #wrong = new Map<string, number>();
-  /** Since when a neighbour gives nothing. */
-  readonly #givesNothing = new Map<string, number>();
+  /** Since when a neighbour cannot be reached. */
+  readonly #unreachable = new Map<string, number>();
   readonly #turns: PieceTurns;
   readonly #timers = new Set<() => void>();
   /** Milliseconds a byte, of the last pieces. */
@@ -235,7 +230,7 @@ export class PieceFetches {
   }
 
   #taken(id: string, piece: number, sha256: Buffer, length: number, ms: number): void {
-    this.#givesNothing.delete(id);
+    this.#unreachable.delete(id);
     this.#paces.push(ms / length);
     if (this.#paces.length > REMEMBERED) this.#paces.shift();
     this.#deps.member.have(piece, sha256, false);
@@ -247,29 +242,25 @@ export class PieceFetches {
     const { id } = peer;
     logger.debug({ err: error, digest: this.#options.digest, peer: id, piece }, "a neighbour failed");
     if (error instanceof BusyError) return this.#pause(id, BUSY_PAUSE_MS);
+    if (error instanceof NotFoundError) return this.#pausePiece(id, piece);
     let useless =
-      error instanceof NotFoundError
-        ? this.#givesNothingFor(id, MISSING_MS)
-        : error instanceof SourceError && this.#staysAway(id, error);
+      error instanceof SourceError && (error.code === "NO_FIRST_BYTE" || this.#staysAway(id, error));
     if (error instanceof IntegrityError) {
       const wrong = (this.#wrong.get(id) ?? 0) + 1;
       this.#wrong.set(id, wrong);
       useless = wrong >= MAX_WRONG;
     }
-    if (error instanceof IntegrityError || error instanceof NotFoundError) this.#pausePiece(id, piece);
+    if (error instanceof IntegrityError) this.#pausePiece(id, piece);
     else this.#pause(id, FAULT_PAUSE_MS);
     if (useless) member.unreachable(peer);
   }
 
   #staysAway(id: string, { code }: SourceError): boolean {
-    return code === "NO_FIRST_BYTE" || (code === "UNREACHABLE" && this.#givesNothingFor(id, UNREACHABLE_MS));
-  }
-
-  #givesNothingFor(id: string, ms: number): boolean {
+    if (code !== "UNREACHABLE") return false;
     const now = this.#deps.clock.now();
-    const since = this.#givesNothing.get(id) ?? now;
-    this.#givesNothing.set(id, since);
-    return now - since >= ms;
+    const since = this.#unreachable.get(id) ?? now;
+    this.#unreachable.set(id, since);
+    return now - since >= UNREACHABLE_MS;
   }
 
   #pausePiece(id: string, piece: number): void {

@@ -2,6 +2,7 @@ import { fastify, type FastifyInstance } from "fastify";
 import type { Registry } from "prom-client";
 import type { Service } from "@p2p-mirror/shared";
 import { addressOf, listenAt, urlOf, type ListenAddress } from "./listen.ts";
+import { WITHOUT_SCHEMAS } from "./without-schemas.ts";
 
 /** A scraper or two. */
 const MAX_CONNECTIONS = 32;
@@ -15,6 +16,7 @@ export class MetricsEndpoint implements Service {
   constructor(listen: ListenAddress, { registry }: { readonly registry: Registry }) {
     this.#listen = listen;
     this.#app = fastify({
+      ...WITHOUT_SCHEMAS,
       logger: false,
       forceCloseConnections: true,
       keepAliveTimeout: 5_000,

@@ -31,14 +31,19 @@ function recorded(): { api: KubernetesApi; asked: ApiRequest[]; down: boolean } 
   return state;
 }
 
-await t.test("what the doctor finds is the Node's condition, and an Event when it turns", async (t) => {
+/** The condition of one Node, what the API server is asked for it, and what the log says. */
+async function scene() {
   const clock = new VirtualClock();
   const lines: string[] = [];
   const logger = createLogger("info", { write: (line) => void lines.push(line) });
   const kubernetes = recorded();
-  const { asked } = kubernetes;
   const condition = new NodeCondition("node-1", { api: kubernetes.api, clock, logger });
   await condition.start();
+  return { clock, lines, kubernetes, asked: kubernetes.asked, condition };
+}
+
+await t.test("what the doctor finds is the Node's condition, and an Event when it turns", async (t) => {
+  const { lines, asked, condition } = await scene();
   const tell = async (...findings: Finding[]): Promise<ApiRequest[]> => {
     await condition.tell(reportOf(...findings));
     return asked.splice(0);
@@ -96,13 +101,7 @@ await t.test("what the doctor finds is the Node's condition, and an Event when i
 });
 
 await t.test("the same is not said again before five minutes; what was not taken is", async (t) => {
-  const clock = new VirtualClock();
-  const lines: string[] = [];
-  const logger = createLogger("info", { write: (line) => void lines.push(line) });
-  const kubernetes = recorded();
-  const { asked } = kubernetes;
-  const condition = new NodeCondition("node-1", { api: kubernetes.api, clock, logger });
-  await condition.start();
+  const { clock, lines, kubernetes, asked, condition } = await scene();
 
   kubernetes.down = true;
   await condition.tell(reportOf());

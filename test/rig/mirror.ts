@@ -24,6 +24,8 @@ export interface MirrorOptions {
   readonly access?: "public" | "open";
   /** Default "debug": the log is only shown when something goes wrong. */
   readonly logLevel?: string;
+  /** Characters of it that are kept, the newest; default as of any process. */
+  readonly logLimit?: number;
   /** More flags, after all others. */
   readonly flags?: readonly string[];
   /** The compiled program, as in production (`npm run build` first), instead of the sources. */
@@ -111,6 +113,7 @@ export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> 
       cwd: CHECKOUT,
       netns: node?.netns,
       env: environment(options.env),
+      ...(options.logLimit !== undefined && { logLimit: options.logLimit }),
     });
     running = started;
     try {

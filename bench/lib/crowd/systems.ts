@@ -43,6 +43,8 @@ const NOTHING = { seeded: async () => undefined, keepLogs: async () => undefined
 /** For a hundred that start on two cores. */
 const MEET_MS = 120_000;
 const LOG_END = 4000;
+/** With `--logs`: all of it, unless something has gone quite wrong. */
+const KEPT_LOG = 64 * 1024 * 1024;
 
 async function direct({ site, containerds }: SystemDeps): Promise<System> {
   await tellAll(containerds, () => ({ server: site.upstream.url, mirrors: [] }));
@@ -82,7 +84,7 @@ async function mirror({ site, containerds, options }: SystemDeps): Promise<Syste
       // As in production: compiled, with its flags of V8, quiet.
       built: !options.sources,
       nodeFlags: V8_FLAGS,
-      logLevel: options.logs === undefined ? "warn" : "debug",
+      ...(options.logs === undefined ? { logLevel: "warn" } : { logLevel: "debug", logLimit: KEPT_LOG }),
       flags: options.mirrorFlag,
     });
   };

@@ -36,6 +36,8 @@ export interface BlobRequest {
   readonly digest: Digest;
   /** Milliseconds for which the source of a body may give nothing. */
   readonly stallMs: number;
+  /** Milliseconds since the request after which headers are sent without a byte behind them, once there is a source. */
+  readonly headersMs: number;
   /** Called before the raw answer is written to; no `Answer` comes back then. */
   readonly takeOver: () => void;
   /** Ends the connection with FIN. */
@@ -131,11 +133,13 @@ async function sendBody(
     response,
     length: range.end - range.start,
     stallMs: request.stallMs,
-    onFirstByte: () => {
-      exchange.firstByte();
+    headersMs: Math.max(0, request.headersMs - exchange.milliseconds()),
+    onHeaders: () => {
+      exchange.begins();
       request.takeOver();
       response.writeHead(head.status, head.headers);
     },
+    onFirstByte: () => exchange.firstByte(),
     recycle: recyclerOf(source),
     onComplete: () => {
       exchange.delivered();

@@ -11,7 +11,13 @@ export interface BodySinkOptions {
   readonly length: number;
   /** Milliseconds for which the source may give nothing while the client could take more. */
   readonly stallMs: number;
-  /** Writes the headers. Called with the first byte, so that a source that fails before it can still be declined. */
+  /**
+   * Milliseconds until the headers go without a byte behind them: containerd 2.4 gives up a host that sends none for 30 s (its
+   * core/remotes/docker/registry.go), though the blob is on its way.
+   */
+  readonly headersMs: number;
+  /** Writes the headers. With the first byte, if it is in time: a source that fails before can still be declined. */
+  readonly onHeaders: () => void;
   readonly onFirstByte: () => void;
   /** Takes a chunk back that the operating system has; nobody looks at it any more. */
   readonly recycle?: ((chunk: Uint8Array) => void) | undefined;
@@ -27,11 +33,13 @@ export interface BodySinkOptions {
 export class BodySink extends Writable {
   readonly #response: ServerResponse;
   readonly #length: number;
+  readonly #onHeaders: () => void;
   readonly #onFirstByte: () => void;
   readonly #onComplete: () => void;
   readonly #recycle: ((chunk: Uint8Array) => void) | undefined;
   readonly #onDrain = (): void => this.#ready();
   readonly #watchdog: NodeJS.Timeout;
+  readonly #headersDue: NodeJS.Timeout;
   #pending: ((error?: Error | null) => void) | undefined;
   /** Body bytes handed to the socket. */
   sent = 0;
@@ -40,11 +48,13 @@ export class BodySink extends Writable {
     super({ highWaterMark: SINK_BUFFER, decodeStrings: false });
     this.#response = options.response;
     this.#length = options.length;
+    this.#onHeaders = options.onHeaders;
     this.#onFirstByte = options.onFirstByte;
     this.#onComplete = options.onComplete;
     this.#recycle = options.recycle;
     this.#response.on("drain", this.#onDrain);
     this.#watchdog = setTimeout(() => this.#onSilence(), options.stallMs);
+    this.#headersDue = setTimeout(() => this.#sendHeaders(), options.headersMs);
   }
 
   get complete(): boolean {
@@ -56,7 +66,7 @@ export class BodySink extends Writable {
       callback(this.#wrongSize(`more than ${this.#length} bytes`));
       return;
     }
-    if (this.sent === 0) this.#onFirstByte();
+    if (this.sent === 0) this.#begin();
     this.sent += chunk.byteLength;
     if (this.complete) {
       // Here and not in `_final`: whatever the source does after its last byte, the client has what it was promised.
@@ -77,9 +87,21 @@ export class BodySink extends Writable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     clearTimeout(this.#watchdog);
+    clearTimeout(this.#headersDue);
     this.#response.removeListener("drain", this.#onDrain);
     this.#pending = undefined;
     callback(error);
+  }
+
+  #begin(): void {
+    clearTimeout(this.#headersDue);
+    if (!this.#response.headersSent) this.#onHeaders();
+    this.#onFirstByte();
+  }
+
+  #sendHeaders(): void {
+    this.#onHeaders();
+    this.#response.flushHeaders();
   }
 
   /** False when the client has to take something first. */

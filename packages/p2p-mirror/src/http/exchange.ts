@@ -99,8 +99,12 @@ export class Exchange implements Pending {
   }
 
   /** The answer begins: the deadline is met. */
-  firstByte(): void {
+  begins(): void {
     clearTimeout(this.#deadline);
+  }
+
+  firstByte(): void {
+    this.begins();
     if (this.source === undefined || this.path === undefined) return;
     this.#metrics.firstByte.observe({ kind: this.path.kind, source: this.source }, this.#seconds());
   }

@@ -16,6 +16,7 @@ import { internalError, OciError, toOciError, unknownCode } from "./oci-errors.t
 
 export interface RegistryHandlerOptions {
   readonly stallMs: number;
+  readonly headersMs: number;
   readonly cutMemoryMs: number;
 }
 
@@ -65,7 +66,7 @@ export class RegistryHandler {
     if (path.kind === "manifest") return answerManifest(content, exchange, path, path.digest);
     if (path.kind !== "blob") return answerList(content, exchange, path);
     return serveBlob(
-      { ...stream, exchange, repository: path, digest: path.digest, stallMs: this.#options.stallMs },
+      { ...stream, ...this.#options, exchange, repository: path, digest: path.digest },
       { ...this.#deps, cutMemory: this.#cutMemory },
     );
   }

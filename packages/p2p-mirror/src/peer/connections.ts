@@ -3,7 +3,6 @@ import { LRUCache } from "lru-cache";
 import { Pool } from "undici";
 import type { Peer } from "../routing/router.ts";
 import { Breaker } from "./breaker.ts";
-import { inTurns } from "./dial-turns.ts";
 import { createDialer, type DialFailure, type PeerClientTls } from "./dial.ts";
 import { MAX_HEADER_BYTES } from "./protocol.ts";
 
@@ -112,13 +111,11 @@ export class Connections {
       connections: perPeer,
       pipelining: 1,
       allowH2: false,
-      connect: inTurns(
-        createDialer(peer, dialTimeoutMs, {
-          tls: this.#deps.tls,
-          pool: this.#deps.pool,
-          onFailure: (reason) => this.#deps.onDialFailure(peer, reason),
-        }),
-      ),
+      connect: createDialer(peer, dialTimeoutMs, {
+        tls: this.#deps.tls,
+        pool: this.#deps.pool,
+        onFailure: (reason) => this.#deps.onDialFailure(peer, reason),
+      }),
       keepAliveTimeout: idleMs,
       // The peer's own Keep-Alive header would count instead.
       keepAliveMaxTimeout: idleMs,

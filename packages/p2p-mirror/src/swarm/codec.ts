@@ -88,6 +88,7 @@ function fromWire(decoded: unknown): SwarmMessage {
         gone: fields.peerIds("gone", MAX_LEASES),
         fetchers: fields.uint("fetchers", 2 ** 31),
         pausedMs: fields.uint("pausedMs", DAY_MS),
+        brought: fields.uint("brought", Number.MAX_SAFE_INTEGER),
         zoneRank: fields.uint("zoneRank", 2 ** 31),
         zoneSize: fields.uint("zoneSize", 2 ** 31),
       };

@@ -50,6 +50,8 @@ export class LeaseTable {
   readonly #leases: Runs;
   readonly #fetchers = new Fetchers();
   readonly #changed = new Set<string>();
+  /** Bytes, of all leases so far. */
+  brought = 0;
   /** Upstream has no ranges: one holder streams the whole. */
   #unranged = false;
   #limit: number;
@@ -107,6 +109,7 @@ export class LeaseTable {
     const lease = this.#leases.get(id);
     const fetcher = this.#fetchers.get(holder);
     if (lease?.holder !== holder || fetcher === undefined || !(bytes > lease.bytes)) return;
+    this.brought += bytes - lease.bytes;
     lease.bytes = bytes;
     lease.renewedAt = now;
     fetcher.progressAt = now;

@@ -42,6 +42,7 @@ function takeSome(ids: Set<string>): string[] {
 export class Membership implements SwarmMember, LinkOwner {
   alone = false;
   fetchers = 1;
+  brought = 0;
   absences = 0;
   coordinator: SwarmMember["coordinator"];
   readonly neighbourhood: Neighbours;
@@ -187,9 +188,9 @@ export class Membership implements SwarmMember, LinkOwner {
     this.#deps.hashes.verified(hashes);
   }
 
-  async leave(): Promise<void> {
+  async leave(keeps = true): Promise<void> {
     if (!this.#leaving.signal.aborted) {
-      const complete = this.#have.complete && !this.#refuted;
+      const complete = keeps && this.#have.complete && !this.#refuted;
       this.#link?.leave(complete);
       this.neighbourhood.close(complete);
       this.#leaving.abort();
@@ -219,6 +220,7 @@ export class Membership implements SwarmMember, LinkOwner {
       this.coordinator = { id: this.#target, self: this.#target === this.#deps.self.contact.id };
     }
     this.fetchers = told.fetchers;
+    this.brought = told.brought;
     this.#pausedUntil = this.#deps.clock.now() + told.pausedMs;
     this.#zone = { rank: told.zoneRank, size: told.zoneSize };
     this.#leases.told(told.leases);

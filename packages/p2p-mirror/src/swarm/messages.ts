@@ -54,6 +54,8 @@ export interface Told {
   readonly gone: readonly string[];
   readonly fetchers: number;
   readonly pausedMs: number;
+  /** Bytes that leases have brought so far, as this coordinator has heard. */
+  readonly brought: number;
   /** The member's number among those of its zone, and their count. */
   readonly zoneRank: number;
   readonly zoneSize: number;

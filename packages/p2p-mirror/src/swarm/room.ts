@@ -243,6 +243,7 @@ export class Room {
       gone,
       fetchers: this.#leases.fetchers,
       pausedMs: Math.ceil(this.#leases.pausedMs(now)),
+      brought: this.#leases.brought,
       zoneRank,
       zoneSize,
     };

@@ -23,7 +23,7 @@ message Join {
 }
 message Told {
   repeated Lease leases = 1; repeated News neighbours = 2; repeated string gone = 3; uint32 fetchers = 4;
-  uint32 paused_ms = 5; uint32 zone_rank = 6; uint32 zone_size = 7;
+  uint32 paused_ms = 5; uint32 zone_rank = 6; uint32 zone_size = 7; uint64 brought = 8;
 }
 message Progress {
   repeated uint32 pieces = 1; repeated LeaseProgress leases = 2; float load = 3; repeated string unreachable = 4;

@@ -77,6 +77,8 @@ export interface Neighbour {
   readonly load: number;
   /** It has the whole blob. */
   readonly complete: boolean;
+  /** It is no member any more, but still gives what it has. */
+  readonly left: boolean;
   has(piece: number): boolean;
 }
 
@@ -101,6 +103,8 @@ export interface SwarmMember {
   readonly fetchers: number;
   /** Upstream wants to be left alone for so many milliseconds (Retry-After that some member got); else 0. */
   readonly pausedMs: number;
+  /** Bytes that members have brought from upstream, as this coordinator knows: while it changes they are at work. */
+  readonly brought: number;
   /** Times that it heard of nobody for so long that others have done its part: who has everything may be anybody by then. */
   readonly absences: number;
   /** Who coordinates; undefined while there is none. */
@@ -136,6 +140,6 @@ export interface SwarmMember {
   mismatch(hashes: readonly (Uint8Array | undefined)[]): void;
   /** The blob is verified, with these hashes of its pieces: whoever signed another one is banned. */
   verified(hashes: readonly (Uint8Array | undefined)[]): void;
-  /** Ends the membership: complete or given up. Others still know that a complete one has it. */
-  leave(): Promise<void>;
+  /** Ends the membership: complete or given up. Others still know that a complete one has it, if it `keeps` it (default). */
+  leave(keeps?: boolean): Promise<void>;
 }

@@ -277,7 +277,8 @@ export class Candidates<S extends Source = BlobSource> {
     try {
       for await (const peer of this.#deps.peers(signal)) {
         if (signal.aborted) return;
-        if (peer.peer !== undefined && !this.#banned.has(peer.id)) this.#deps.found?.(peer.peer);
+        if (peer.peer !== undefined && peer.guessed !== true && !this.#banned.has(peer.id))
+          this.#deps.found?.(peer.peer);
         this.addPeer(peer);
       }
     } catch (error) {

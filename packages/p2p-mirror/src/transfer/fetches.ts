@@ -233,7 +233,7 @@ export class Fetches {
     const { pieces, clock } = this.#deps;
     const now = clock.now();
     const idle = { received: pieces.received, since: now };
-    if (swarm.active > 0 || swarm.due || swarm.pausedMs > 0) {
+    if (swarm.active > 0 || swarm.due || swarm.pausedMs > 0 || swarm.waitsForOthers) {
       this.#helpsItself = false;
       this.#idle = idle;
       return false;
@@ -244,7 +244,13 @@ export class Fetches {
       return false;
     }
     const left = this.#idle.since + (this.#unranged ? TIMES.stalled : STUCK_MS) - now;
-    if (left <= 0) return (this.#helpsItself = true);
+    if (left <= 0) {
+      this.#deps.logger.debug(
+        { digest: this.#options.digest },
+        "nobody brings anything: this node helps itself",
+      );
+      return (this.#helpsItself = true);
+    }
     this.#cancelStuck?.();
     this.#cancelStuck = clock.after(left, () => this.#deps.changed());
     return false;

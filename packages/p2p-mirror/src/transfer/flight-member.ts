@@ -72,8 +72,9 @@ export class FlightMember {
     this.member.mismatch(this.#allHashes());
   }
 
-  leave(): void {
-    void this.member.leave();
+  /** `stored`: others may still have it here. */
+  leave(stored: boolean): void {
+    void this.member.leave(stored);
   }
 
   /** Pieces that came as a part of a long run have no hash of their own. */

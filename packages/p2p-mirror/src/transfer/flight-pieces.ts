@@ -14,11 +14,8 @@ import { Unwritten } from "./unwritten.ts";
  * rate do not allow to wait for gigabytes.
  */
 export const HOLD_BACK_BYTES = 64 * 1024 * 1024;
-/**
- * Nor are smaller ones held back for longer, in milliseconds: containerd 2.4 gives up a host without an answer after 30 s (its
- * core/remotes/docker/registry.go), and every node of a slow network would turn to upstream.
- */
-export const HOLD_BACK_MS = 20_000;
+/** Nor are smaller ones held back for longer, in milliseconds: after 5 minutes without a byte containerd gives the pull up. */
+export const HOLD_BACK_MS = 120_000;
 
 /** How far ahead a reader looks for bytes that are there. */
 const LOOK_AHEAD_PIECES = 8;

@@ -52,3 +52,17 @@ export async function* readFlight(
     yield chunk;
   }
 }
+
+/** The bytes of `cursor`, all of which are in the spool, as they are. */
+export async function* readSpool(
+  spool: Spool,
+  cursor: Cursor,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer, void, undefined> {
+  while (cursor.position < cursor.end) {
+    signal?.throwIfAborted();
+    const chunk = await spool.read(cursor.position, Math.min(READ_BYTES, cursor.end - cursor.position));
+    cursor.position += chunk.length;
+    yield chunk;
+  }
+}

@@ -12,13 +12,13 @@ import {
 import type { PieceContent } from "./content.ts";
 import { Fetches } from "./fetches.ts";
 import { FlightMember, type FlightSwarm } from "./flight-member.ts";
-import { readFlight, type Cursor, type FlightView } from "./flight-reader.ts";
+import { readFlight, readSpool, type Cursor, type FlightView } from "./flight-reader.ts";
 import { FlightPieces, HOLD_BACK_MS } from "./flight-pieces.ts";
 import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
 import { Notifier } from "./notifier.ts";
 import type { RefutedBlob } from "./refuted-blobs.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
-import { READ_BYTES, type Spool } from "./spool.ts";
+import type { Spool } from "./spool.ts";
 
 /** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
 export const PATIENCE_MS = 45_000;
@@ -255,22 +255,14 @@ export class Flight implements FlightView {
 
   /** Bytes that are all here, as they are in the spool. Counts as a reader: who is being served keeps the flight. */
   #openSpool(range: ByteRange, signal: AbortSignal | undefined): Readable {
-    const { spool } = this;
     const cursor: Cursor = { position: range.start, end: range.end };
-    async function* bytes(): AsyncGenerator<Buffer, void, undefined> {
-      while (cursor.position < range.end) {
-        signal?.throwIfAborted();
-        const chunk = await spool.read(cursor.position, Math.min(READ_BYTES, range.end - cursor.position));
-        cursor.position += chunk.length;
-        yield chunk;
-      }
-    }
-    const body = this.#reader(cursor, bytes());
+    const body = this.#reader(cursor, readSpool(this.spool, cursor, signal));
     this.#given.add(body.once("close", () => this.#given.delete(body)));
     return body;
   }
 
   async #run(): Promise<void> {
+    let stored = false;
     const cancelGiveOut = this.#deps.clock.after(HOLD_BACK_MS, () => this.#pieces.giveOut());
     try {
       this.#fetches.candidates.look();
@@ -279,9 +271,7 @@ export class Flight implements FlightView {
       this.#member?.verified();
       this.#accept.resolve();
       this.#wake();
-      await this.spool.commit().catch((error: unknown) => {
-        this.#deps.logger.warn({ err: error, digest: this.digest }, "a verified blob could not be stored");
-      });
+      stored = await this.#commit();
     } catch (error) {
       this.#failure = error instanceof Error ? error : new Error("the flight failed", { cause: error });
       this.#accept.reject(this.#failure);
@@ -291,10 +281,19 @@ export class Flight implements FlightView {
       cancelGiveOut();
       this.#cancelLinger?.();
       this.#fetches.close();
-      this.#member?.leave();
+      this.#member?.leave(stored);
       this.#wake();
       this.#releaseWhenUnused();
     }
+  }
+
+  /** False: the blob is right, but it will not be here any more. */
+  #commit(): Promise<boolean> {
+    const failed = (error: unknown): false => {
+      this.#deps.logger.warn({ err: error, digest: this.digest }, "a verified blob could not be stored");
+      return false;
+    };
+    return this.spool.commit().then(() => !this.spool.inMemory, failed);
   }
 
   /** Keeps sources at work until every piece is here and the whole is right. */

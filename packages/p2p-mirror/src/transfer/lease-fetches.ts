@@ -191,9 +191,13 @@ export class LeaseFetches {
     );
   }
 
-  #failed(id: number, upstream: UpstreamAtWork, { abort, source }: Fetching, error: unknown): void {
-    const { member, logger } = this.#deps;
-    if (error instanceof Reassigned || abort.signal.reason instanceof Reassigned) return;
+  #failed(id: number, upstream: UpstreamAtWork, { abort, source, run }: Fetching, error: unknown): void {
+    const { member, pieces, logger } = this.#deps;
+    if (error instanceof Reassigned || abort.signal.reason instanceof Reassigned) {
+      const begun = pieces.filledTo(run.next) - pieces.geometry.start(run.next);
+      logger.debug({ digest: this.#options.digest, piece: run.next, begun }, "a lease is another's now");
+      return;
+    }
     logger.debug({ err: error, digest: this.#options.digest, source }, "a lease failed");
     upstream.failure ??= { error };
     const lease = this.#lease(id);

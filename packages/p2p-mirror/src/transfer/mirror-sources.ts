@@ -34,16 +34,9 @@ export class MirrorSources implements SourceFinder {
   /** Peers that most likely hold an object, without those that were refuted, each once. */
   async *holders(digest: Digest, signal: AbortSignal): AsyncGenerator<Peer, void, undefined> {
     const seen = new Set<string>();
-    const fresh = (peer: Peer): boolean => {
-      if (seen.has(peer.id) || !this.mayAsk(peer)) return false;
+    for await (const { peer } of this.#look(digest, signal)) {
+      if (!seen.has(peer.id)) yield peer;
       seen.add(peer.id);
-      return true;
-    };
-    for (const parent of this.#deps.catalog.parentsOf(digest)) {
-      for (const peer of this.#holders.get(parent) ?? []) if (fresh(peer)) yield peer;
-    }
-    for await (const peer of this.#deps.router.find(digest, { signal })) {
-      if (fresh(peer)) yield peer;
     }
   }
 
@@ -53,10 +46,11 @@ export class MirrorSources implements SourceFinder {
   }
 
   async *peers(digest: Digest, signal: AbortSignal): AsyncGenerator<BlobSource, void, undefined> {
-    for await (const peer of this.holders(digest, signal)) yield this.peer(peer, digest);
+    for await (const { peer, guessed } of this.#look(digest, signal))
+      yield { ...this.peer(peer, digest), guessed };
   }
 
-  /** A peer answered for this manifest: ask it for the layers, too. */
+  /** A peer that was found with this manifest gave it: ask it for the layers, too. */
   remember(manifest: Digest, peer: Peer): void {
     const others = (this.#holders.get(manifest) ?? []).filter(({ id }) => id !== peer.id);
     this.#holders.set(manifest, [peer, ...others].slice(0, HOLDERS_PER_MANIFEST));
@@ -96,6 +90,19 @@ export class MirrorSources implements SourceFinder {
       fetch: (range, options) => this.#fetch(peer, digest, range, options),
       refuted: () => this.refute(peer),
     };
+  }
+
+  /** One that is guessed may be found, too: twice then. */
+  async *#look(
+    digest: Digest,
+    signal: AbortSignal,
+  ): AsyncGenerator<{ readonly peer: Peer; readonly guessed: boolean }, void, undefined> {
+    for (const parent of this.#deps.catalog.parentsOf(digest)) {
+      for (const peer of this.#holders.get(parent) ?? [])
+        if (this.mayAsk(peer)) yield { peer, guessed: true };
+    }
+    for await (const peer of this.#deps.router.find(digest, { signal }))
+      if (this.mayAsk(peer)) yield { peer, guessed: false };
   }
 
   async #fetch(peer: Peer, digest: Digest, range: ByteRange, options: FetchOptions): Promise<FetchedBody> {

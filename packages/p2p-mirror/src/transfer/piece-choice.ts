@@ -8,8 +8,10 @@ const WINDOW = 64;
 
 export interface ChoiceOptions {
   /** Pieces that are neither here nor on their way, in the order readers want them. */
-  readonly open: Iterable<number>;
-  readonly member: SwarmMember;
+  readonly open: ReadonlySet<number>;
+  /** Whoever has it shall be asked for it first. */
+  readonly urgent?: number | undefined;
+  readonly member: Pick<SwarmMember, "rarity" | "bringsIn">;
   /** From 0 to 1. */
   readonly random: () => number;
   /** Not from this neighbour now: it does not have it after all, or it is others' to bring. */
@@ -22,8 +24,10 @@ export interface ChoiceOptions {
  */
 export function choosePiece(
   neighbour: Neighbour,
-  { open, member, random, excluded }: ChoiceOptions,
+  { open, urgent, member, random, excluded }: ChoiceOptions,
 ): number | undefined {
+  if (urgent !== undefined && open.has(urgent) && neighbour.has(urgent) && !excluded(neighbour, urgent))
+    return urgent;
   let room = neighbour.complete ? Infinity : WINDOW;
   let chosen: number | undefined;
   let least = Infinity;

@@ -50,8 +50,15 @@ const FAULT_PAUSE_MS = 1_000;
  * such a neighbour alone has need not be fetched from upstream again.
  */
 const UNREACHABLE_MS = 500;
+/**
+ * A reader who waits for so long for bytes that others have, of a blob that is given out as it comes, gets them first: rare
+ * pieces are for those who come later, and containerd gives a pull up that brings nothing for 5 minutes.
+ */
+const READER_PATIENCE_MS = 10_000;
 /** Pieces with another hash than the signed one: the first may be the network's fault. */
 const MAX_WRONG = 2;
+/** Pieces that a holder of the whole blob does not have: it has nothing (any more). Of one, signers may contradict each other. */
+const MAX_MISSED = 2;
 
 export interface PieceFetchesDeps {
   readonly member: SwarmMember;
@@ -80,9 +87,12 @@ export class PieceFetches {
   readonly #notBefore = new Map<string, number>();
   readonly #pausedPieces = new Map<string, Map<number, number>>();
   readonly #wrong = new Map<string, number>();
+  readonly #missed = new Map<string, number>();
   /** Since when a neighbour cannot be reached. */
   readonly #unreachable = new Map<string, number>();
   readonly #turns: PieceTurns;
+  /** What a reader needs next that is not on its way, and since when. */
+  #next: { readonly piece: number | undefined; readonly since: number } = { piece: undefined, since: 0 };
   readonly #timers = new Set<() => void>();
   /** Milliseconds a byte, of the last pieces. */
   readonly #paces: number[] = [];
@@ -115,6 +125,7 @@ export class PieceFetches {
     const turns = this.#turns;
     turns.look();
     const open = this.#open(from);
+    const urgent = this.#urgent(open, now);
     const excluded = (neighbour: Neighbour, piece: number): boolean =>
       (this.#pausedPieces.get(neighbour.peer.id)?.get(piece) ?? 0) > now || turns.isOthers(neighbour, piece);
     // One piece of each before a second of any: the load is spread.
@@ -123,7 +134,7 @@ export class PieceFetches {
         if (open.size === 0) return;
         if (neighbour.complete && turns.crowded && round > PIECES_OF_HOLDER) continue;
         if (!this.#mayAsk(neighbour.peer.id, round, now)) continue;
-        const piece = choosePiece(neighbour, { open, member, random, excluded });
+        const piece = choosePiece(neighbour, { open, urgent, member, random, excluded });
         if (piece === undefined) continue;
         open.delete(piece);
         this.#ask(neighbour.peer, piece);
@@ -150,6 +161,12 @@ export class PieceFetches {
       if (!leased && pieces.picker.isFree(piece) && !hashes.isDoubted(piece)) open.add(piece);
     }
     return open;
+  }
+
+  #urgent([piece]: Iterable<number>, now: number): number | undefined {
+    if (this.#next.piece !== piece) this.#next = { piece, since: now };
+    const waits = now - this.#next.since >= READER_PATIENCE_MS;
+    return waits && !this.#deps.pieces.heldBack ? piece : undefined;
   }
 
   #mayAsk(id: string, round: number, now: number): boolean {
@@ -242,7 +259,11 @@ export class PieceFetches {
     const { id } = peer;
     logger.debug({ err: error, digest: this.#options.digest, peer: id, piece }, "a neighbour failed");
     if (error instanceof BusyError) return this.#pause(id, BUSY_PAUSE_MS);
-    if (error instanceof NotFoundError) return this.#pausePiece(id, piece);
+    if (error instanceof NotFoundError) {
+      this.#pausePiece(id, piece);
+      if (this.#hasNothing(id)) member.unreachable(peer);
+      return;
+    }
     let useless =
       error instanceof SourceError && (error.code === "NO_FIRST_BYTE" || this.#staysAway(id, error));
     if (error instanceof IntegrityError) {
@@ -253,6 +274,14 @@ export class PieceFetches {
     if (error instanceof IntegrityError) this.#pausePiece(id, piece);
     else this.#pause(id, FAULT_PAUSE_MS);
     if (useless) member.unreachable(peer);
+  }
+
+  /** A member tells what it has, and may be late to give it; who went with the whole blob gives everything, or nothing. */
+  #hasNothing(id: string): boolean {
+    if (this.#deps.member.neighbours.find(({ peer }) => peer.id === id)?.left !== true) return false;
+    const missed = (this.#missed.get(id) ?? 0) + 1;
+    this.#missed.set(id, missed);
+    return missed >= MAX_MISSED;
   }
 
   #staysAway(id: string, { code }: SourceError): boolean {

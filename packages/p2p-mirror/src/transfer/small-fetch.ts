@@ -204,8 +204,8 @@ export class SmallFetch {
       this.#found ??= object;
       this.#candidates.worked(candidate);
       if (peer !== undefined && this.#heard.has(peer.id)) this.#deps.patience.paid();
-      // Layers and configs have a parent to remember holders for.
-      if (peer !== undefined && this.#request.kind === "manifest")
+      // Layers and configs have a parent to remember holders for. Who has it of late, as other members do, has no layers yet.
+      if (peer !== undefined && this.#request.kind === "manifest" && !this.#heard.has(peer.id))
         this.#deps.sources.remember(this.#request.digest, peer);
     } catch (error) {
       if (!signal.aborted) this.#failed(candidate, error);

@@ -30,6 +30,8 @@ export interface Source {
   readonly peer?: Peer;
   /** False when asking it now would be in vain, as far as is known without asking. */
   readonly available: boolean;
+  /** Nobody says that it has the object; it had the manifest that names it. */
+  readonly guessed?: boolean;
   /** What it delivered is not what the digest says. */
   refuted(): void;
 }
@@ -42,7 +44,7 @@ export interface BlobSource extends Source {
 
 /** Port: where the flight of a digest finds its sources. */
 export interface SourceFinder {
-  /** Complete holders, as they become known; ends when the lookup does. */
+  /** Complete holders, as they become known, after who is guessed to be one; ends when the lookup does. */
   peers(digest: Digest, signal: AbortSignal): AsyncIterable<BlobSource>;
   /** A peer that somebody named as a holder. */
   peer(peer: Peer, digest: Digest): BlobSource;

@@ -25,6 +25,7 @@ export class SwarmFetches {
   readonly #pieces: PieceFetches;
   /** Upstream may let in others who come in the same moment: nobody is sent away before. */
   readonly #company: Company;
+  #broughtBefore = 0;
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: SwarmFetchesDeps) {
@@ -75,16 +76,32 @@ export class SwarmFetches {
     return this.#deps.member.neighbours.some(({ complete }) => !complete);
   }
 
-  /** Somebody may still bring something by itself. */
-  get hope(): boolean {
-    const { member, pieces, candidates } = this.#deps;
-    if (!this.settled || this.active > 0 || this.#pieces.waiting || this.#company.expected) return true;
-    const others = member.fetchers - (candidates.mayAskUpstream ? 1 : 0);
-    if (others > 0 && member.neighbours.length > 0) return true;
+  /**
+   * To be looked at from time to time: others bring pieces from upstream, and nobody has one that this node could have. On a
+   * slow uplink that many share it may be so for many seconds.
+   */
+  get waitsForOthers(): boolean {
+    const { brought } = this.#deps.member;
+    const atWork = brought !== this.#broughtBefore;
+    this.#broughtBefore = brought;
+    return atWork && !this.#canBeHad();
+  }
+
+  #canBeHad(): boolean {
+    const { member, pieces } = this.#deps;
     for (let piece = 0; piece < pieces.geometry.count; piece += 1) {
       if (!pieces.isDone(piece) && member.rarity(piece) > 0) return true;
     }
-    return !member.alone && candidates.mayAskUpstream;
+    return false;
+  }
+
+  /** Somebody may still bring something by itself. */
+  get hope(): boolean {
+    const { member, candidates } = this.#deps;
+    if (!this.settled || this.active > 0 || this.#pieces.waiting || this.#company.expected) return true;
+    const others = member.fetchers - (candidates.mayAskUpstream ? 1 : 0);
+    if (others > 0 && member.neighbours.length > 0) return true;
+    return this.#canBeHad() || (!member.alone && candidates.mayAskUpstream);
   }
 
   /** Puts leases and neighbours to work. */

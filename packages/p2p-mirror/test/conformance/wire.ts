@@ -96,6 +96,7 @@ export async function wireConformance(t: Test, fixture: WireFixture): Promise<vo
         gone: ["node2"],
         fetchers: 3,
         pausedMs: 500,
+        brought: 2 ** 33,
         zoneRank: 1,
         zoneSize: 2,
       },

@@ -65,6 +65,48 @@ await t.test(
   },
 );
 
+await t.test(
+  "a blob that is on its way is answered with headers in time, and its bytes when they are here",
+  async (t) => {
+    const { content, port, metric } = await startEndpoint(t, { headersMs: 60 });
+    const bytes = randomBytes(100_000);
+    const here = Promise.withResolvers<void>();
+    const digest = content.addBlob(bytes, "peer", async (range) => chunked(bytes, range, () => here.promise));
+    const client = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    await until("the headers are here", () => client.received.includes("\r\n\r\n"));
+    t.match(splitAnswer(client.received).head, /^HTTP\/1.1 200 /);
+    t.equal(splitAnswer(client.received).body.byteLength, 0);
+    t.equal(await metric("p2p_mirror_http_first_byte_seconds"), 0, "headers are no byte");
+    here.resolve();
+    t.ok((await client.untilBody(bytes.byteLength)).equals(bytes));
+    t.ok((await metric("p2p_mirror_http_first_byte_seconds", { kind: "blob" })) > 0);
+    client.socket.destroy();
+  },
+);
+
+await t.test(
+  "a source that is lost between headers and the first byte ends in FIN, and the client asks again",
+  async (t) => {
+    const { content, port, metric, url } = await startEndpoint(t, { headersMs: 60 });
+    const bytes = randomBytes(100_000);
+    const lost = Promise.withResolvers<void>();
+    let opened = 0;
+    const digest = content.addBlob(bytes, "peer", async (range) =>
+      chunked(bytes, range, () => ((opened += 1) === 1 ? lost.promise : undefined)),
+    );
+    const client = (await RawClient.open(port)).read().get(`/v2/a/blobs/${digest}?ns=ghcr.io`);
+    await until("the headers are here", () => client.received.includes("\r\n\r\n"));
+    lost.reject(new Error("the only source is gone"));
+    t.equal(await client.ended(), "end");
+    t.equal(splitAnswer(client.received).body.byteLength, 0);
+    t.equal(await metric("p2p_mirror_http_cuts_total", { reason: "source" }), 1);
+    // From the beginning, which is not what is declined after a cut.
+    const { statusCode, body } = await request(`${url}/v2/a/blobs/${digest}?ns=ghcr.io`);
+    t.equal(statusCode, 200);
+    t.ok(Buffer.from(await body.arrayBuffer()).equals(bytes));
+  },
+);
+
 await t.test("rule 0.1: a source that stops mid-body is cut with FIN by the watchdog", async (t) => {
   const { content, port, metric } = await startEndpoint(t, { stallMs: 60 });
   const bytes = randomBytes(300_000);

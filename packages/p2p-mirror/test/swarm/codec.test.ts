@@ -47,7 +47,17 @@ await t.test("the largest messages that there are fit", (t) => {
   }));
   const pieces = Array.from({ length: 256 }, (_, at) => MAX_PIECES - 1 - at);
   const largest: SwarmMessage[] = [
-    { kind: "told", leases: [], neighbours, gone: [], fetchers: 1, pausedMs: 0, zoneRank: 0, zoneSize: 0 },
+    {
+      kind: "told",
+      leases: [],
+      neighbours,
+      gone: [],
+      fetchers: 1,
+      pausedMs: 0,
+      brought: 0,
+      zoneRank: 0,
+      zoneSize: 0,
+    },
     { kind: "join", ...join, zone, have },
     {
       kind: "progress",

@@ -3,6 +3,8 @@ import t from "tap";
 import { until } from "../../../../test/rig/until.ts";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
 import { MemorySpool, WholeSpool } from "../../src/transfer/spool.ts";
+import { NotFoundError } from "@p2p-mirror/shared";
+import type { BlobSource } from "../../src/transfer/source.ts";
 import { Crowd } from "./crowd.ts";
 import { fileSpool, fullAfter, MIB, turn, whole } from "./flying.ts";
 import { ScriptedSource, seededBytes } from "./scripted-source.ts";
@@ -169,6 +171,34 @@ await t.test("upstream without ranges: one node streams, the others get it from 
   for (const body of bodies) t.ok(body.equals(bytes));
   const share = upstream.delivered / bytes.length;
   t.ok(share < 2.2, `upstream sent ${share.toFixed(3)} of the blob`);
+});
+
+/** The record of a node that has removed the blob since. */
+const stale = (): BlobSource => ({
+  kind: "peer",
+  peer: { id: "node3", host: "127.0.0.1", port: 1_003 },
+  id: "node3",
+  available: true,
+  fetch: () => Promise.reject(new NotFoundError("BLOB_UNKNOWN", "it")),
+  refuted: () => undefined,
+});
+
+await t.test("who is said to have the blob and has nothing is not asked for all of its pieces", async (t) => {
+  const bytes = seededBytes(16 * MIB, SEED + 10);
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
+  const crowd = await Crowd.of(t, bytes, {
+    nodes: 4,
+    seed: SEED,
+    upstream: () => upstream,
+    found: () => [stale()],
+  });
+  const flights = await Promise.all([0, 1, 2].map((nth) => crowd.start(nth)));
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
+  const missed = crowd.nodes[3]?.missed ?? Infinity;
+  t.comment(`asked for ${missed} pieces that it does not have`);
+  // Two at most each has on its way when it knows.
+  t.ok(missed > 0 && missed <= 3 * 4, `${missed}`);
 });
 
 await t.test("a member that can store no more leaves the swarm and gets the rest by itself", async (t) => {

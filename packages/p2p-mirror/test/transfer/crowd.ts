@@ -23,6 +23,8 @@ export interface CrowdOptions {
   readonly seed: number;
   /** Upstream of the n-th node. */
   readonly upstream: (nth: number) => BlobSource | undefined;
+  /** Peers that the lookup of the n-th node finds; default none. */
+  readonly found?: (nth: number) => BlobSource[];
   /** What becomes of a piece on its way from one node to another. */
   readonly onTheWay?: (from: string, to: string, piece: number, bytes: Buffer) => Buffer | Error;
 }
@@ -35,6 +37,8 @@ export interface CrowdNode {
   refuted: RefutedBlob | undefined;
   /** Bytes of pieces that others got here. */
   given: number;
+  /** Pieces that others asked for and that were not here. */
+  missed: number;
 }
 
 /** Flights of one blob on several nodes in this process: real files, real time, the swarm over a network in memory. */
@@ -76,7 +80,7 @@ export class Crowd {
         },
       );
       await swarm.start(new AbortController().signal);
-      crowd.nodes.push({ id: contact.id, swarm, flight: undefined, refuted: undefined, given: 0 });
+      crowd.nodes.push({ id: contact.id, swarm, flight: undefined, refuted: undefined, given: 0, missed: 0 });
     }
     t.teardown(async () => {
       const over = new Error("the test is over");
@@ -104,7 +108,7 @@ export class Crowd {
       {
         spool: spool ?? refuted?.spool ?? (await fileSpool(this.#t, bytes.length)),
         refuted: (wrong) => Promise.resolve(void (node.refuted = wrong)),
-        finder: new ScriptedFinder(this.#options.upstream(nth)),
+        finder: new ScriptedFinder(this.#options.upstream(nth), this.#options.found?.(nth)),
         clock: systemClock,
         logger: silentLogger(),
         received: () => undefined,
@@ -141,6 +145,7 @@ export class Crowd {
       const node = this.nodes.find(({ id }) => id === peer.id);
       const content = node?.flight?.piece(piece) ?? (await this.#stored(node, piece));
       if (node === undefined || content === undefined) {
+        if (node !== undefined) node.missed += 1;
         throw new NotFoundError("BLOB_UNKNOWN", `piece ${piece} of ${digest} at ${peer.id}`);
       }
       const bytes = await buffer(await content.open({ signal }));

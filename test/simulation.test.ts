@@ -115,6 +115,22 @@ const oneHasAll = (seed: number): Scenario => ({
   copies: 1,
 });
 
+/** More nodes than may fetch, and each piece takes seconds: who has no lease waits, and is not stuck (it sent 1.10 copies). */
+const slowUplink = (seed: number): Scenario => ({
+  nodes: 16,
+  seed,
+  size: 32 * MIB,
+  seconds: 32,
+  time: 1.05,
+  copies: 1.02,
+});
+
+for (const seed of [1, 2, 3]) {
+  await t.test(`a slow uplink that many share sends one copy, seed ${seed}`, async (t) => {
+    t.equal(await is(slowUplink(seed)), undefined);
+  });
+}
+
 for (const seed of [1, 2, 3]) {
   await t.test(`what is made wrong on purpose is noticed, seed ${seed}`, async (t) => {
     t.equal(await is(coordinatorDies(seed)), undefined, "the coordinator dies: nothing is wrong");

@@ -14,8 +14,10 @@ export interface Scenario {
   /** Default 8 MiB. */
   readonly size?: number;
   readonly changes?: Changes;
-  /** The first node has the blob, and upstream is a quarter as fast as nodes; without, the blob takes 4 s through it. */
+  /** The first node has the blob, and upstream is a quarter as fast as nodes. */
   readonly seeded?: boolean;
+  /** That the blob takes through upstream's link when nobody has it, default 4; through a node's it takes one. */
+  readonly seconds?: number;
   readonly happens?: (world: World) => unknown;
   /** The last reader / bound, and copies out of upstream, at most. */
   readonly time: number;
@@ -24,9 +26,9 @@ export interface Scenario {
 
 /** Resolves to what must not be and is, or undefined. */
 export async function play(scenario: Scenario, blobs: Blobs): Promise<string | undefined> {
-  const { nodes, seed, changes, seeded = false, size = 8 * MIB } = scenario;
+  const { nodes, seed, changes, seeded = false, seconds = 4, size = 8 * MIB } = scenario;
   const rate = seeded ? size / 8 : size;
-  const links = { upstream: rate / 4, egress: rate, ingress: rate };
+  const links = { upstream: seeded ? rate / 4 : size / seconds, egress: rate, ingress: rate };
   const world = await new World(
     { seed, nodes, size, links, latencyMs: 1, encoded: true, ...(changes !== undefined && { changes }) },
     blobs,

@@ -18,6 +18,8 @@ import { until } from "./rig/until.ts";
 const MIB = 1024 * 1024;
 /** Thin enough that it, and not the processors, decides how long the image takes. */
 const UPLINK = 16 * MIB;
+const ONE_COPY = 1.05;
+const TRIES = 3;
 const PRIVATE = "private.example.test";
 
 /** Those that came from a containerd itself, past the mirror. */
@@ -99,21 +101,26 @@ if (components !== undefined) {
     t.ok(more < 64 * 1024, `${more} bytes for the second, of ${blobs.length} requests for blobs`);
   });
 
-  await t.test("200 MiB for three nodes at once do not cross the uplink three times", async (t) => {
-    const content = await imageOf("large", [80 * MIB, 80 * MIB, 40 * MIB]);
-    const size = blobsOf(content).reduce((sum, { bytes }) => sum + bytes.length, 0);
-    upstream.forget();
-    upstream.setRate(UPLINK);
-    const begin = performance.now();
-    await kubectl.apply(deploymentOf("large", 3, { image: `${REGISTRY}/large:1` }));
-    await kubectl.run(["rollout", "status", "--timeout=150s", "deployment/large"]);
-    const copies = upstream.bytesOf("large") / size;
-    t.comment(`three replicas of 200 MiB run after ${seconds(begin)} s, for ${copies.toFixed(3)} copies`);
-    upstream.setRate(undefined);
-    // 1.05 is what the swarm is measured by, where processors are free. Three nodes share two with whatever else runs here, and
-    // a mirror that does not get to answer is passed over; each for itself would be three.
-    t.ok(copies >= 0.99 && copies < 2, `${copies.toFixed(3)} copies`);
-    await kubectl.run(["delete", "deployment", "large"]);
+  await t.test("200 MiB for three nodes at once cross the uplink once", async (t) => {
+    let least = Infinity;
+    // What the machine does beside, whose two processors three nodes share, may cost a piece twice: not each time.
+    for (let nth = 0; nth < TRIES && least > ONE_COPY; nth += 1) {
+      const name = `large-${nth}`;
+      const content = await imageOf(name, [80 * MIB, 80 * MIB, 40 * MIB]);
+      const size = blobsOf(content).reduce((sum, { bytes }) => sum + bytes.length, 0);
+      upstream.setRate(UPLINK);
+      const before = upstream.crossed;
+      const begin = performance.now();
+      await kubectl.apply(deploymentOf(name, 3, { image: `${REGISTRY}/${name}:1` }));
+      await kubectl.run(["rollout", "status", "--timeout=150s", `deployment/${name}`]);
+      const copies = (upstream.crossed - before) / size;
+      t.comment(`three replicas of 200 MiB run after ${seconds(begin)} s, for ${copies.toFixed(3)} copies`);
+      upstream.setRate(undefined);
+      t.ok(copies >= 0.99 && copies < 2, "each for itself would be three");
+      least = Math.min(least, copies);
+      await kubectl.run(["delete", "deployment", name]);
+    }
+    t.ok(least <= ONE_COPY, `${least.toFixed(3)} copies`);
   });
 
   await t.test("a Pod with its imagePullSecret runs, and one without does not", async () => {

@@ -18,8 +18,10 @@ export interface Upstream extends AsyncDisposable {
   readonly hosts: HostsFile;
   /** Of the nodes, in the order of their arrival. */
   readonly requests: readonly RecordedRequest[];
-  /** Body bytes that were sent for a repository. */
+  /** Body bytes that the registry has sent for a repository: some of them may wait before the uplink, for whoever has gone. */
   bytesOf(repository: string): number;
+  /** Bytes that came through the uplink so far, headers included. */
+  readonly crossed: number;
   forget(): void;
   /** Bytes per second of the uplink, for all nodes together; undefined, as at the start: unlimited. */
   setRate(bytesPerSecond: number | undefined): void;
@@ -46,6 +48,9 @@ export async function startUpstream({ component, address }: UpstreamOptions): Pr
       recorder.requests
         .filter(({ url }) => url.startsWith(`/v2/${repository}/`))
         .reduce((sum, { bytes }) => sum + bytes, 0),
+    get crossed() {
+      return link.bytes.down;
+    },
     forget: () => recorder.clear(),
     setRate: (bytesPerSecond) => link.setRate(bytesPerSecond),
     off: () => link.kill(),

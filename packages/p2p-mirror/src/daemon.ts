@@ -55,11 +55,6 @@ import { createRecordSigner } from "./trust/record-signer.ts";
 import { createUpstreamMetrics } from "./upstream/metrics.ts";
 import { createUpstream } from "./upstream/registry-client.ts";
 
-/**
- * The endpoint's backstop, under the 5 minutes without a byte after which containerd gives a pull up. What is fetched has
- * watches of its own, within seconds; but bytes from peers may wait for their digest longer than that on a thin link.
- */
-const SILENCE_MS = 240_000;
 /** Readers and uploads get this long to finish when the daemon closes, then they are cut (with FIN). */
 const DRAIN_MS = 7_000;
 
@@ -313,7 +308,7 @@ class MirrorDaemon implements Daemon {
       config.registries.entries().flatMap(([name, { mirror }]) => (mirror ? [] : [name])),
     );
     const registry = createRegistryEndpoint(
-      { listen: config.registryListen, drainMs: DRAIN_MS, firstByteMs: SILENCE_MS, stallMs: SILENCE_MS },
+      { listen: config.registryListen, drainMs: DRAIN_MS },
       {
         content: new MirrorContent({ ...parts, stores, flights, small, manifests, tags, sources }),
         access: without(leftAlone, config.access === "open" ? allowAll : new PublicAccess(parts)),

@@ -52,7 +52,7 @@ export async function serveBlob(request: BlobRequest, deps: BlobDeps): Promise<A
   const { exchange, repository, digest } = request;
   const { signal } = exchange;
   const { headers, method } = exchange.request;
-  if (method === "GET" && startOf(headers.range) > 0 && deps.cutMemory.has(digest)) {
+  if (method === "GET" && deps.cutMemory.declines(digest, startOf(headers.range))) {
     deps.metrics.cutResumes.inc();
     exchange.reason = "cut_memory";
     throw new NotFoundError("BLOB_UNKNOWN", `${digest}, cut short just now,`);
@@ -135,7 +135,7 @@ async function sendBody(
     stallMs: request.stallMs,
     headersMs: Math.max(0, request.headersMs - exchange.milliseconds()),
     onHeaders: () => {
-      exchange.begins();
+      exchange.headersSent();
       request.takeOver();
       response.writeHead(head.status, head.headers);
     },
@@ -212,7 +212,7 @@ function endShort(request: BlobRequest, deps: BlobDeps, error: unknown): void {
   if (!wasStarted(exchange.response)) throw cause;
   const reason = cutReasonOf(cause);
   exchange.cut(reason);
-  if (reason !== "drain") deps.cutMemory.remember(digest);
+  if (reason !== "drain") deps.cutMemory.remember(digest, exchange.bytes);
   deps.logger.warn(
     { requestId: exchange.id, digest, source: exchange.source, sent: exchange.bytes, reason, err: cause },
     "blob cut short",

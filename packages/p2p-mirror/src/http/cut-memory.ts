@@ -7,10 +7,11 @@ const MAX_DIGESTS = 4096;
 /**
  * Digests whose body was cut short just now. containerd resumes with a Range request at the first host again, and gives
  * the pull up after three resumes without progress there; a 404 to the resume sends it to the next host instead, with
- * the same Range (measured with 1.6, 1.7 and 2.1).
+ * the same Range (measured with 1.6, 1.7 and 2.1). Where not even a first byte came after the headers, its next request is as the
+ * first one, and after four such it fails (`containerd.md`, 3.3): that one is declined, too.
  */
 export class CutMemory {
-  readonly #cut: LRUCache<Digest, true>;
+  readonly #cut: LRUCache<Digest, { readonly empty: boolean }>;
 
   /** @param ttlMs how long a resume is declined; 30 s unless told */
   constructor(ttlMs = 30_000, now?: () => number) {
@@ -22,12 +23,15 @@ export class CutMemory {
     });
   }
 
-  remember(digest: Digest): void {
-    this.#cut.set(digest, true);
+  /** `sent`: body bytes before the cut. */
+  remember(digest: Digest, sent: number): void {
+    this.#cut.set(digest, { empty: sent === 0 });
   }
 
-  has(digest: Digest): boolean {
-    return this.#cut.has(digest);
+  /** Whether a request for the body from `start` on is to be declined. */
+  declines(digest: Digest, start: number): boolean {
+    const cut = this.#cut.get(digest);
+    return cut !== undefined && (start > 0 || cut.empty);
   }
 
   /** A whole body went through: the sources are good again. */

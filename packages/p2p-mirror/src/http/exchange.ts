@@ -98,13 +98,13 @@ export class Exchange implements Pending {
     this.#controller.abort(reason);
   }
 
-  /** The answer begins: the deadline is met. */
-  begins(): void {
+  /** The deadline to the first byte is met, if only by headers. */
+  headersSent(): void {
     clearTimeout(this.#deadline);
   }
 
   firstByte(): void {
-    this.begins();
+    this.headersSent();
     if (this.source === undefined || this.path === undefined) return;
     this.#metrics.firstByte.observe({ kind: this.path.kind, source: this.source }, this.#seconds());
   }

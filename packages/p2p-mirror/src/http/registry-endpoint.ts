@@ -21,8 +21,8 @@ export interface RegistryEndpointOptions {
   /** Milliseconds for which `close` lets readers go on before it cuts them. Default 10 s. */
   readonly drainMs?: number;
   /**
-   * Milliseconds to the first byte of an answer, then it is a decline. Default 60 s: a backstop above the 45 s for which
-   * the content port may wait. containerd itself never gives up on a silent host.
+   * Milliseconds to the beginning of an answer, then it is a decline. Default 4 min: a backstop, under the 5 minutes without a
+   * byte after which containerd gives a pull up. What is fetched has watches of its own.
    */
   readonly firstByteMs?: number;
   /**
@@ -30,10 +30,7 @@ export interface RegistryEndpointOptions {
    * Default 20 s: containerd 2.4 turns to upstream after 30 s.
    */
   readonly headersMs?: number;
-  /**
-   * Milliseconds for which the source of a body may give nothing. Default 4 min: a backstop above the patience of flights;
-   * containerd fails the pull at 5 min.
-   */
+  /** Milliseconds for which the source of a body may give nothing. Default 4 min, as for its beginning. */
   readonly stallMs?: number;
   /** Milliseconds for which resumes of a cut digest are declined. Default 30 s. */
   readonly cutMemoryMs?: number;
@@ -43,6 +40,7 @@ export interface RegistryEndpointOptions {
 
 export type RegistryEndpointDeps = RegistryHandlerDeps;
 
+const SILENCE_MS = 240_000;
 /** Pipelined requests of one connection that may wait; no client of the field pipelines at all. */
 const MAX_PIPELINED = 32;
 /** After the readers were cut, for the last bytes and FINs to leave. */
@@ -71,9 +69,9 @@ export class RegistryEndpoint implements Service {
   constructor(options: RegistryEndpointOptions, deps: RegistryEndpointDeps) {
     this.#options = {
       drainMs: 10_000,
-      firstByteMs: 60_000,
+      firstByteMs: SILENCE_MS,
       headersMs: 20_000,
-      stallMs: 240_000,
+      stallMs: SILENCE_MS,
       cutMemoryMs: 30_000,
       receive: RECEIVE_LIMITS,
       ...options,

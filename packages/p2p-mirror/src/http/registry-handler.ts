@@ -62,11 +62,12 @@ export class RegistryHandler {
     }
     await this.#admit(path, exchange);
     const { content } = this.#deps;
+    const { stallMs, headersMs } = this.#options;
     if (path.kind === "tag") return answerTag(content, exchange, path, path.tag);
     if (path.kind === "manifest") return answerManifest(content, exchange, path, path.digest);
     if (path.kind !== "blob") return answerList(content, exchange, path);
     return serveBlob(
-      { ...stream, ...this.#options, exchange, repository: path, digest: path.digest },
+      { ...stream, stallMs, headersMs, exchange, repository: path, digest: path.digest },
       { ...this.#deps, cutMemory: this.#cutMemory },
     );
   }

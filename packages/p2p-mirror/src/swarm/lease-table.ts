@@ -105,7 +105,8 @@ export class LeaseTable {
   }
 
   /** The holder has got `bytes` bytes of the lease so far. Only more than before renews it. */
-  progress(holder: string, id: number, bytes: number, now: number): void {
+  progress(holder: string, id: number, said: number, now: number): void {
+    const bytes = Math.min(said, this.#geometry.size);
     const lease = this.#leases.get(id);
     const fetcher = this.#fetchers.get(holder);
     if (lease?.holder !== holder || fetcher === undefined || !(bytes > lease.bytes)) return;

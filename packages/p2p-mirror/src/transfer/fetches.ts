@@ -21,9 +21,11 @@ const MAX_SOURCES = 4;
 const TICK_MS = 3_000;
 /**
  * A member of a swarm for whom nobody does anything for so long helps itself: that costs bytes twice, not a pull. Where
- * that is the whole blob, since upstream ignores ranges, it waits until whoever streams it has lost the lease.
+ * that is the whole blob, since upstream ignores ranges, it waits until whoever streams it has lost the lease. While others
+ * bring what it can only wait for, it does, up to `LONGEST_WAIT_MS` since it got anything.
  */
 const STUCK_MS = 2_000;
+const LONGEST_WAIT_MS = 120_000;
 const SLOW_BYTES_PER_TICK = 512 * 1024;
 /** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
 const FAR_BYTES = 64 * 1024 * 1024;
@@ -62,6 +64,8 @@ export interface FetchesDeps {
   readonly arrived: (offset: number) => void;
   readonly written: (kind: BlobSource["kind"], bytes: number) => void;
   /** Sources or their work have changed: look what is to be done. */
+  /** Others are at work for this node, who can only wait: it is not yet time to give up. */
+  readonly waits: () => void;
   readonly changed: () => void;
 }
 
@@ -92,6 +96,8 @@ export class Fetches {
   /** Piece after piece, until others bring something again. */
   #helpsItself = false;
   #absences = 0;
+  /** What was here when something had come last. */
+  #last: { readonly received: number; readonly at: number };
   /** Upstream ignores ranges. */
   #unranged = false;
   /** The piece the newest reader waits for. */
@@ -102,6 +108,7 @@ export class Fetches {
     this.#deps = deps;
     this.#preferred = deps.pieces.geometry.at(options.start);
     this.#idle = { received: 0, since: deps.clock.now() };
+    this.#last = { received: 0, at: deps.clock.now() };
     const { crowd } = deps;
     this.candidates = new Candidates({
       ...deps,
@@ -233,7 +240,9 @@ export class Fetches {
     const { pieces, clock } = this.#deps;
     const now = clock.now();
     const idle = { received: pieces.received, since: now };
-    if (swarm.active > 0 || swarm.due || swarm.pausedMs > 0 || swarm.waitsForOthers) {
+    const waits = this.#mayWait(now) && swarm.waitsForOthers;
+    if (waits) this.#deps.waits();
+    if (swarm.active > 0 || swarm.due || swarm.pausedMs > 0 || waits) {
       this.#helpsItself = false;
       this.#idle = idle;
       return false;
@@ -254,6 +263,13 @@ export class Fetches {
     this.#cancelStuck?.();
     this.#cancelStuck = clock.after(left, () => this.#deps.changed());
     return false;
+  }
+
+  /** Others are at work, but of what they bring nothing has come here for too long. */
+  #mayWait(now: number): boolean {
+    const { received } = this.#deps.pieces;
+    if (received !== this.#last.received) this.#last = { received, at: now };
+    return now - this.#last.at < LONGEST_WAIT_MS;
   }
 
   /** Nothing can be stored, so nothing can be given either. */

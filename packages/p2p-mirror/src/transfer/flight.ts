@@ -123,6 +123,7 @@ export class Flight implements FlightView {
           this.#readable.notify();
           if (this.#pieces.complete) this.#step.notify();
         },
+        waits: () => (this.#lastProgress = deps.clock.now()),
         changed: () => this.#wake(),
       },
     );
@@ -287,13 +288,13 @@ export class Flight implements FlightView {
     }
   }
 
-  /** False: the blob is right, but it will not be here any more. */
+  /** False: the blob is right, but will not be here any more. One in memory stays while it is read; containerd has it then. */
   #commit(): Promise<boolean> {
     const failed = (error: unknown): false => {
       this.#deps.logger.warn({ err: error, digest: this.digest }, "a verified blob could not be stored");
       return false;
     };
-    return this.spool.commit().then(() => !this.spool.inMemory, failed);
+    return this.spool.commit().then(() => true, failed);
   }
 
   /** Keeps sources at work until every piece is here and the whole is right. */

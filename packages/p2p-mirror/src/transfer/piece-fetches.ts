@@ -51,8 +51,8 @@ const FAULT_PAUSE_MS = 1_000;
  */
 const UNREACHABLE_MS = 500;
 /**
- * A reader who waits for so long for bytes that others have, of a blob that is given out as it comes, gets them first: rare
- * pieces are for those who come later, and containerd gives a pull up that brings nothing for 5 minutes.
+ * The first piece that is not on its way is asked for first when it has been that for so long: rare pieces are for those who
+ * come later, and containerd gives a pull up that brings nothing for 5 minutes.
  */
 const READER_PATIENCE_MS = 10_000;
 /** Pieces with another hash than the signed one: the first may be the network's fault. */
@@ -91,7 +91,7 @@ export class PieceFetches {
   /** Since when a neighbour cannot be reached. */
   readonly #unreachable = new Map<string, number>();
   readonly #turns: PieceTurns;
-  /** What a reader needs next that is not on its way, and since when. */
+  /** The first piece, from where the newest reader began, that is not on its way; and since when it is that. */
   #next: { readonly piece: number | undefined; readonly since: number } = { piece: undefined, since: 0 };
   readonly #timers = new Set<() => void>();
   /** Milliseconds a byte, of the last pieces. */
@@ -166,7 +166,7 @@ export class PieceFetches {
   #urgent([piece]: Iterable<number>, now: number): number | undefined {
     if (this.#next.piece !== piece) this.#next = { piece, since: now };
     const waits = now - this.#next.since >= READER_PATIENCE_MS;
-    return waits && !this.#deps.pieces.heldBack ? piece : undefined;
+    return waits ? piece : undefined;
   }
 
   #mayAsk(id: string, round: number, now: number): boolean {

@@ -1,9 +1,13 @@
 import type { Digest } from "@p2p-mirror/shared";
+import { TIMES } from "../swarm/times.ts";
 import type { AtWork } from "./flight-progress.ts";
 import { Company } from "./company.ts";
 import { LeaseFetches, type LeaseFetchesDeps } from "./lease-fetches.ts";
 import type { Run } from "./picker.ts";
 import { PieceFetches, type PieceFetchesDeps } from "./piece-fetches.ts";
+
+/** A member without a lease hears so often of what others bring; the rest is for a busy machine. */
+const HEARD_WITHIN_MS = TIMES.reportSeldom + 1_000;
 
 export interface SwarmWork {
   /** The piece the newest reader waits for. */
@@ -25,7 +29,8 @@ export class SwarmFetches {
   readonly #pieces: PieceFetches;
   /** Upstream may let in others who come in the same moment: nobody is sent away before. */
   readonly #company: Company;
-  #broughtBefore = 0;
+  #brought = 0;
+  #broughtAt = -Infinity;
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: SwarmFetchesDeps) {
@@ -77,14 +82,13 @@ export class SwarmFetches {
   }
 
   /**
-   * To be looked at from time to time: others bring pieces from upstream, and nobody has one that this node could have. On a
-   * slow uplink that many share it may be so for many seconds.
+   * Members bring something from upstream, and nobody has a piece yet that this node could have: on a slow uplink that many
+   * share it may be so for many seconds. Without a neighbour nothing of theirs would come here.
    */
   get waitsForOthers(): boolean {
-    const { brought } = this.#deps.member;
-    const atWork = brought !== this.#broughtBefore;
-    this.#broughtBefore = brought;
-    return atWork && !this.#canBeHad();
+    const { member, clock } = this.#deps;
+    const atWork = clock.now() - this.#broughtAt < HEARD_WITHIN_MS;
+    return atWork && member.neighbours.length > 0 && !this.#canBeHad();
   }
 
   #canBeHad(): boolean {
@@ -128,6 +132,8 @@ export class SwarmFetches {
     const { member } = this.#deps;
     while (!this.#closed) {
       const { change } = member;
+      if (member.brought !== this.#brought) this.#broughtAt = this.#deps.clock.now();
+      this.#brought = member.brought;
       if (this.settled) this.#company.here(member.neighbours.map(({ peer }) => peer.id));
       await change;
       this.#deps.changed();

@@ -2,7 +2,7 @@
 import t from "tap";
 import { isMirrorStatus } from "../packages/p2p-mirror/src/status-shape.ts";
 import { makeImage, pushImage } from "./rig/images.ts";
-import { startMirror } from "./rig/mirror.ts";
+import { startMirror, type Mirror } from "./rig/mirror.ts";
 import { startOciRegistry } from "./rig/oci-registry.ts";
 import { pullImage } from "./rig/pull.ts";
 import { until } from "./rig/until.ts";
@@ -22,18 +22,16 @@ await t.test("each limit holds, and status and metrics say so", async (t) => {
   const flags = ["--limit-upstream", "4MiB", "--limit-out", "6MiB"];
   const holder = await startMirror({ name: "holder", upstreams, flags });
   t.teardown(() => holder.close());
-  const others = await Promise.all(
-    ["one", "other"].map((name, nth) =>
-      startMirror({
-        name,
-        upstreams,
-        bootstrap: [holder.p2pAddress],
-        // The second one may take from two.
-        flags: nth === 0 ? [] : ["--limit-in", "3MiB"],
-      }),
-    ),
-  );
-  for (const mirror of others) t.teardown(() => mirror.close());
+  const others: Mirror[] = [];
+  // The second one may take from two.
+  for (const [name, limits] of [
+    ["one", []],
+    ["other", ["--limit-in", "3MiB"]],
+  ] as const) {
+    const mirror = await startMirror({ name, upstreams, bootstrap: [holder.p2pAddress], flags: limits });
+    t.teardown(() => mirror.close());
+    others.push(mirror);
+  }
 
   /** Bytes per second of one pull of the whole image. */
   const rateOf = async (url: string): Promise<number> => {

@@ -154,11 +154,7 @@ const isCheap = ({ copies, copiesInAll = 0, limit }: Pulled, todo: Fault["todo"]
   (todo.copies !== undefined || copies <= limit) && (todo.late !== undefined || copiesInAll <= limit);
 const isKnown = ({ todo }: Fault): boolean => todo?.time !== undefined;
 
-function judgeCopies(
-  t: Test,
-  { copies, copiesInAll, limit }: Pulled,
-  todo: { readonly copies?: string; readonly late?: string } = {},
-): void {
+function judgeCopies(t: Test, { copies, copiesInAll, limit }: Pulled, todo: Fault["todo"] = {}): void {
   const what = `${copies.toFixed(3)} copies left upstream, at most ${limit.toFixed(3)}`;
   t.ok(copies <= limit, what, optional(todo.copies));
   if (copiesInAll === undefined) return;

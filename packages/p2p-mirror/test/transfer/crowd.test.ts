@@ -1,9 +1,10 @@
 import { buffer } from "node:stream/consumers";
-import t from "tap";
+import { NotFoundError } from "@p2p-mirror/shared";
+import t, { type Test } from "tap";
 import { until } from "../../../../test/rig/until.ts";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
+import type { Flight } from "../../src/transfer/flight.ts";
 import { MemorySpool, WholeSpool } from "../../src/transfer/spool.ts";
-import { NotFoundError } from "@p2p-mirror/shared";
 import type { BlobSource } from "../../src/transfer/source.ts";
 import { Crowd } from "./crowd.ts";
 import { fileSpool, fullAfter, MIB, turn, whole } from "./flying.ts";
@@ -12,6 +13,12 @@ import { ScriptedSource, seededBytes } from "./scripted-source.ts";
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 1e9);
 t.comment(`seed ${SEED} (TEST_SEED)`);
 const never = new AbortController().signal;
+
+/** All are read whole, side by side, and give the right bytes. */
+async function allGet(t: Test, flights: readonly Flight[], bytes: Buffer): Promise<void> {
+  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
+  for (const body of bodies) t.ok(body.equals(bytes));
+}
 
 await t.test("a lone node gets everything in one request, at once", async (t) => {
   const bytes = seededBytes(6 * MIB + 5, SEED);
@@ -30,8 +37,7 @@ await t.test(
     const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn });
     const crowd = await Crowd.of(t, bytes, { nodes: 5, seed: SEED, upstream: () => upstream });
     const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
-    const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-    for (const body of bodies) t.ok(body.equals(bytes));
+    await allGet(t, flights, bytes);
     const share = upstream.delivered / bytes.length;
     t.ok(share < 1.2, `upstream sent ${share.toFixed(3)} of the blob`);
     t.ok(crowd.nodes.filter(({ given }) => given > 0).length >= 3, "most gave something");
@@ -84,8 +90,7 @@ await t.test("a piece that is changed on its way is fetched again; the pull succ
     },
   });
   const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
-  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-  for (const body of bodies) t.ok(body.equals(bytes));
+  await allGet(t, flights, bytes);
   t.equal(changed, 3);
 });
 
@@ -101,8 +106,7 @@ await t.test(
       onTheWay: (from, _to, _piece, piece) => (from === "node0" ? Buffer.alloc(piece.length) : piece),
     });
     const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
-    const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-    for (const body of bodies) t.ok(body.equals(bytes));
+    await allGet(t, flights, bytes);
     const share = upstream.delivered / bytes.length;
     t.ok(share < 2, `upstream sent ${share.toFixed(3)} of the blob`);
   },
@@ -136,8 +140,7 @@ await t.test(
     t.ok(lying.delivered > 0);
     const before = upstream.delivered;
     const next = await Promise.all([0, 1, 2, 3].map((nth) => crowd.start(nth)));
-    const bodies = await Promise.all(next.map((flight) => buffer(flight.open(whole(bytes), never))));
-    for (const body of bodies) t.ok(body.equals(bytes));
+    await allGet(t, next, bytes);
     await Promise.all(next.map(({ done }) => done));
     const share = (upstream.delivered - before) / bytes.length;
     t.comment(`${(lying.delivered / bytes.length).toFixed(3)} of the blob was wrong`);
@@ -157,8 +160,7 @@ await t.test("nodes that upstream does not let in get everything from the one it
   // It is there first: how long the others would wait for it is a matter of 300 ms, which a busy machine may take.
   const letIn = await crowd.start(2);
   const flights = [letIn, ...(await Promise.all([0, 1, 3].map((nth) => crowd.start(nth))))];
-  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-  for (const body of bodies) t.ok(body.equals(bytes));
+  await allGet(t, flights, bytes);
   t.ok(upstream.delivered < bytes.length * 1.2);
 });
 
@@ -167,8 +169,7 @@ await t.test("upstream without ranges: one node streams, the others get it from 
   const upstream = new ScriptedSource("up", { bytes, kind: "upstream", pace: turn, ignoreRange: true });
   const crowd = await Crowd.of(t, bytes, { nodes: 3, seed: SEED, upstream: () => upstream });
   const flights = await Promise.all(crowd.nodes.map((_, nth) => crowd.start(nth)));
-  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-  for (const body of bodies) t.ok(body.equals(bytes));
+  await allGet(t, flights, bytes);
   const share = upstream.delivered / bytes.length;
   t.ok(share < 2.2, `upstream sent ${share.toFixed(3)} of the blob`);
 });
@@ -193,8 +194,7 @@ await t.test("who is said to have the blob and has nothing is not asked for all 
     found: () => [stale()],
   });
   const flights = await Promise.all([0, 1, 2].map((nth) => crowd.start(nth)));
-  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-  for (const body of bodies) t.ok(body.equals(bytes));
+  await allGet(t, flights, bytes);
   const missed = crowd.nodes[3]?.missed ?? Infinity;
   t.comment(`asked for ${missed} pieces that it does not have`);
   // Two at most each has on its way when it knows.
@@ -217,8 +217,7 @@ await t.test("a member that can store no more leaves the swarm and gets the rest
     ),
     await crowd.start(1),
   ];
-  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-  for (const body of bodies) t.ok(body.equals(bytes));
+  await allGet(t, flights, bytes);
 });
 
 await t.test("one that has room in memory for all of the blob stays a member, and gives, too", async (t) => {
@@ -237,8 +236,7 @@ await t.test("one that has room in memory for all of the blob stays a member, an
     undefined,
   ];
   const flights = await Promise.all(spools.map((spool, nth) => crowd.start(nth, spool)));
-  const bodies = await Promise.all(flights.map((flight) => buffer(flight.open(whole(bytes), never))));
-  for (const body of bodies) t.ok(body.equals(bytes));
+  await allGet(t, flights, bytes);
   t.equal(degraded, 1);
   const share = upstream.delivered / bytes.length;
   t.ok(share < 1.2, `upstream sent ${share.toFixed(3)} of the blob`);

@@ -9,6 +9,7 @@ import {
   type Service,
 } from "@p2p-mirror/shared";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import { withoutMirror } from "./config/hosts-settings.ts";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { daemonLimits, partBytes } from "./daemon-limits.ts";
 import { CACHE_DIR } from "./daemon-data.ts";
@@ -304,14 +305,12 @@ class MirrorDaemon implements Daemon {
         await Promise.all([flights.close(), small.close(), tags.close()]);
       }),
     );
-    const leftAlone = new Set(
-      config.registries.entries().flatMap(([name, { mirror }]) => (mirror ? [] : [name])),
-    );
+    const leftOut = withoutMirror(config.registries);
     const registry = createRegistryEndpoint(
       { listen: config.registryListen, drainMs: DRAIN_MS },
       {
         content: new MirrorContent({ ...parts, stores, flights, small, manifests, tags, sources }),
-        access: without(leftAlone, config.access === "open" ? allowAll : new PublicAccess(parts)),
+        access: without(leftOut, config.access === "open" ? allowAll : new PublicAccess(parts)),
         logger,
         metrics: createHttpMetrics(metrics),
       },
@@ -326,7 +325,7 @@ class MirrorDaemon implements Daemon {
       hostsDir: config.hostsDir,
       mirror: registry.url,
       registries: [],
-      without: leftAlone,
+      without: leftOut,
       removeAtEnd: config.hostsRemoveOnExit,
     };
     if (hosts && others !== undefined) {

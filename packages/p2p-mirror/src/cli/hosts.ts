@@ -4,7 +4,7 @@ import { ConfigError } from "@p2p-mirror/shared/config";
 
 import { endpointUrl } from "../config/endpoints.ts";
 import { loadSome } from "../config/load.ts";
-import { HOSTS_DIR_SETTING } from "../config/hosts-dir.ts";
+import { HOSTS_DIR_SETTING, REGISTRIES_SETTING, withoutMirror } from "../config/hosts-settings.ts";
 import type { Done, HostsOptions } from "../hosts/hosts.ts";
 import { CommandFailure } from "./failure.ts";
 import type { Terminal } from "./terminal.ts";
@@ -62,11 +62,18 @@ export function addHosts(program: Command, terminal: Terminal): void {
   withMirror(
     subcommand(
       "install",
-      "put the mirror before the first host of each hosts.toml; all else stays, byte for byte",
+      "put the mirror before the first host of each hosts.toml, but for registries whose settings say `mirror: false`; all else stays, byte for byte",
     ).option("--partial", "exit code 0 also when some files had to be left alone, though not all"),
   ).action(async (flags: Flags) => {
     const { installHosts } = await import("../hosts/hosts.ts");
-    await report(flags, await installHosts(await optionsOf(flags)));
+    const options = await optionsOf(flags);
+    const { values } = await loadSome(REGISTRIES_SETTING, {
+      flags: {},
+      env: terminal.env,
+      configPath: flags.config,
+    });
+    const without = withoutMirror(values.registries);
+    await report(flags, await installHosts({ ...options, without }));
   });
   subcommand("remove", "take the mirror out again, and what was made for it").action(async (flags: Flags) => {
     const { removeHosts } = await import("../hosts/hosts.ts");

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { HOSTS_DIR_SETTING } from "../config/hosts-dir.ts";
+import { HOSTS_DIR_SETTING } from "../config/hosts-settings.ts";
 import { MIRROR_SCHEMA } from "../config/schema.ts";
 import type { GroupSchema } from "@p2p-mirror/shared/config";
 import { CommandFailure } from "./failure.ts";

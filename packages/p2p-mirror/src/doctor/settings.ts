@@ -1,4 +1,5 @@
 import { amountOf, formatHostPort } from "@p2p-mirror/shared/config";
+import { withoutMirror } from "../config/hosts-settings.ts";
 import type { MirrorConfig } from "../config/mirror-config.ts";
 import type { DoctorSettings } from "./check.ts";
 
@@ -21,6 +22,6 @@ export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSett
       ...(metricsListen === undefined ? [] : [{ setting: "metrics_listen", ...metricsListen }]),
     ],
     bootstrap: config.bootstrap.map(formatHostPort),
-    without: new Set(config.registries.entries().flatMap(([name, { mirror: on }]) => (on ? [] : [name]))),
+    without: withoutMirror(config.registries),
   };
 }

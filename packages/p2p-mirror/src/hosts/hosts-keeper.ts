@@ -51,12 +51,9 @@ export class HostsKeeper implements Service {
   }
 
   async start(): Promise<void> {
-    const done = await installHosts(this.#options);
-    for (const { directory, outcome } of done) {
-      if (outcome === "installed") this.#deps.logger.info({ directory }, "hosts.toml names the mirror first");
-    }
-    this.#leave(done);
-    await this.#deps.others.read();
+    await this.#install((directory) =>
+      this.#deps.logger.info({ directory }, "hosts.toml names the mirror first"),
+    );
     this.#next();
   }
 
@@ -84,17 +81,25 @@ export class HostsKeeper implements Service {
     });
   }
 
+  async #install(say: (directory: string) => void): Promise<void> {
+    const done = await installHosts(this.#options);
+    for (const { directory, outcome, reason } of done) {
+      if (outcome === "installed") say(directory);
+      if (outcome === "removed") {
+        this.#deps.logger.info({ directory, reason }, "hosts.toml names the mirror no more");
+      }
+    }
+    this.#leave(done);
+    await this.#deps.others.read();
+  }
+
   async #check(): Promise<void> {
     const { logger } = this.#deps;
     try {
-      const done = await installHosts(this.#options);
-      for (const { directory, outcome } of done) {
-        if (outcome !== "installed") continue;
+      await this.#install((directory) => {
         this.#repairs.inc();
         logger.warn({ directory }, "hosts.toml was changed by others; the mirror is first again");
-      }
-      this.#leave(done);
-      await this.#deps.others.read();
+      });
     } catch (error) {
       logger.error({ err: error }, "hosts.toml could not be checked");
     }

@@ -17,18 +17,19 @@ export interface HostsOptions {
   readonly mirror: string;
   /** Only these. Empty: `_default` and every registry that has a directory. */
   readonly registries: readonly string[];
-  /** Registries that go straight to upstream: our block is taken out of their files (config file, `registries.*.mirror`). */
+  /** Registries that containerd asks itself (`registries.*.mirror`): our block is taken out of their files. */
   readonly without?: ReadonlySet<string>;
 }
 
-export type Outcome = "installed" | "removed" | "unchanged" | "left alone";
+/** Left out: of `without`, and nothing of ours was there. Left alone: what was to be done could not be done. */
+export type Outcome = "installed" | "removed" | "unchanged" | "left out" | "left alone";
 
 /** What was done to one directory of certs.d. */
 export interface Done {
   /** Name of the directory. */
   readonly directory: string;
   readonly outcome: Outcome;
-  /** Why it was left alone. */
+  /** Why it was left alone, or is left out. */
   readonly reason?: string;
 }
 
@@ -39,7 +40,8 @@ export interface Done {
  */
 export async function installHosts(options: HostsOptions): Promise<Done[]> {
   return each(await chosen(options), options, async (directory, registry) => {
-    if (registry !== undefined && options.without?.has(registry) === true) return removeFrom(directory);
+    if (registry !== undefined && options.without?.has(registry) === true)
+      return leaveOut(directory, registry);
     return installInto(directory, options);
   });
 }
@@ -171,6 +173,19 @@ async function rootFor(directory: RegistryDirectory): Promise<string> {
     ca.length > 0 ? `ca = ${JSON.stringify(ca)}\n` : "",
     client.length > 0 ? `client = ${JSON.stringify(client)}\n` : "",
   ].join("");
+}
+
+/** What cannot be read has nothing of ours in it, and is no trouble to report. */
+async function leaveOut(directory: RegistryDirectory, registry: string): Promise<Omit<Done, "directory">> {
+  const reason = `registries.${registry}.mirror is false`;
+  try {
+    await directory.read();
+  } catch (error) {
+    reasonOf(error);
+    return { outcome: "left out", reason };
+  }
+  const { outcome } = await removeFrom(directory);
+  return { outcome: outcome === "removed" ? outcome : "left out", reason };
 }
 
 async function removeFrom(directory: RegistryDirectory): Promise<Omit<Done, "directory">> {

@@ -1,7 +1,8 @@
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
-import { run } from "./terminal.ts";
+import { treeOf } from "../hosts/tree.ts";
+import { run, type Outcome } from "./terminal.ts";
 
 await t.test("install, status and remove, as tables and as JSON", async (t) => {
   const certs = t.testdir({
@@ -95,6 +96,48 @@ await t.test("the directory is a setting, too", async (t) => {
     none.stderr,
     /^p2p-mirror: --hosts-dir: .*give the directory that containerd's config_path names\n$/,
   );
+});
+
+await t.test("as in the init container: registries that the config file leaves out", async (t) => {
+  const text = 'server = "https://up.test"\n[host."https://m.test"]\n';
+  const home = t.testdir({
+    certs: { "a.test": { "hosts.toml": text }, "b.test_5000_": { "hosts.toml": text } },
+    "config.yaml": "cache_size: 20GiB\n",
+  });
+  const certs = join(home, "certs");
+  const config = join(home, "config.yaml");
+  const env = { P2P_MIRROR_CONFIG: config, P2P_MIRROR_HOSTS_DIR: certs };
+  const install = (): Promise<Outcome> => run(["hosts", "install", "--partial"], { env });
+  const leaveOut = async (...registries: readonly string[]): Promise<void> => {
+    const all = Object.fromEntries(registries.map((one) => [one, { mirror: false }]));
+    await writeFile(config, JSON.stringify({ cache_size: "20GiB", registries: all }));
+  };
+  const before = await treeOf(certs);
+
+  await leaveOut("a.test", "B.test:5000");
+  const first = await install();
+  t.equal(first.exitCode, 0);
+  t.match(first.stdout, /a\.test +left out +registries\.a\.test\.mirror is false\nb\.test_5000_ +left out/);
+  const after = await treeOf(certs);
+  for (const [path, was] of Object.entries(before)) t.equal(after[path], was, `${path} is as it was`);
+
+  await leaveOut("a.test");
+  t.match((await install()).stdout, /a\.test +left out .*\nb\.test_5000_ +installed\n/);
+  t.match(await readFile(join(certs, "b.test_5000_/hosts.toml"), "utf8"), "# >>> p2p-mirror");
+
+  await leaveOut("b.test:5000");
+  t.match((await install()).stdout, /a\.test +installed\nb\.test_5000_ +removed +registries\.b\.test:5000/);
+  t.equal(await readFile(join(certs, "b.test_5000_/hosts.toml"), "utf8"), text, "what was ours goes");
+
+  await writeFile(join(certs, "_default/hosts.toml"), "broken");
+  await leaveOut("a.test", "b.test:5000");
+  t.equal((await install()).exitCode, 1, "who is left out counts for nothing: the mirror is nowhere");
+
+  await writeFile(config, "registries: { a.test: { mirror: perhaps } }\n");
+  const wrong = await install();
+  t.equal(wrong.exitCode, 2);
+  t.match(wrong.stderr, /registries\.a\.test\.mirror.*give true or false\n$/);
+  t.equal((await run(["hosts", "remove"], { env })).exitCode, 0, "which does not keep it from going");
 });
 
 await t.test("--partial: one file that is broken does not keep the mirror out of the others", async (t) => {

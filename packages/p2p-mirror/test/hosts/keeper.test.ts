@@ -4,6 +4,7 @@ import { Registry } from "prom-client";
 import t from "tap";
 import { createLogger } from "@p2p-mirror/shared";
 import { HostsKeeper } from "../../src/hosts/hosts-keeper.ts";
+import { installHosts } from "../../src/hosts/hosts.ts";
 import { without } from "../../src/transfer/mirror-access.ts";
 import { manualClock } from "../manual-clock.ts";
 
@@ -49,7 +50,37 @@ await t.test("what others overwrite is repaired, logged and counted", async (t) 
   await keeper.close();
 });
 
-await t.test("a registry that is left alone is declined before anybody is asked", async (t) => {
+await t.test("what is left out is kept free of the mirror, too", async (t) => {
+  const text = 'server = "https://b.test"\n';
+  const certs = t.testdir({
+    "b.test": { "hosts.toml": text },
+    "gone.test": t.fixture("symlink", "nowhere"),
+  });
+  const file = join(certs, "b.test/hosts.toml");
+  await installHosts({ hostsDir: certs, mirror, registries: ["b.test"] });
+  const lines: string[] = [];
+  const logger = createLogger("info", { write: (line) => void lines.push(line) });
+  const registry = new Registry();
+  const clock = manualClock();
+  const without = new Set(["b.test", "gone.test"]);
+  const deps = { clock, logger, registry, others: { read: async () => {} } };
+  const keeper = new HostsKeeper({ hostsDir: certs, mirror, registries: [], without }, deps);
+  await keeper.start();
+  t.equal(await readFile(file, "utf8"), text);
+
+  await installHosts({ hostsDir: certs, mirror, registries: ["b.test"] });
+  await clock.tick();
+  t.equal(await readFile(file, "utf8"), text, "also when somebody installs it while the mirror serves");
+  t.match(
+    lines.filter((line) => line.includes("names the mirror no more")),
+    [/registries\.b\.test\.mirror is false/, /b\.test/],
+  );
+  const left = await registry.getSingleMetric("p2p_mirror_hosts_left_alone")?.get();
+  t.equal(left?.values[0]?.value, 0, "and what cannot be read there is no trouble");
+  await keeper.close();
+});
+
+await t.test("a registry that is left out is declined before anybody is asked", async (t) => {
   const asked: string[] = [];
   const access = without(new Set(["b.test"]), {
     decide: async ({ registry }) => {

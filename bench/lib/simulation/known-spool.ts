@@ -17,6 +17,7 @@ interface Interval {
  */
 export class KnownSpool implements Spool {
   readonly base = 0;
+  readonly room = Infinity;
   readonly windowed = false;
   readonly inMemory = false;
   /** Bytes that were written, twice written ones twice. */

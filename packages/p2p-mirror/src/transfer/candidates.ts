@@ -164,6 +164,11 @@ export class Candidates<S extends Source = BlobSource> {
     );
   }
 
+  /** Whoever may have it, at work or not, as far as is known; without those that failed. */
+  get sources(): S[] {
+    return [...this.#upstreams, ...this.#working, ...this.#peers].map(({ source }) => source);
+  }
+
   /** False when no upstream would be asked (again) by this flight. */
   get mayAskUpstream(): boolean {
     return this.#upstreams.length > 0 || [...this.#working].some(({ source }) => source.kind === "upstream");

@@ -24,6 +24,10 @@ export class DegradingSpool implements Spool {
     return this.#memory?.base ?? 0;
   }
 
+  get room(): number {
+    return (this.#memory ?? this.#first).room;
+  }
+
   get windowed(): boolean {
     return this.#memory?.windowed === true;
   }

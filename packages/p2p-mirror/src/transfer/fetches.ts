@@ -96,6 +96,7 @@ export class Fetches {
   /** Piece after piece, until others bring something again. */
   #helpsItself = false;
   #absences = 0;
+  #maxSources = MAX_SOURCES;
   /** What was here when something had come last. */
   #last: { readonly received: number; readonly at: number };
   /** Upstream ignores ranges. */
@@ -149,7 +150,7 @@ export class Fetches {
     if (windowed) this.#leaveSwarm();
     const allowed = this.#assignSwarm(patienceMs);
     if (!windowed) this.#check(patienceMs);
-    while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
+    while (this.#fetching.size < (windowed ? 1 : this.#maxSources)) {
       const candidate = this.candidates.take(this.#slow, allowed);
       if (candidate === undefined) return;
       const run = this.#nextRun(candidate, windowed);
@@ -159,6 +160,13 @@ export class Fetches {
       }
       this.#start(candidate, run, patienceMs);
     }
+  }
+
+  /** From now on one source at a time, until it has brought all there is to bring. False: so it was already. */
+  oneByOne(): boolean {
+    const already = this.#maxSources === 1;
+    this.#maxSources = 1;
+    return !already;
   }
 
   #start(candidate: Candidate, run: Run, patienceMs: () => number): void {

@@ -7,24 +7,22 @@ import type { BlobSource } from "./source.ts";
 import { READ_BYTES, type Spool } from "./spool.ts";
 import { Unwritten } from "./unwritten.ts";
 
-/**
- * Up to this size, what came from peers is given out only when the digest of the whole blob is known to be right: then a
- * peer with wrong bytes costs no pull. It delays a blob by its way over loopback, a few per cent. Larger blobs are given
- * out as they come (a wrong one fails that pull once, its peers are dropped): containerd's progress timer and the relay
- * rate do not allow to wait for gigabytes.
- */
-export const HOLD_BACK_BYTES = 64 * 1024 * 1024;
-/** Nor are smaller ones held back for longer, in milliseconds: after 5 minutes without a byte containerd gives the pull up. */
-export const HOLD_BACK_MS = 120_000;
-
 /** How far ahead a reader looks for bytes that are there. */
 const LOOK_AHEAD_PIECES = 8;
+/** As many readers are helped at once. */
+const MAX_VOUCHED = 64;
+
+/** One peer gave all of a piece, with this hash. */
+export interface Testimony {
+  readonly piece: number;
+  readonly peer: BlobSource;
+  readonly sha256: Buffer;
+}
 
 /** What a flight has of its blob: pieces, the bytes of the pieces under way, who they came from, and the hash. */
 export class FlightPieces {
   readonly geometry: PieceGeometry;
   readonly picker: Picker;
-  #heldBack: boolean;
   /** Bytes written, twice written ones counted twice. */
   received = 0;
   /** The sha256 of each piece, as far as it is known to be right as far as a source's word goes (see `shareable`). */
@@ -39,10 +37,12 @@ export class FlightPieces {
   readonly #spool: Spool;
   readonly #onMore: () => void;
   readonly #unwritten = new Unwritten();
+  /** What readers may have although what is in the spool there may be wrong, by where it begins. */
+  readonly #vouched = new Map<number, Buffer>();
   readonly #hash: PrefixHash;
   readonly #done: PieceMap;
-  /** Pieces with at least one byte from a peer. */
-  readonly #fromPeers: PieceMap;
+  /** Pieces with at least one byte from a peer, and from which; undefined: from several. */
+  readonly #fromPeers = new Map<number, BlobSource | undefined>();
   readonly #peers = new Set<BlobSource>();
   /** Hashes of pieces that upstream is sending, and how far they are. */
   readonly #hashing = new Map<number, { readonly hash: Hash; at: number }>();
@@ -52,6 +52,7 @@ export class FlightPieces {
   readonly #filled = new Map<number, number>();
   /** First piece that is not complete. */
   #front = 0;
+  #givenOut = false;
   /** In the spool from a try that ended in a wrong blob, with what they hash to: some of them are right. */
   readonly #left: Map<number, Buffer>;
 
@@ -67,23 +68,29 @@ export class FlightPieces {
     this.#digest = digest;
     this.#left = new Map(left);
     this.geometry = new PieceGeometry(size);
-    this.#heldBack = size <= HOLD_BACK_BYTES;
     this.#spool = spool;
     this.#onMore = onMore;
     this.#hash = new PrefixHash(digest, spool);
     this.#done = new PieceMap(this.geometry.count);
-    this.#fromPeers = new PieceMap(this.geometry.count);
     this.picker = new Picker(this.geometry, this.#done);
   }
 
-  /** Peers' bytes wait for the digest of the whole. */
+  /** Peers' bytes wait for the digest of the whole. Where there is no room for that, they cannot. */
   get heldBack(): boolean {
-    return this.#heldBack;
+    return !this.#givenOut && this.geometry.size <= this.#spool.room;
   }
 
   /** They have waited long enough. */
   giveOut(): void {
-    this.#heldBack = false;
+    this.#givenOut = true;
+    this.#onMore();
+  }
+
+  /** These bytes are right, whatever came from peers. */
+  vouch(offset: number, bytes: Buffer): void {
+    this.#vouched.set(offset, bytes);
+    for (const oldest of this.#vouched.keys())
+      if (this.#vouched.size > MAX_VOUCHED) this.#vouched.delete(oldest);
     this.#onMore();
   }
 
@@ -112,9 +119,9 @@ export class FlightPieces {
     return released;
   }
 
-  /** Up to `max` bytes from `offset` that readers may have although they are not written yet. */
+  /** Up to `max` bytes from `offset` that readers may have although they are not written yet, or held back. */
   fresh(offset: number, max: number): Buffer | undefined {
-    return this.#unwritten.get(offset, max);
+    return this.#vouched.get(offset)?.subarray(0, max) ?? this.#unwritten.get(offset, max);
   }
 
   /** A reader has no use any more for what `fresh` gave. */
@@ -162,7 +169,7 @@ export class FlightPieces {
     this.hashes.set(piece, sha256);
     this.#signed += 1;
     this.#filled.delete(piece);
-    this.#fromPeers.clear(piece);
+    this.#fromPeers.delete(piece);
     this.#done.set(piece);
     this.#advance();
   }
@@ -205,7 +212,7 @@ export class FlightPieces {
     if (peer !== undefined) this.#peers.add(peer);
     for (let piece = this.geometry.at(offset); piece < this.geometry.count; piece += 1) {
       if (this.geometry.start(piece) >= end) break;
-      if (peer !== undefined) this.#fromPeers.set(piece);
+      if (peer !== undefined) this.#from(piece, peer, offset);
       if (end >= this.geometry.end(piece)) {
         this.#done.set(piece);
         this.#filled.delete(piece);
@@ -217,6 +224,25 @@ export class FlightPieces {
     }
     this.#advance();
     return bytes;
+  }
+
+  /** Who began a piece alone, and goes on with it, has given all of it. */
+  #from(piece: number, peer: BlobSource, offset: number): void {
+    const begins = offset <= this.geometry.start(piece);
+    this.#fromPeers.set(piece, begins || this.#fromPeers.get(piece) === peer ? peer : undefined);
+  }
+
+  /** What peers gave, as far as it is known which: the sha256 of what is here of each of their pieces. */
+  async testimony(): Promise<Testimony[]> {
+    const said: Testimony[] = [];
+    for (const [piece, peer] of this.#fromPeers)
+      if (peer !== undefined) said.push({ piece, peer, sha256: await this.hashOf(piece) });
+    return said;
+  }
+
+  /** The sha256 of a piece as it is in the spool. */
+  hashOf(piece: number): Promise<Buffer> {
+    return this.hashFrom(this.geometry.start(piece), this.geometry.end(piece));
   }
 
   /** Written over: not what it was any more. */
@@ -257,9 +283,7 @@ export class FlightPieces {
     this.#hashing.delete(piece);
     const whole = hashing?.at === this.geometry.end(piece);
     // Resumed in its middle: what was written before is read again. A file that fails is noticed by its readers.
-    const sha256 = whole
-      ? hashing.hash.digest()
-      : await this.hashFrom(this.geometry.start(piece), this.geometry.end(piece)).catch(() => undefined);
+    const sha256 = whole ? hashing.hash.digest() : await this.hashOf(piece).catch(() => undefined);
     if (sha256 === undefined || !this.#done.has(piece)) return;
     this.hashes.set(piece, sha256);
     this.onPiece?.(piece, sha256);
@@ -316,7 +340,7 @@ export class FlightPieces {
     this.#spool.discard();
     for (let piece = 0; piece < this.geometry.count; piece += 1) {
       if (!windowed && !this.#fromPeers.has(piece)) continue;
-      this.#fromPeers.clear(piece);
+      this.#fromPeers.delete(piece);
       this.#done.clear(piece);
       this.#filled.delete(piece);
       this.hashes.delete(piece);

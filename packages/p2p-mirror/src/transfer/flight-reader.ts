@@ -2,7 +2,7 @@ import type { ByteRange } from "@p2p-mirror/shared";
 import { READ_BYTES, type Spool } from "./spool.ts";
 
 /** Held back from every body until the blob's digest is known to be right. */
-const TAIL_BYTES = 64 * 1024;
+export const TAIL_BYTES = 64 * 1024;
 
 /** What a reader sees of its flight. */
 export interface FlightView {

@@ -13,12 +13,14 @@ import type { PieceContent } from "./content.ts";
 import { Fetches } from "./fetches.ts";
 import { FlightMember, type FlightSwarm } from "./flight-member.ts";
 import { readFlight, readSpool, type Cursor, type FlightView } from "./flight-reader.ts";
-import { FlightPieces, HOLD_BACK_MS } from "./flight-pieces.ts";
+import { FlightPieces } from "./flight-pieces.ts";
 import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
+import { HoldBack } from "./hold-back.ts";
 import { Notifier } from "./notifier.ts";
 import type { RefutedBlob } from "./refuted-blobs.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
+import { Verification } from "./verification.ts";
 
 /** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
 export const PATIENCE_MS = 45_000;
@@ -58,6 +60,8 @@ export class Flight implements FlightView {
   readonly size: number;
   readonly spool: Spool;
   verified = false;
+  /** Nothing is fetched any more; it may still be read. */
+  isOver = false;
   /** Kind of the first source that answered. */
   firstSource: BlobSource["kind"] | undefined;
   /** Resolves when the blob is verified and committed (or could not be stored); rejects when the flight failed. */
@@ -71,6 +75,7 @@ export class Flight implements FlightView {
   readonly #pieces: FlightPieces;
   readonly #fetches: Fetches;
   readonly #member: FlightMember | undefined;
+  readonly #verification: Verification;
   readonly #cursors = new Set<Cursor>();
   readonly #ended = new AbortController();
   readonly #accept = Promise.withResolvers<void>();
@@ -83,10 +88,6 @@ export class Flight implements FlightView {
   readonly #given = new Set<Readable>();
   readonly #delivered = { upstream: 0, peer: 0 };
   #failure: Error | undefined;
-  /** Some of what is here is wrong by the word of signers; or it may be, while what peers gave is dropped first. */
-  #isRefuted = false;
-  #isSuspect = false;
-  #over = false;
   #released = false;
   #everRead = false;
   /** Readers to be, who wait for the first source. */
@@ -127,6 +128,12 @@ export class Flight implements FlightView {
         changed: () => this.#wake(),
       },
     );
+    this.#verification = new Verification({
+      pieces: this.#pieces,
+      fetches: this.#fetches,
+      member: this.#member,
+      logger: deps.logger,
+    });
     this.closed = this.#closed.promise;
     this.accepted = this.#accept.promise;
     this.done = this.#run();
@@ -157,11 +164,6 @@ export class Flight implements FlightView {
     return this.#failure === undefined && !this.#released && range.start >= this.spool.base;
   }
 
-  /** Nothing is fetched any more; it may still be read. */
-  get isOver(): boolean {
-    return this.#over;
-  }
-
   /** Of this node; pieces that others read are not counted. */
   get readers(): number {
     return this.#cursors.size - this.#given.size;
@@ -169,9 +171,9 @@ export class Flight implements FlightView {
 
   /** For the status page: bytes that are here, and who delivers. */
   get progress(): FlightProgress {
-    const member = this.#over ? undefined : this.#member?.member;
+    const member = this.isOver ? undefined : this.#member?.member;
     return {
-      received: this.#over && this.#failure === undefined ? this.size : bytesHere(this.#pieces),
+      received: this.isOver && this.#failure === undefined ? this.size : bytesHere(this.#pieces),
       fromUpstream: this.#delivered.upstream,
       fromPeers: this.#delivered.peer,
       sources: this.#fetches.sources,
@@ -231,7 +233,7 @@ export class Flight implements FlightView {
 
   #cancel(reason: Error): void {
     this.#ended.abort(reason);
-    this.#failure ??= this.#over ? reason : undefined;
+    this.#failure ??= this.isOver ? reason : undefined;
     this.#wake();
   }
 
@@ -264,7 +266,8 @@ export class Flight implements FlightView {
 
   async #run(): Promise<void> {
     let stored = false;
-    const cancelGiveOut = this.#deps.clock.after(HOLD_BACK_MS, () => this.#pieces.giveOut());
+    const sources = (): BlobSource[] => this.#fetches.candidates.sources;
+    const holdBack = new HoldBack({ ...this.#deps, pieces: this.#pieces, cursors: this.#cursors, sources });
     try {
       this.#fetches.candidates.look();
       await this.#drive();
@@ -272,20 +275,27 @@ export class Flight implements FlightView {
       this.#member?.verified();
       this.#accept.resolve();
       this.#wake();
+      await this.#judge();
       stored = await this.#commit();
     } catch (error) {
       this.#failure = error instanceof Error ? error : new Error("the flight failed", { cause: error });
       this.#accept.reject(this.#failure);
       throw this.#failure;
     } finally {
-      this.#over = true;
-      cancelGiveOut();
+      this.isOver = true;
+      holdBack.close();
       this.#cancelLinger?.();
       this.#fetches.close();
       this.#member?.leave(stored);
       this.#wake();
       this.#releaseWhenUnused();
     }
+  }
+
+  #judge(): Promise<void> {
+    return this.#verification.judge().catch((error: unknown) => {
+      this.#deps.logger.warn({ err: error, digest: this.digest }, "who gave wrong bytes cannot be told");
+    });
   }
 
   /** False: the blob is right, but will not be here any more. One in memory stays while it is read; containerd has it then. */
@@ -303,40 +313,13 @@ export class Flight implements FlightView {
       this.#ended.signal.throwIfAborted();
       const { change } = this.#step;
       if (this.#pieces.complete) {
-        if (await this.#verify()) return;
+        if (await this.#verification.verify()) return;
         continue;
       }
       this.#fetches.assign(() => this.#patienceLeft());
       if (this.#fetches.active === 0) this.#failWithoutHope();
       await change;
     }
-  }
-
-  /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */
-  async #verify(): Promise<boolean> {
-    const { error, peers } = await this.#pieces.verify();
-    if (error === undefined) return true;
-    this.#deps.logger.warn({ err: error }, "a blob does not match its digest");
-    // Where pieces were taken by signed hashes, too, it may be these that are wrong.
-    const proven = !this.#pieces.usedSignedHashes;
-    for (const peer of peers) {
-      if (proven) peer.refuted();
-      this.#fetches.candidates.drop(peer);
-    }
-    // Bytes that nobody has seen, by a peer's word alone: they are what is most likely wrong, and come again.
-    if (peers.length > 0 && this.#pieces.heldBack && this.#pieces.discardFromPeers()) {
-      this.#isSuspect ||= this.#pieces.usedSignedHashes;
-      return false;
-    }
-    // Readers have what was taken by signed hashes: this pull fails, the next one finds out who lied.
-    if (peers.length === 0 && this.#pieces.usedSignedHashes) this.#refute();
-    throw error;
-  }
-
-  /** What was taken by the word of signers may be what is wrong. */
-  #refute(): void {
-    this.#isRefuted = true;
-    this.#member?.mismatch();
   }
 
   #failWithoutHope(): void {
@@ -347,7 +330,7 @@ export class Flight implements FlightView {
       this.#fetches.candidates.look();
       return;
     }
-    if (this.#isSuspect) this.#refute();
+    this.#verification.giveUp();
     throw this.#fetches.candidates.refused
       ? new NotFoundError("BLOB_UNKNOWN", this.digest, { cause: this.#fetches.candidates.errors[0] })
       : new AllSourcesFailedError(this.digest, this.#fetches.candidates.errors);
@@ -358,7 +341,7 @@ export class Flight implements FlightView {
   }
 
   #linger(): void {
-    if (this.#over || this.#cursors.size > 0 || this.#waiting > 0) return;
+    if (this.isOver || this.#cursors.size > 0 || this.#waiting > 0) return;
     this.#cancelLinger?.();
     this.#cancelLinger = this.#deps.clock.after(LINGER_MS, () =>
       this.#cancel(new DOMException("nobody reads this blob any more", "AbortError")),
@@ -367,7 +350,7 @@ export class Flight implements FlightView {
 
   /** A small blob may be complete before whoever asked for it has opened it: then the spool stays a little longer. */
   #releaseWhenUnused(): void {
-    if (!this.#over || this.#cursors.size > 0 || this.#released) return;
+    if (!this.isOver || this.#cursors.size > 0 || this.#released) return;
     if (this.#failure === undefined && !this.#everRead) {
       this.#everRead = true;
       this.#cancelLinger = this.#deps.clock.after(OPEN_MS, () => this.#releaseWhenUnused());
@@ -385,7 +368,8 @@ export class Flight implements FlightView {
   #giveUpSpool(): Promise<void> {
     const { spool } = this;
     return (
-      (this.#isRefuted && this.#deps.refuted?.({ spool, hashes: this.#pieces.hashes })) || spool.release()
+      (this.#verification.isRefuted && this.#deps.refuted?.({ spool, hashes: this.#pieces.hashes })) ||
+      spool.release()
     );
   }
 

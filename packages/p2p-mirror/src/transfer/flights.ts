@@ -11,14 +11,15 @@ import type { BlobCache } from "../store/blob-cache.ts";
 import { DegradingSpool } from "./degrading-spool.ts";
 import { Flight } from "./flight.ts";
 import type { FlightSwarm } from "./flight-member.ts";
-import { HOLD_BACK_BYTES } from "./flight-pieces.ts";
 import type { TransferMetrics } from "./metrics.ts";
 import { SMALL_BYTES } from "./small-request.ts";
 import type { SourceFinder } from "./source.ts";
 import { RefutedBlobs } from "./refuted-blobs.ts";
 import { FileSpool, MemorySpool, READ_BYTES, WholeSpool, type Spool } from "./spool.ts";
 
-/** How far a source may be ahead of the slowest reader when nothing can be stored. */
+/** A blob up to this size is kept in memory when it cannot be stored. */
+const WHOLE_BYTES = 64 * 1024 * 1024;
+/** Of a larger one, as much: so far may a source be ahead of the slowest reader. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
 
 /** A manifest may name any size; no layer has this one, and a map of its pieces would block the node. */
@@ -136,16 +137,14 @@ export class Flights {
   }
 
   async #spool(blob: Descriptor, origin: Repository, cache: BlobCache): Promise<Spool> {
-    // Bytes from peers wait for the digest of the whole, so all of a small one must have room; it can go on in a swarm then.
+    // Bytes from peers wait for the digest of the whole where that has room; it can go on in a swarm then, too.
     const memory = (): WholeSpool | MemorySpool =>
-      blob.size <= HOLD_BACK_BYTES ? new WholeSpool(blob.size) : new MemorySpool(WINDOW_BYTES);
+      blob.size <= WHOLE_BYTES ? new WholeSpool(blob.size) : new MemorySpool(WINDOW_BYTES);
     const ingest = await cache.ingest(blob, origin);
-    if (ingest === undefined) {
-      this.#deps.metrics.unstored.inc();
-      return memory();
-    }
+    if (ingest?.keeps !== true) this.#deps.metrics.unstored.inc();
+    if (ingest === undefined) return memory();
     return new DegradingSpool(new FileSpool(ingest, this.#buffers), memory, (error) => {
-      this.#deps.metrics.unstored.inc();
+      if (ingest.keeps) this.#deps.metrics.unstored.inc();
       this.#deps.logger.warn({ err: error, digest: blob.digest }, "cannot store a blob, serving on without");
     });
   }

@@ -20,6 +20,8 @@ export interface Spool {
   forget(below: number): void;
   /** First offset that can still be read. */
   readonly base: number;
+  /** It holds so many bytes that its slowest reader has not read yet. */
+  readonly room: number;
   /** Holds a window only, which moves with the slowest reader: to be filled in order, or it would wait for itself. */
   readonly windowed: boolean;
   /** All of it is in memory, or a part. */
@@ -34,6 +36,7 @@ export const READ_BYTES = 256 * 1024;
 /** A sparse file in the cache's ingest folder; becomes the cached blob by a rename. */
 export class FileSpool implements Spool {
   readonly base = 0;
+  readonly room = Infinity;
   readonly windowed = false;
   readonly inMemory = false;
   readonly #ingest: Ingest;
@@ -105,6 +108,7 @@ export class FileSpool implements Spool {
 /** Memory for all of a blob, for when a small one cannot be stored: written in any order, as a file. */
 export class WholeSpool implements Spool {
   readonly base = 0;
+  readonly room = Infinity;
   readonly windowed = false;
   readonly inMemory = true;
   #bytes: Buffer;
@@ -164,7 +168,7 @@ export class MemorySpool implements Spool {
   readonly windowed = true;
   readonly inMemory = true;
   base = 0;
-  readonly #capacity: number;
+  readonly room: number;
   readonly #chunks = new Map<number, Buffer>();
   #starts: number[] = [];
   #held = 0;
@@ -173,14 +177,14 @@ export class MemorySpool implements Spool {
 
   /** `capacity` in bytes: how far a writer may be ahead of the slowest reader. */
   constructor(capacity: number) {
-    this.#capacity = capacity;
+    this.room = capacity;
   }
 
   async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
     let at = offset;
     for (const buffer of buffers) {
       const end = at + buffer.length;
-      if (end > this.base + this.#capacity && !this.#released) {
+      if (end > this.base + this.room && !this.#released) {
         await new Promise<void>((resolve) => this.#waiting.push({ end, go: resolve }));
       }
       if (this.#released) throw new Error("the spool is closed");
@@ -277,7 +281,7 @@ export class MemorySpool implements Spool {
   }
 
   #wake(): void {
-    const limit = this.base + this.#capacity;
+    const limit = this.base + this.room;
     const ready = this.#waiting.filter((one) => this.#released || one.end <= limit);
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
     for (const one of ready) one.go();

@@ -9,7 +9,7 @@ const blobs = Array.from({ length: 3 }, () => newBlob(6 * MIB));
 /** Fetches all blobs at once; seconds until each was there. */
 async function fetchAll(
   test: { teardown(fn: () => Promise<void>): void },
-  limits: { readonly in?: RateLimit; readonly out?: RateLimit } = {},
+  limits: { readonly in?: RateLimit; readonly out?: RateLimit },
 ): Promise<number[]> {
   const content = new MemoryContent(...blobs);
   // More than one turn, and not a multiple of it: what is left of a chunk waits.
@@ -28,15 +28,13 @@ async function fetchAll(
 }
 
 await t.test("a limit holds for all bodies together, in either direction, and they share it", async (t) => {
-  const freely = Math.max(...(await fetchAll(t)));
   for (const direction of ["in", "out"] as const) {
     const limit = new RateLimit(RATE);
     const seconds = await fetchAll(t, { [direction]: limit });
     const last = Math.max(...seconds);
     const rate = (blobs.length * 6 * MIB) / last;
-    t.ok(rate <= RATE * 1.15, `${direction}: ${rate} bytes per second`);
-    // A busy machine may be slower than the limit; how slow, was measured just now.
-    t.ok(rate >= RATE * 0.85 || last < freely * 3, `${direction}: ${rate} bytes per second`);
+    // A busy machine may be slower than the limit; that the limit itself is reached, a virtual clock shows.
+    t.ok(rate <= RATE * 1.15 && rate >= RATE * 0.25, `${direction}: ${rate} bytes per second`);
     t.ok(Math.min(...seconds) > last * 0.6, `${direction}: they end together, at ${seconds.join(", ")}`);
     t.equal(limit.held, 0);
   }

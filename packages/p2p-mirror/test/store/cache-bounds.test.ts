@@ -65,12 +65,12 @@ await t.test("uses are remembered over a restart", async (t) => {
   t.same(await heldOf(cache, [a, b, c, d]), [true, false, true, true]);
 });
 
-await t.test("a blob that can never fit is declined, and nothing is thrown away for it", async (t) => {
+await t.test("a blob that can never fit is not kept, and nothing is thrown away for it", async (t) => {
   const cache = await runCache(t, { size: 250 * KIB });
   const [a, b] = [blob("a"), blob("b")];
   await store(cache, a);
   await store(cache, b);
-  t.equal(await cache.store.ingest(describeBytes(blob("huge", 251 * KIB)), HUB), undefined);
+  t.notOk(await store(cache, blob("huge", 251 * KIB)));
   t.same(await heldOf(cache, [a, b]), [true, true]);
   t.equal(await cache.metric('ingest_failures_total{reason="no_room"}'), 1);
 });
@@ -81,12 +81,12 @@ await t.test("room promised to ingests under way counts, until they are done or 
   const first = await cache.store.ingest(describeBytes(a), HUB);
   const second = await cache.store.ingest(describeBytes(b), HUB);
   t.ok(first && second);
-  t.equal(await cache.store.ingest(describeBytes(c), HUB), undefined, "no room for a third");
+  t.notOk(await store(cache, c), "no room for a third");
   await second?.release();
   await second?.release();
   const third = await cache.store.ingest(describeBytes(c), HUB);
   t.ok(third, "what was given up made room, once");
-  t.equal(await cache.store.ingest(describeBytes(b), HUB), undefined);
+  t.notOk(await store(cache, b));
   await first?.release();
   await third?.release();
 });
@@ -135,15 +135,36 @@ await t.test("a blob that two registries gave stays when one of them loses its c
   t.same(cache.origins(digestOf(shared)), [HUB]);
 });
 
-await t.test("nothing is stored of a registry that is off, nor of any with a size of 0", async (t) => {
+await t.test("nothing is kept of a registry that is off, nor of any with a size of 0", async (t) => {
   const cache = await runCache(t, { registries: new Map([["ghcr.io", { off: true }]]) });
   const bytes = blob("off");
-  t.equal(await cache.store.ingest(describeBytes(bytes), GHCR), undefined);
+  const events: unknown[] = [];
+  cache.store.watch((event) => events.push(event));
+  t.notOk(await store(cache, bytes, GHCR));
   await cache.store.put(describeBytes(bytes), bytes, GHCR);
   t.equal(await cache.store.stat(digestOf(bytes)), undefined);
+  t.same(events, []);
   const none = await runCache(t, { size: 0 });
-  t.equal(await none.store.ingest(describeBytes(bytes), HUB), undefined);
+  t.notOk(await store(none, bytes));
   t.equal(await none.metric('ingest_failures_total{reason="no_room"}'), 0, "that is no failure");
+});
+
+await t.test("what is not kept has a file for as long as it takes, and readers of it", async (t) => {
+  const dir = t.testdir();
+  const cache = await runCache(t, { dir, registries: new Map([["ghcr.io", { off: true }]]) });
+  const bytes = blob("off");
+  const ingest = await cache.store.ingest(describeBytes(bytes), GHCR);
+  t.equal(ingest?.keeps, false);
+  await ingest?.file.write(bytes, 0, bytes.byteLength, 0);
+  await ingest?.commit();
+  const found = await ingest?.file.read(Buffer.alloc(bytes.byteLength), 0, bytes.byteLength, 0);
+  t.ok(found?.buffer.equals(bytes), "it is there after its commit");
+  await ingest?.release();
+  const left = await fs.readdir(dir, { recursive: true });
+  t.notOk(
+    left.some((name) => name.includes(digestOf(bytes).slice(7)) || name.includes("ingest-")),
+    `nothing of it is left: ${left.join(", ")}`,
+  );
 });
 
 /** A cache whose GHCR blobs live for 1,000 ms, on a clock and with an upstream that the test holds. */

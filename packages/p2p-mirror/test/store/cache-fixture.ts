@@ -98,7 +98,7 @@ export async function store(
   try {
     await ingest.file.write(bytes, 0, bytes.byteLength, 0);
     await ingest.commit();
-    return true;
+    return ingest.keeps;
   } finally {
     await ingest.release();
   }

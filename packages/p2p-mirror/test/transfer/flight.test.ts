@@ -1,11 +1,9 @@
 import { buffer } from "node:stream/consumers";
 import { chunksOf, NotFoundError, SourceError } from "@p2p-mirror/shared";
 import t from "tap";
-import { HOLD_BACK_MS } from "../../src/transfer/flight-pieces.ts";
 import { BusyError } from "../../src/transfer/peer-client.ts";
 import { MemorySpool } from "../../src/transfer/spool.ts";
 import { fileSpool, fly, MIB, turn, whole } from "./flying.ts";
-import { HurriedClock } from "./hurried-clock.ts";
 import { ScriptedFinder, ScriptedSource, seededBytes } from "./scripted-source.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 1e9);
@@ -87,30 +85,6 @@ await t.test("wrong bytes of a peer: refuted, fetched elsewhere, and no reader e
   t.equal(liar.refutations, 1);
   t.equal(upstream.requests.length, 1);
 });
-
-await t.test(
-  "a slow peer's bytes are not held back for longer than containerd waits for an answer",
-  async (t) => {
-    const bytes = seededBytes(2 * MIB, SEED + 30);
-    const gate = Promise.withResolvers<void>();
-    const slow = new ScriptedSource("slow", {
-      bytes,
-      pace: async (offset) => (offset < MIB ? undefined : gate.promise),
-    });
-    const clock = new HurriedClock(20);
-    const finder = new ScriptedFinder(undefined, [slow]);
-    const flight = fly(t, bytes, await fileSpool(t, bytes.length), finder, { clock });
-    const began = clock.now();
-    const parts: Buffer[] = [];
-    for await (const part of flight.open(whole(bytes), never)) {
-      if (parts.length === 0) t.ok(clock.now() - began >= HOLD_BACK_MS, "held back before");
-      parts.push(part);
-      gate.resolve();
-    }
-    t.ok(Buffer.concat(parts).equals(bytes));
-    await flight.done;
-  },
-);
 
 await t.test(
   "a peer with another size for the digest is passed over, not banned: the manifest may be what is wrong",

@@ -14,13 +14,18 @@ t.comment(`seed ${SEED} (TEST_SEED)`);
 const never = new AbortController().signal;
 const ORIGIN = { registry: "registry", repository: "repo" };
 
-/** A real cache; of `size` 0 it stores nothing. */
+/** A real cache; of `size` 0 it keeps nothing. */
 const cacheOf = async (t: Test, size: number): Promise<BlobCache> => (await runCache(t, { size })).store;
 
-async function flightsOf(t: Test, cache: BlobCache, upstream: ScriptedSource): Promise<Flights> {
+async function flightsOf(
+  t: Test,
+  cache: BlobCache,
+  upstream: ScriptedSource,
+  peers: ScriptedSource[] = [],
+): Promise<Flights> {
   const flights = new Flights({
     cache,
-    finder: new ScriptedFinder(upstream),
+    finder: new ScriptedFinder(upstream, peers),
     clock: systemClock,
     logger: silentLogger(),
     metrics: createTransferMetrics(new Registry()),
@@ -47,11 +52,13 @@ await t.test("requests of the same moment share one flight, and upstream is aske
 });
 
 await t.test(
-  "nothing is stored: who comes when the window has moved on gets a flight of its own",
+  "no room for any of it: who comes when the window has moved on gets a flight of its own",
   async (t) => {
     const bytes = seededBytes(100 * MIB, SEED + 1);
     const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
-    const flights = await flightsOf(t, await cacheOf(t, 0), upstream);
+    // All of the disk is to be left free.
+    const { store } = await runCache(t, { minFree: { fraction: 1 } });
+    const flights = await flightsOf(t, store, upstream);
     const first = await flights.get(blobOf(bytes), ORIGIN, 0);
     const body = first.open(whole(bytes), never);
     let seen = 0;
@@ -71,6 +78,22 @@ await t.test(
     t.equal(seen, bytes.length, "and the first one goes on");
   },
 );
+
+await t.test("what is not kept has room on the disk until its digest is known", async (t) => {
+  const bytes = seededBytes(80 * MIB, SEED + 5);
+  const wrong = Buffer.from(bytes);
+  wrong.writeUInt8(wrong.readUInt8(MIB) ^ 1, MIB);
+  const liar = new ScriptedSource("liar", { bytes: wrong });
+  const upstream = new ScriptedSource("up", { bytes, kind: "upstream" });
+  const cache = await cacheOf(t, 0);
+  const flights = await flightsOf(t, cache, upstream, [liar]);
+  const flight = await flights.get(blobOf(bytes), ORIGIN, 0);
+  t.ok((await buffer(flight.open(whole(bytes), never))).equals(bytes));
+  await flight.done;
+  t.equal(liar.refutations, 1);
+  await flight.closed;
+  t.equal(await cache.stat(digestOf(bytes)), undefined, "and it is not kept");
+});
 
 await t.test("a flight that failed is no flight: the next request begins anew", async (t) => {
   const bytes = seededBytes(2 * MIB, SEED + 2);

@@ -21,6 +21,7 @@ export async function fileSpool(
   const state = { committed: false, released: false };
   const ingest = {
     file,
+    keeps: true,
     commit: () => Promise.resolve(void (state.committed = true)),
     release: async () => {
       if (!state.released) await file.close();
@@ -36,6 +37,7 @@ export function fullAfter(spool: Spool, bytes: number): Spool {
   let written = 0;
   return {
     base: 0,
+    room: Infinity,
     windowed: false,
     inMemory: false,
     write: async (offset, buffers) => {

@@ -6,7 +6,8 @@ import type { Reservation } from "./evictor.ts";
 
 export interface CacheIngestDeps {
   readonly path: string;
-  readonly reservation: Reservation;
+  /** Undefined: it will not be kept. */
+  readonly reservation: Reservation | undefined;
   /** Gives the finished, synced file its blob's name and enters it in the index. */
   publish(path: string, descriptor: Descriptor, origin: Repository, stats: Stats): Promise<void>;
   /** Any failure on the way to disk, for the metrics. */
@@ -48,6 +49,10 @@ export class CacheIngest implements Ingest {
     return new CacheIngest(file, descriptor, origin, deps);
   }
 
+  get keeps(): boolean {
+    return this.#deps.reservation !== undefined;
+  }
+
   /** Bytes that were promised but have no blocks yet. */
   async unwritten(): Promise<number> {
     if (this.#releasing !== undefined || this.#committed) return 0;
@@ -57,7 +62,7 @@ export class CacheIngest implements Ingest {
 
   commit(): Promise<void> {
     if (this.#releasing !== undefined) return Promise.reject(new Error("the ingest was released"));
-    this.#committing ??= this.#commit();
+    this.#committing ??= this.keeps ? this.#commit() : Promise.resolve();
     return this.#committing;
   }
 
@@ -76,7 +81,7 @@ export class CacheIngest implements Ingest {
       }
       await this.#deps.publish(this.#deps.path, this.#descriptor, this.#origin, stats);
       this.#committed = true;
-      this.#deps.reservation.release();
+      this.#deps.reservation?.release();
     } catch (error) {
       this.#deps.onError(error);
       throw error;
@@ -94,7 +99,7 @@ export class CacheIngest implements Ingest {
       await this.file.close();
       if (!this.#committed) await fs.rm(this.#deps.path, { force: true });
     } finally {
-      this.#deps.reservation.release();
+      this.#deps.reservation?.release();
       this.#deps.onReleased(this);
     }
   }

@@ -75,6 +75,7 @@ export function createCache(options: CacheOptions, deps: CacheDeps): Cache {
     metrics,
     now,
     reserve: (size, registry) => evictor.reserve(size, registry),
+    lend: (size) => evictor.lend(size),
     verifyFirstBytes: options.verifyFirstBytes,
     isOff: (registry) => options.size === 0 || options.registries.get(registry)?.off === true,
     onStored: (descriptor) => catalog.prove(descriptor),

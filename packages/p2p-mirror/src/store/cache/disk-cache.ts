@@ -31,6 +31,8 @@ export interface DiskCacheDeps {
   readonly metrics: StoreMetrics;
   readonly now: () => number;
   readonly reserve: (size: number, registry: string) => Promise<Reservation | undefined>;
+  /** Room on the disk for what is not kept. */
+  readonly lend: (size: number) => Promise<boolean>;
   readonly isOff: (registry: string) => boolean;
   /** See VerifiedFilesOptions. */
   readonly verifyFirstBytes?: number | undefined;
@@ -114,16 +116,12 @@ export class DiskCache implements BlobCache {
   }
 
   async ingest(descriptor: Descriptor, origin: Repository): Promise<Ingest | undefined> {
-    const { layout, metrics, logger } = this.#deps;
-    if (this.#closed || this.#deps.isOff(origin.registry)) return undefined;
+    const { layout } = this.#deps;
+    if (this.#closed) return undefined;
     let reservation: Reservation | undefined;
     try {
-      reservation = await this.#deps.reserve(descriptor.size, origin.registry);
-      if (reservation === undefined) {
-        metrics.ingestFailed("no_room");
-        logger.debug({ digest: descriptor.digest, size: descriptor.size }, "no room in the cache");
-        return undefined;
-      }
+      reservation = await this.#reserve(descriptor, origin);
+      if (reservation === undefined && !(await this.#deps.lend(descriptor.size))) return undefined;
       await layout.prepare();
       const ingest = await CacheIngest.create(descriptor, origin, {
         path: layout.temporaryPath("ingest"),
@@ -143,6 +141,17 @@ export class DiskCache implements BlobCache {
     }
   }
 
+  /** Undefined: not to be kept. */
+  async #reserve({ digest, size }: Descriptor, { registry }: Repository): Promise<Reservation | undefined> {
+    const { reserve, isOff, metrics, logger } = this.#deps;
+    if (isOff(registry)) return undefined;
+    const reservation = await reserve(size, registry);
+    if (reservation !== undefined) return reservation;
+    metrics.ingestFailed("no_room");
+    logger.debug({ digest, size }, "no room in the cache");
+    return undefined;
+  }
+
   async put(descriptor: Descriptor, bytes: Uint8Array, origin: Repository): Promise<void> {
     const { digest } = descriptor;
     const found = digestOf(bytes, algorithmOf(digest));
@@ -156,7 +165,7 @@ export class DiskCache implements BlobCache {
       return;
     }
     const ingest = await this.ingest(descriptor, origin);
-    if (ingest === undefined) return;
+    if (ingest?.keeps !== true) return ingest?.release();
     try {
       await writeAll(ingest.file, bytes).catch((error: unknown) => {
         this.#failed(error, descriptor);

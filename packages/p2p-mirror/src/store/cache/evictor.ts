@@ -64,6 +64,11 @@ export class Evictor {
     });
   }
 
+  /** Whether the disk has room for `size` bytes that will not be kept; nothing goes for them. */
+  lend(size: number): Promise<boolean> {
+    return this.#exclusive(async () => (await this.#short(size)) <= 0);
+  }
+
   /** Brings the cache back within its bounds: others fill the disk too, and bounds change between starts. */
   enforce(): Promise<void> {
     return this.#exclusive(async () => {
@@ -99,10 +104,15 @@ export class Evictor {
     return this.#makeFree(size);
   }
 
+  /** Bytes that the file system lacks for `size` more beside what it was promised and is to be left free. */
+  async #short(size: number): Promise<number> {
+    const [{ free, total }, unwritten] = await Promise.all([this.#deps.space(), this.#deps.unwritten()]);
+    return size + unwritten + amountOf(this.#limits.minFree, total) - free;
+  }
+
   async #makeFree(size: number): Promise<boolean> {
     const { index } = this.#deps;
-    const [{ free, total }, unwritten] = await Promise.all([this.#deps.space(), this.#deps.unwritten()]);
-    const short = size + unwritten + amountOf(this.#limits.minFree, total) - free;
+    const short = await this.#short(size);
     if (short <= 0) return true;
     // For the sake of an ingest that cannot fit anyway nothing is thrown away; to give others their space, all of it is.
     if (size > 0 && short > index.bytes) return false;

@@ -1,0 +1,84 @@
+import type { Logger } from "@p2p-mirror/shared";
+import type { Fetches } from "./fetches.ts";
+import type { FlightMember } from "./flight-member.ts";
+import type { FlightPieces, Testimony } from "./flight-pieces.ts";
+import type { BlobSource } from "./source.ts";
+
+export interface VerificationDeps {
+  readonly pieces: FlightPieces;
+  readonly fetches: Pick<Fetches, "candidates" | "oneByOne">;
+  readonly member: Pick<FlightMember, "mismatch"> | undefined;
+  readonly logger: Logger;
+}
+
+/** Compares the whole blob with its digest, and finds out who is to blame where it is another. */
+export class Verification {
+  readonly #deps: VerificationDeps;
+  /** Some of what is here is wrong by the word of signers; or it may be, while what peers gave is dropped first. */
+  #isRefuted = false;
+  #isSuspect = false;
+  /** What each of several gave of a wrong blob; some of it is wrong. */
+  readonly #testimony: Testimony[] = [];
+  readonly #liars = new Set<BlobSource>();
+
+  constructor(deps: VerificationDeps) {
+    this.#deps = deps;
+  }
+
+  /** The flight ended in a wrong blob, of which the next one can find out what is wrong. */
+  get isRefuted(): boolean {
+    return this.#isRefuted;
+  }
+
+  /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */
+  async verify(): Promise<boolean> {
+    const { pieces, fetches, logger } = this.#deps;
+    const { error, peers } = await pieces.verify();
+    if (error === undefined) return true;
+    logger.warn({ err: error }, "a blob does not match its digest");
+    // Of several that shared the work one lied: next each brings all of it alone, and what was wrong tells who it was.
+    const shared = peers.length > 1 && pieces.heldBack;
+    if (shared) this.#testimony.push(...(await pieces.testimony()));
+    if (shared && fetches.oneByOne() && this.#repeat()) return false;
+    for (const peer of peers) {
+      // Where pieces were taken by signed hashes, too, it may be these that are wrong.
+      if (!shared && !pieces.usedSignedHashes) this.#convict(peer);
+      fetches.candidates.drop(peer);
+    }
+    if (peers.length > 0 && this.#repeat()) return false;
+    // Readers have what was taken by signed hashes: this pull fails, the next one finds out who lied.
+    if (peers.length === 0 && pieces.usedSignedHashes) this.#refute();
+    throw error;
+  }
+
+  /** The whole is right: whoever gave something else before is refuted. */
+  async judge(): Promise<void> {
+    const { pieces } = this.#deps;
+    for (const { piece, peer, sha256 } of this.#testimony)
+      if (!this.#liars.has(peer) && !sha256.equals(await pieces.hashOf(piece))) this.#convict(peer);
+  }
+
+  #convict(peer: BlobSource): void {
+    if (!this.#liars.has(peer)) peer.refuted();
+    this.#liars.add(peer);
+  }
+
+  /** The flight fails for want of sources. */
+  giveUp(): void {
+    if (this.#isSuspect) this.#refute();
+  }
+
+  /** Bytes that nobody has seen, by a peer's word alone, are what is most likely wrong, and come again. */
+  #repeat(): boolean {
+    const { pieces } = this.#deps;
+    if (!pieces.heldBack || !pieces.discardFromPeers()) return false;
+    this.#isSuspect ||= pieces.usedSignedHashes;
+    return true;
+  }
+
+  /** What was taken by the word of signers may be what is wrong. */
+  #refute(): void {
+    this.#isRefuted = true;
+    this.#deps.member?.mismatch();
+  }
+}

@@ -1,7 +1,8 @@
 /** What happens to a cluster with the mirror in it: updates, power cuts, restarts, nodes that come and go, a lost control plane. */
-import { writeFile } from "node:fs/promises";
+import { copyFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import t from "tap";
+import { documentedLines, shell } from "./manifests/documented.ts";
 import { createCri } from "./rig/cri.ts";
 import { makeImage, pushImage } from "./rig/images.ts";
 import { CLUSTER_COMPONENTS, REGISTRY, startCluster } from "./rig/kubernetes/cluster.ts";
@@ -9,6 +10,7 @@ import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kuberne
 import { CONTAINERD_SOCKET } from "./rig/kubernetes/node-files.ts";
 import type { KubernetesNode } from "./rig/kubernetes/node.ts";
 import { need } from "./rig/need.ts";
+import { withoutProxies } from "./rig/process.ts";
 import { until } from "./rig/until.ts";
 
 const MIB = 1024 * 1024;
@@ -20,6 +22,9 @@ const pull = async (node: KubernetesNode, repository: string): Promise<void> => 
   await using cri = createCri(node.machine.file(CONTAINERD_SOCKET));
   await cri.pull(`${REGISTRY}/${repository}:1`);
 };
+
+/** Of the documented lines of a rotation. */
+const isStep = (line: string): boolean => line.startsWith("put ");
 
 /** Nodes with or without the label `mesh`, by the operator of a node affinity. */
 const only = (operator: string): object => ({
@@ -83,23 +88,82 @@ if (components !== undefined) {
     await pull(to, repository);
     return upstream.bytesOf(repository);
   };
+  /** Resolves when another mirror than that of before is ready there. */
+  const startedAnew = async (node: KubernetesNode, cause: () => void | Promise<void>): Promise<void> => {
+    const { startedAt } = (await mirror.status(node)).node;
+    await cause();
+    const isNew = async (): Promise<boolean> =>
+      (await mirror.isReady(node)) && (await mirror.status(node)).node.startedAt !== startedAt;
+    await until("kubelet has started a new mirror", isNew, { timeoutMs: 90_000, everyMs: 250 });
+  };
+  /** A kustomization of the cluster's own. */
+  const apply = async (folder: string, kustomization: object): Promise<void> => {
+    const type = { apiVersion: "kustomize.config.k8s.io/v1beta1", kind: "Kustomization" };
+    await writeFile(path.join(folder, "kustomization.yaml"), JSON.stringify({ ...type, ...kustomization }));
+    await kubectl.run(["apply", "--kustomize", folder]);
+  };
   const idOf = async (node: KubernetesNode): Promise<string> => (await mirror.status(node)).node.id;
 
-  await pushMirror(upstream.url, t.testdir({}));
-  await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/overlays/dev`]);
+  const kubernetes = components("kubernetes");
+  const PATH = `${path.dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
+  const bash = shell(["NEW", "OLD"], {
+    env: { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig },
+    timeoutMs: 180_000,
+  });
+  // Not every machine has it.
+  await bash(["command -v openssl >&2 || openssl() { od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n'; }"]);
+
+  const home = t.testdir({ image: {}, overlay: {} });
+  await pushMirror(upstream.url, path.join(home, "image"));
+  const overlay = path.join(home, "overlay");
+  await copyFile(`${MANIFESTS}/overlays/dev/config.yaml`, path.join(overlay, "config.yaml"));
+  await apply(overlay, {
+    resources: [path.relative(overlay, `${MANIFESTS}/base`)],
+    configMapGenerator: [
+      { name: "p2p-mirror", namespace: NAMESPACE, behavior: "merge", files: ["config.yaml"] },
+    ],
+  });
+  await bash(await documentedLines("operations.md", "## The secret"));
+  const { data } = await kubectl.get<{ data: { first: string } }>([
+    "secret",
+    `--namespace=${NAMESPACE}`,
+    "p2p-mirror-secret",
+  ]);
+  const oldSecret = Buffer.from(data.first, "base64").toString().trim();
   await mirror.untilReady();
   await mirror.untilWhole(nodes);
 
-  await t.test("a rolling update during pulls", async (t) => {
+  await t.test("three rolling updates during pulls: the secret is changed as documented", async (t) => {
     const before = await Promise.all(nodes.map(idOf));
     const held = await newImage([8 * MIB]);
     await pull(first, held);
-    const pulls = await pullDuring(nodes, async () => {
-      await kubectl.run(["rollout", "restart", `--namespace=${NAMESPACE}`, "daemonset/p2p-mirror"]);
-      await mirror.untilReady(120_000);
-    });
-    t.comment(`${pulls} pulls during the update`);
-    await mirror.untilWhole(nodes, WHOLE_MS);
+    const lines = await documentedLines("operations.md", "### Rotation");
+    await bash(lines.filter((line) => !isStep(line)));
+    const steps = lines.filter(isStep);
+    t.equal(steps.length, 3);
+    for (const step of steps) {
+      // The next mirror is replaced when a kubelet says that the last one is there: all but one wait.
+      const halfway = async (): Promise<void> => {
+        const leaving = async (): Promise<KubernetesNode | undefined> => {
+          const names = await mirror.leaving();
+          return nodes.find(({ name }) => names.includes(name));
+        };
+        const replaced = await until("one is to go", leaving, { timeoutMs: 60_000, everyMs: 250 });
+        await startedAnew(replaced, () => replaced.kubelet.thaw());
+        await mirror.untilWhole(nodes, WHOLE_MS);
+        const other = replaced === first ? second : first;
+        t.ok((await bytesFromUpstream(replaced, other)) < MIB, `halfway through ${step}`);
+        t.ok((await bytesFromUpstream(other, replaced)) < MIB, "and the other way round");
+      };
+      for (const { kubelet } of nodes) kubelet.freeze();
+      const thaw = (): void => nodes.forEach(({ kubelet }) => kubelet.thaw());
+      const pulls = await pullDuring(nodes, async () => {
+        await Promise.all([bash([step]), halfway().finally(thaw)]);
+      });
+      t.comment(`${pulls} pulls during the update`);
+      await mirror.untilWhole(nodes, WHOLE_MS);
+      t.ok((await bytesFromUpstream(first, third)) < MIB, "when all have been replaced");
+    }
     t.same(await Promise.all(nodes.map(idOf)), before, "identities survive");
     upstream.forget();
     await pull(second, held);
@@ -150,13 +214,7 @@ if (components !== undefined) {
   await t.test("the cluster's DNS and API server are down", async (t) => {
     await Promise.all([controlPlane.dns.kill(), controlPlane.apiServer.kill()]);
     t.ok((await bytesFromUpstream(second, first)) < MIB, "pulls go on");
-    const { startedAt } = (await mirror.status(first)).node;
-    await mirror.kill(first);
-    await until(
-      "kubelet has started it again",
-      async () => (await mirror.isReady(first)) && (await mirror.status(first)).node.startedAt !== startedAt,
-      { timeoutMs: 60_000, everyMs: 250 },
-    );
+    await startedAnew(first, () => mirror.kill(first));
     await mirror.untilWhole(nodes, WHOLE_MS);
     t.ok((await bytesFromUpstream(second, first)) < MIB, "it has found the others by what it remembered");
     await Promise.all([controlPlane.dns.start(), controlPlane.apiServer.start()]);
@@ -182,11 +240,11 @@ if (components !== undefined) {
     }
   });
 
-  await t.test("two meshes with different secrets on one network do not mix", async (t) => {
+  await t.test("who has only the old secret is in another mesh: they do not mix", async (t) => {
     const other = t.testdir({});
     const theirs = await newImage([8 * MIB]);
     await pull(first, theirs);
-    // One of the nodes changes sides, and is told where the mirrors of the first mesh are.
+    // One of the nodes changes sides: it has the secret of before, and is told where the mirrors of the first mesh are.
     await kubectl.run(["label", "node", third.name, "mesh=other"]);
     const patch = JSON.stringify({ spec: { template: { spec: only("DoesNotExist") } } });
     await kubectl.run(["patch", "daemonset", "p2p-mirror", `--namespace=${NAMESPACE}`, `--patch=${patch}`]);
@@ -198,9 +256,7 @@ if (components !== undefined) {
     const bootstrap = [first, second].map(({ address }) => `${address}:24222`).join(",");
     const env = [{ name: "P2P_MIRROR_BOOTSTRAP", value: bootstrap }];
     const spec = { ...only("Exists"), containers: [{ name: "p2p-mirror", env }] };
-    const kustomization = {
-      apiVersion: "kustomize.config.k8s.io/v1beta1",
-      kind: "Kustomization",
+    await apply(other, {
       resources: [path.relative(other, `${MANIFESTS}/overlays/dev`)],
       namespace: "other-mesh",
       secretGenerator: [
@@ -208,7 +264,7 @@ if (components !== undefined) {
           name: "p2p-mirror-secret",
           namespace: NAMESPACE,
           behavior: "replace",
-          literals: ["first=another secret of another mesh, as long as it has to be"],
+          literals: [`first=${oldSecret}`],
         },
       ],
       patches: [
@@ -222,9 +278,7 @@ if (components !== undefined) {
           }),
         },
       ],
-    };
-    await writeFile(path.join(other, "kustomization.yaml"), JSON.stringify(kustomization));
-    await kubectl.run(["apply", "--kustomize", other]);
+    });
     const rollout = ["rollout", "status", "--namespace=other-mesh", "--timeout=90s", "daemonset/p2p-mirror"];
     await kubectl.run(rollout);
     await until(

@@ -18,6 +18,9 @@ export interface Daemon {
   /** SIGTERM, or another; resolves when it is gone. */
   stop(signal?: NodeJS.Signals): Promise<void>;
   restart(signal?: NodeJS.Signals): Promise<void>;
+  /** It does nothing until `thaw`, and connections to it stay. */
+  freeze(): void;
+  thaw(): void;
 }
 
 /** Not started yet. */
@@ -45,6 +48,15 @@ export function createDaemon(options: DaemonOptions): Daemon {
     async restart(signal) {
       await stop(signal);
       await start();
+    },
+    freeze() {
+      if (current !== undefined && running()) process.kill(current.pid, "SIGSTOP");
+    },
+    thaw() {
+      if (current === undefined || !running()) return;
+      process.kill(current.pid, "SIGCONT");
+      // nsenter, which stops when its child does.
+      current.process.kill("SIGCONT");
     },
   };
 }

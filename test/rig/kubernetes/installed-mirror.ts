@@ -15,12 +15,19 @@ export const MANIFESTS = path.join(CHECKOUT, "manifests");
 export const NAMESPACE = "p2p-mirror";
 const ADMIN = "http://127.0.0.1:24223";
 
+interface Pod {
+  readonly metadata: { readonly name: string; readonly deletionTimestamp?: string };
+  readonly spec: { readonly nodeName: string };
+}
+
 /** The mirrors that run in a cluster, one on each node. */
 export interface InstalledMirror {
   /** Resolves when a mirror is Ready on every node. */
   untilReady(timeoutMs?: number): Promise<void>;
   /** Name of the node's Pod. */
   podOn(node: KubernetesNode): Promise<string>;
+  /** Names of the nodes whose Pods are to go. */
+  leaving(): Promise<string[]>;
   /** Whether its mirror answers that it is; no matter what the API server thinks. */
   isReady(node: KubernetesNode): Promise<boolean>;
   status(node: KubernetesNode): Promise<MirrorStatus>;
@@ -44,19 +51,19 @@ export async function pushMirror(registry: string, folder: string): Promise<void
 }
 
 export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): InstalledMirror {
+  const pods = async (...where: readonly string[]): Promise<readonly Pod[]> =>
+    (await kubectl.get<{ items: readonly Pod[] }>(["pods", `--namespace=${NAMESPACE}`, ...where])).items;
   return {
     async untilReady(timeoutMs = 60_000) {
       const limit = `--timeout=${Math.ceil(timeoutMs / 1000)}s`;
       await kubectl.run(["rollout", "status", `--namespace=${NAMESPACE}`, limit, "daemonset/p2p-mirror"]);
     },
-    podOn: async (node) => {
-      const where = [`--namespace=${NAMESPACE}`, `--field-selector=spec.nodeName=${node.name}`];
-      const { items } = await kubectl.get<{ items: readonly { metadata: { name: string } }[] }>([
-        "pods",
-        ...where,
-      ]);
-      return items[0]?.metadata.name ?? "";
-    },
+    podOn: async (node) =>
+      (await pods(`--field-selector=spec.nodeName=${node.name}`))[0]?.metadata.name ?? "",
+    leaving: async () =>
+      (await pods()).flatMap(({ metadata, spec }) =>
+        metadata.deletionTimestamp === undefined ? [] : [spec.nodeName],
+      ),
     isReady: async (node) => (await ask(node, "/readyz")).code === 200,
     status,
     async kill(node) {

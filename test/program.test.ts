@@ -129,6 +129,18 @@ await t.test(
   },
 );
 
+await t.test("a hosts directory that is none is told in a line, exit code 2", async (t) => {
+  const dir = t.testdir({ file: "" });
+  for (const path of [join(dir, "file"), join(dir, "file", "certs.d")]) {
+    const child = startChild(t, [...loneMirror(join(dir, "data")), `--hosts-dir=${path}`]);
+    t.equal(await child.ended, 2, path);
+    t.equal(
+      child.stderr(),
+      `p2p-mirror: hosts-dir: "${path}" is not valid: give the directory that containerd's config_path names\n`,
+    );
+  }
+});
+
 await t.test("commands other than serve load none of the daemon's libraries", async (t) => {
   const hooks = `import { registerHooks } from "node:module";
     registerHooks({ resolve: (specifier, context, next) => {

@@ -1,17 +1,28 @@
+import { stat } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
-import { hideUrlSecrets, type Logger } from "@p2p-mirror/shared";
+import { codeOf, ConfigError, hideUrlSecrets, type Logger } from "@p2p-mirror/shared";
 import { isAllAddresses, isLoopback, type HostPort } from "@p2p-mirror/shared/config";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import type { HostsStatus } from "./hosts/hosts.ts";
 import type { HostsDirectoryStatus } from "./status.ts";
 import { AdministratorsHosts } from "./hosts/administrators-hosts.ts";
 
-/** What the administrator has in `hosts_dir`, read once. Undefined: no such directory was named. */
+/**
+ * What the administrator has in `hosts_dir`, read once. Undefined: no such directory was named. One that is not there may
+ * come later, with containerd.
+ * @throws ConfigError when it is no directory
+ */
 export async function administratorsHosts(
   { hostsDir, registryListen }: MirrorConfig,
   deps: { readonly logger: Logger },
 ): Promise<AdministratorsHosts | undefined> {
   if (hostsDir === undefined) return undefined;
+  const fits = await stat(hostsDir).then(
+    (found) => found.isDirectory(),
+    (error: unknown) => codeOf(error) === "ENOENT",
+  );
+  if (!fits)
+    throw new ConfigError("hosts-dir", hostsDir, "give the directory that containerd's config_path names");
   const hosts = new AdministratorsHosts({ hostsDir, isSelf: (url) => leadsTo(registryListen, url) }, deps);
   await hosts.read();
   return hosts;

@@ -30,11 +30,11 @@ export function addHosts(program: Command, terminal: Terminal): void {
         "containerd's config_path, like /etc/containerd/certs.d (default: the setting hosts_dir)",
       )
       .option("--config <FILE>", "the mirror's config file (default: P2P_MIRROR_CONFIG, else none)")
-      .option(
-        "--registry <NAME>",
-        "only this registry (repeatable; default: _default and all that have a directory)",
-        (one: string, all: readonly string[]) => [...all, one],
-        [],
+      .addOption(
+        hosts
+          .createOption("--registry <NAME>", "only this registry (repeatable)")
+          .argParser((one: string, all: readonly string[]) => [...all, one])
+          .default([], "_default and all that have a directory"),
       )
       .option("--json", "print JSON");
   const optionsOf = async (flags: Flags): Promise<HostsOptions> => ({

@@ -32,6 +32,8 @@ export interface BootstrapperDeps {
   isKnown(address: Multiaddr): boolean;
   isConnected(): boolean;
   dial(address: Multiaddr, signal: AbortSignal): Promise<void>;
+  /** IPv4 and IPv6 addresses of a name. Default: the system's resolver, so /etc/hosts counts. */
+  readonly lookup?: (name: string) => Promise<readonly string[]>;
   readonly logger: Logger;
 }
 
@@ -72,11 +74,8 @@ function shuffle<T>(items: readonly T[]): T[] {
     .map(({ item }) => item);
 }
 
-/** IPv4 and IPv6 addresses of a name, by the system's resolver (so /etc/hosts counts). */
-async function resolve({ host, port }: HostPort): Promise<Multiaddr[]> {
-  if (isIP(host) !== 0) return [tcpMultiaddr({ host, port })];
-  const addresses = await lookup(host, { all: true });
-  return addresses.map(({ address }) => tcpMultiaddr({ host: address, port }));
+async function systemLookup(name: string): Promise<string[]> {
+  return (await lookup(name, { all: true })).map(({ address }) => address);
 }
 
 /** Connects this node to some of the cluster, for as long as it runs. Being alone is no error: it goes on asking. */
@@ -133,7 +132,7 @@ export class Bootstrapper {
     const failed = new Map<string, DialFailure>();
     const resolved = await Promise.all(
       this.#options.bootstrap.map((address) =>
-        resolve(address).catch((error: unknown) => {
+        this.#addressesOf(address).catch((error: unknown) => {
           this.#deps.logger.debug({ err: error, host: address.host }, "a bootstrap name does not resolve");
           failed.set(`${address.host}:${address.port}`, "unknown-name");
           return [];
@@ -157,6 +156,11 @@ export class Bootstrapper {
     await Promise.all(Array.from({ length: Math.min(PARALLEL_DIALS, candidates.length) }, worker));
     this.#failures.clear();
     for (const [address, reason] of failed) this.#failures.set(address, reason);
+  }
+
+  async #addressesOf({ host, port }: HostPort): Promise<Multiaddr[]> {
+    const found = isIP(host) === 0 ? await (this.#deps.lookup ?? systemLookup)(host) : [host];
+    return found.map((address) => tcpMultiaddr({ host: address, port }));
   }
 
   async #askDirectory(failed: Map<string, DialFailure>): Promise<readonly Multiaddr[]> {

@@ -1,4 +1,5 @@
 /** Mirrors as processes, without containerd: nodes serve each other, and go on when upstream is gone. */
+import { join } from "node:path";
 import t, { type Test } from "tap";
 import { makeImage, makeMultiArch, pushImage } from "./rig/images.ts";
 import type { Scrape } from "./rig/metrics.ts";
@@ -157,3 +158,27 @@ await t.test("a repository that upstream does not give to anybody is declined", 
   t.equal(response.status, 404);
   t.equal(response.headers.get("www-authenticate"), null, "without a challenge: containerd goes to upstream");
 });
+
+await t.test(
+  "what only this node's key opens is declined; with --access open everybody gets it",
+  async (t) => {
+    const registry = await startOciRegistry({ faults: [{ match: { without: "x-key" }, status: 403 }] });
+    t.teardown(() => registry.close());
+    const image = makeImage({ seed: "opened" });
+    const headers = { "x-key": "of the node" };
+    await pushImage(image, { registry: registry.url, repository: REPOSITORY, tags: ["v1"], headers });
+    const config = `registries: { ${REGISTRY}: { headers: { x-key: of the node } } }\n`;
+    const flags = ["--config", join(t.testdir({ "mirror.yaml": config }), "mirror.yaml")];
+    const warning =
+      /"level":40,[^\n]*"msg":"access is open: whatever this mirror holds[^\n]*readable by everything on this node/g;
+
+    const [closed] = await mirrors(t, 1, registry, { access: "public", flags });
+    const [open] = await mirrors(t, 1, registry, { access: "open", flags });
+    if (closed === undefined || open === undefined) throw new TypeError("two");
+    const response = await fetch(`${closed.url}/v2/${REPOSITORY}/manifests/v1?ns=${REGISTRY}`);
+    t.equal(response.status, 404);
+    t.notMatch(closed.log(), warning);
+    await pullImage(image, { url: open.url, registry: REGISTRY, repository: REPOSITORY, reference: "v1" });
+    t.equal(open.log().match(warning)?.length, 1, "said in one line");
+  },
+);

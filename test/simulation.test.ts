@@ -3,7 +3,7 @@ import t from "tap";
 import { Blobs } from "../bench/lib/simulation/blobs.ts";
 import { undisturbed } from "../bench/lib/simulation/crowds.ts";
 import { disturbed } from "../bench/lib/simulation/disturbed.ts";
-import { FAULTS } from "../bench/lib/simulation/faults.ts";
+import { FAULTS, schedule } from "../bench/lib/simulation/faults.ts";
 import {
   forgetsTheStandIn,
   keepingLeasesOfWhoLeft,
@@ -128,6 +128,27 @@ const slowUplink = (seed: number): Scenario => ({
 for (const seed of [1, 2, 3]) {
   await t.test(`a slow uplink that many share sends one copy, seed ${seed}`, async (t) => {
     t.equal(await is(slowUplink(seed)), undefined);
+  });
+}
+
+/** Most of so many nodes help themselves meanwhile, and all of that would go on when it is over (it sent up to 1.79 copies). */
+const silentUpstream = (seed: number): Scenario => ({
+  nodes: 32,
+  seed,
+  seconds: 8,
+  time: 3.1,
+  copies: 1.4,
+  happens: (world) =>
+    schedule(
+      world,
+      { kind: "upstream stalls", at: 3_000, until: 15_000, victim: undefined },
+      () => undefined,
+    ),
+});
+
+for (const seed of [1, 2, 3]) {
+  await t.test(`after a silence of upstream each piece is one node's again, seed ${seed}`, async (t) => {
+    t.equal(await is(silentUpstream(seed)), undefined);
   });
 }
 

@@ -18,8 +18,7 @@ const COPIES: Readonly<Record<FaultKind, number>> = {
   partition: 2,
   "upstream 500": 1,
   "upstream 429": 1,
-  // Who waits for what others bring helps itself when they bring nothing any more: all in the same moment (seed 430).
-  "upstream stalls": 1.5,
+  "upstream stalls": 1,
   "upstream gone": 1,
   "upstream cuts": 1,
   // Whatever breaks the one stream begins it anew. By fault, see below.

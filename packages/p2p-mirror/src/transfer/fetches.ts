@@ -1,6 +1,5 @@
 import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
 import type { KnownHashes, SwarmMember } from "../swarm/swarm.ts";
-import { TIMES } from "../swarm/times.ts";
 import { Candidates, type Allowed, type Candidate } from "./candidates.ts";
 import type { AskForPiece } from "./fetch-piece.ts";
 import { fetchRun } from "./fetch-run.ts";
@@ -8,6 +7,7 @@ import type { AtWork } from "./flight-progress.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
 import { TooSlowError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
+import { SelfHelp } from "./self-help.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
 import { SwarmFetches } from "./swarm-fetches.ts";
@@ -19,13 +19,6 @@ const MAX_SOURCES = 4;
  * good. Whoever was asked for a long run and brings no more than that leaves it to upstream, then.
  */
 const TICK_MS = 3_000;
-/**
- * A member of a swarm for whom nobody does anything for so long helps itself: that costs bytes twice, not a pull. Where
- * that is the whole blob, since upstream ignores ranges, it waits until whoever streams it has lost the lease. While others
- * bring what it can only wait for, it does, up to `LONGEST_WAIT_MS` since it got anything.
- */
-const STUCK_MS = 2_000;
-const LONGEST_WAIT_MS = 120_000;
 const SLOW_BYTES_PER_TICK = 512 * 1024;
 /** A reader this far ahead of the run it waits for makes the source begin anew at its place. */
 const FAR_BYTES = 64 * 1024 * 1024;
@@ -63,9 +56,9 @@ export interface FetchesDeps {
   /** A chunk that readers may have begins at `offset`. */
   readonly arrived: (offset: number) => void;
   readonly written: (kind: BlobSource["kind"], bytes: number) => void;
-  /** Sources or their work have changed: look what is to be done. */
-  /** Others are at work for this node, who can only wait: it is not yet time to give up. */
+  /** Others are at work for this node, which can only wait: it is not yet time to give up. */
   readonly waits: () => void;
+  /** Sources or their work have changed: look what is to be done. */
   readonly changed: () => void;
 }
 
@@ -78,6 +71,8 @@ interface Fetching {
   readonly source: BlobSource;
   readonly run: Run;
   readonly abort: AbortController;
+  /** It is one piece that others should bring, and nobody had. */
+  readonly inTheirPlace: boolean;
 }
 
 /** The requests of one flight that are under way, and who is asked next for what. */
@@ -88,17 +83,12 @@ export class Fetches {
   readonly #fetching = new Set<Fetching>();
   #swarm: SwarmFetches | undefined;
   #cancelTick: (() => void) | undefined;
-  #cancelStuck: (() => void) | undefined;
-  #idle: { readonly received: number; readonly since: number };
   #closed = false;
   #slow = false;
   #slowTicks = 0;
-  /** Piece after piece, until others bring something again. */
-  #helpsItself = false;
+  readonly #selfHelp: SelfHelp;
   #absences = 0;
   #maxSources = MAX_SOURCES;
-  /** What was here when something had come last. */
-  #last: { readonly received: number; readonly at: number };
   /** Upstream ignores ranges. */
   #unranged = false;
   /** The piece the newest reader waits for. */
@@ -108,8 +98,7 @@ export class Fetches {
     this.#options = options;
     this.#deps = deps;
     this.#preferred = deps.pieces.geometry.at(options.start);
-    this.#idle = { received: 0, since: deps.clock.now() };
-    this.#last = { received: 0, at: deps.clock.now() };
+    this.#selfHelp = new SelfHelp(options, deps);
     const { crowd } = deps;
     this.candidates = new Candidates({
       ...deps,
@@ -170,8 +159,11 @@ export class Fetches {
   }
 
   #start(candidate: Candidate, run: Run, patienceMs: () => number): void {
-    const { pieces } = this.#deps;
-    const fetching = { source: candidate.source, run, abort: new AbortController() };
+    const { pieces, crowd } = this.#deps;
+    const { source } = candidate;
+    const inTheirPlace =
+      source.kind === "upstream" && this.#swarm?.alone === false && crowd?.member.rarity(run.first) === 0;
+    const fetching = { source, run, abort: new AbortController(), inTheirPlace };
     this.#fetching.add(fetching);
     const before = pieces.received;
     void this.#fetch(fetching)
@@ -233,7 +225,15 @@ export class Fetches {
     // When all others are through, a member still gets what is left from them.
     const neighbours = crowded || !this.candidates.hasPeers;
     swarm.assign({ from: this.#preferred, upstream: due, neighbours, patienceMs });
-    const stuck = this.#isStuck(swarm);
+    const { pieces } = this.#deps;
+    const active = this.#fetching.size;
+    const stuck = this.#selfHelp.isDue(swarm, {
+      received: pieces.received,
+      active,
+      unranged: this.#unranged,
+    });
+    if (this.#selfHelp.waits) this.#deps.waits();
+    this.#giveBack(swarm);
     const peers = !crowded || stuck;
     if (!peers) {
       for (const { source, abort } of this.#fetching)
@@ -244,40 +244,16 @@ export class Fetches {
     return { peers: swarm.settled && peers, upstream: swarm.alone || stuck };
   }
 
-  #isStuck(swarm: SwarmFetches): boolean {
-    const { pieces, clock } = this.#deps;
-    const now = clock.now();
-    const idle = { received: pieces.received, since: now };
-    const waits = this.#mayWait(now) && swarm.waitsForOthers;
-    if (waits) this.#deps.waits();
-    if (swarm.active > 0 || swarm.due || swarm.pausedMs > 0 || waits) {
-      this.#helpsItself = false;
-      this.#idle = idle;
-      return false;
-    }
-    if (this.#helpsItself) return true;
-    if (this.#fetching.size > 0 || pieces.received > this.#idle.received) {
-      this.#idle = idle;
-      return false;
-    }
-    const left = this.#idle.since + (this.#unranged ? TIMES.stalled : STUCK_MS) - now;
-    if (left <= 0) {
-      this.#deps.logger.debug(
-        { digest: this.#options.digest },
-        "nobody brings anything: this node helps itself",
-      );
-      return (this.#helpsItself = true);
-    }
-    this.#cancelStuck?.();
-    this.#cancelStuck = clock.after(left, () => this.#deps.changed());
-    return false;
-  }
-
-  /** Others are at work, but of what they bring nothing has come here for too long. */
-  #mayWait(now: number): boolean {
-    const { received } = this.#deps.pieces;
-    if (received !== this.#last.received) this.#last = { received, at: now };
-    return now - this.#last.at < LONGEST_WAIT_MS;
+  /**
+   * What this node fetches in the place of others is theirs again when they get on, and when it is to bring another piece for
+   * all: after a silence of upstream each of the crowd has such a request, all share the uplink, and none gets on.
+   */
+  #giveBack(swarm: SwarmFetches): void {
+    // Where upstream ignores ranges, what has come so far would come again.
+    if (this.#unranged) return;
+    const all = swarm.due || this.#selfHelp.waits;
+    for (const { run, abort, inTheirPlace } of this.#fetching)
+      if (inTheirPlace && (all || swarm.canBeHad(run.first))) abort.abort(new Preempted());
   }
 
   /** Nothing can be stored, so nothing can be given either. */
@@ -302,7 +278,7 @@ export class Fetches {
   close(): void {
     this.#closed = true;
     this.#cancelTick?.();
-    this.#cancelStuck?.();
+    this.#selfHelp.close();
     this.candidates.close();
     this.#swarm?.close();
     for (const { abort } of this.#fetching) abort.abort();
@@ -347,7 +323,7 @@ export class Fetches {
           this.#deps.accepted(source.kind);
           if (from === start || this.#unranged) return;
           this.#unranged = true;
-          this.#helpsItself = false;
+          this.#selfHelp.end();
           // A piece would cost all that is before it.
           if (this.#swarm?.alone === false) throw new Preempted();
         },

@@ -113,6 +113,11 @@ export class PieceFetches {
     return this.#timers.size > 0 || this.#turns.waiting;
   }
 
+  /** A piece is left to another node for a moment. */
+  get takesTurns(): boolean {
+    return this.#turns.waiting;
+  }
+
   /** Who is at work. */
   get sources(): string[] {
     return [...this.#askedOf.keys()];

@@ -29,14 +29,23 @@ export class SwarmFetches {
   readonly #pieces: PieceFetches;
   /** Upstream may let in others who come in the same moment: nobody is sent away before. */
   readonly #company: Company;
+  /** Bytes that came by leases and from neighbours. */
+  received = 0;
   #brought = 0;
   #broughtAt = -Infinity;
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: SwarmFetchesDeps) {
     this.#deps = deps;
-    this.#leases = new LeaseFetches(options, deps);
-    this.#pieces = new PieceFetches(options, deps);
+    const counting: SwarmFetchesDeps = {
+      ...deps,
+      written: (kind, bytes) => {
+        this.received += bytes;
+        deps.written(kind, bytes);
+      },
+    };
+    this.#leases = new LeaseFetches(options, counting);
+    this.#pieces = new PieceFetches(options, counting);
     this.#company = new Company(deps.clock, () => deps.changed());
     void this.#follow();
   }
@@ -88,15 +97,25 @@ export class SwarmFetches {
   get waitsForOthers(): boolean {
     const { member, clock } = this.#deps;
     const atWork = clock.now() - this.#broughtAt < HEARD_WITHIN_MS;
-    return atWork && member.neighbours.length > 0 && !this.#canBeHad();
+    return atWork && member.neighbours.length > 0 && !this.#anyCanBeHad();
   }
 
-  #canBeHad(): boolean {
-    const { member, pieces } = this.#deps;
+  /** A neighbour has it. */
+  canBeHad(piece: number): boolean {
+    return this.#deps.member.rarity(piece) > 0;
+  }
+
+  #anyCanBeHad(): boolean {
+    const { pieces } = this.#deps;
     for (let piece = 0; piece < pieces.geometry.count; piece += 1) {
-      if (!pieces.isDone(piece) && member.rarity(piece) > 0) return true;
+      if (!pieces.isDone(piece) && this.canBeHad(piece)) return true;
     }
     return false;
+  }
+
+  /** A piece that could be had is left to another node for a moment, which gives it on. */
+  get takesTurns(): boolean {
+    return this.#pieces.takesTurns;
   }
 
   /** Somebody may still bring something by itself. */
@@ -105,7 +124,7 @@ export class SwarmFetches {
     if (!this.settled || this.active > 0 || this.#pieces.waiting || this.#company.expected) return true;
     const others = member.fetchers - (candidates.mayAskUpstream ? 1 : 0);
     if (others > 0 && member.neighbours.length > 0) return true;
-    return this.#canBeHad() || (!member.alone && candidates.mayAskUpstream);
+    return this.#anyCanBeHad() || (!member.alone && candidates.mayAskUpstream);
   }
 
   /** Puts leases and neighbours to work. */

@@ -1,10 +1,8 @@
-import { IntegrityError, type Clock, type Digest, type Logger, type Repository } from "@p2p-mirror/shared";
-import type { KnownHashes, SwarmMember } from "../swarm/swarm.ts";
+import { IntegrityError, type Digest, type Repository } from "@p2p-mirror/shared";
 import { Candidates, type Allowed, type Candidate } from "./candidates.ts";
-import type { AskForPiece } from "./fetch-piece.ts";
+import type { Crowd, FetchDeps } from "./fetch-deps.ts";
 import { fetchRun } from "./fetch-run.ts";
 import type { AtWork } from "./flight-progress.ts";
-import type { FlightPieces } from "./flight-pieces.ts";
 import { TooSlowError } from "./peer-client.ts";
 import type { Run } from "./picker.ts";
 import { SelfHelp } from "./self-help.ts";
@@ -30,36 +28,13 @@ export interface FetchesOptions {
   readonly start: number;
 }
 
-/** What a flight needs to be a member of the swarm of its blob. */
-export interface Crowd {
-  readonly member: SwarmMember;
-  readonly hashes: KnownHashes;
-  readonly ask: AskForPiece;
-  /** Of this node; "" when it is not known. */
-  readonly zone: string;
-  /** From 0 to 1. */
-  readonly random: () => number;
-  /** Takes what is here from another try and believed by now. True when there was any. */
-  recall(): boolean;
-}
-
-export interface FetchesDeps {
+export interface FetchesDeps extends FetchDeps {
   /** Undefined: this node works alone. */
   readonly crowd?: Crowd | undefined;
-  readonly pieces: FlightPieces;
   readonly spool: Spool;
   readonly finder: SourceFinder;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** A source has answered with a body. */
-  readonly accepted: (kind: BlobSource["kind"]) => void;
-  /** A chunk that readers may have begins at `offset`. */
-  readonly arrived: (offset: number) => void;
-  readonly written: (kind: BlobSource["kind"], bytes: number) => void;
   /** Others are at work for this node, which can only wait: it is not yet time to give up. */
   readonly waits: () => void;
-  /** Sources or their work have changed: look what is to be done. */
-  readonly changed: () => void;
 }
 
 /** Its source goes on elsewhere in the blob. */

@@ -1,22 +1,14 @@
-import type { Clock, Digest, Logger } from "@p2p-mirror/shared";
-import type { Lease, SwarmMember } from "../swarm/swarm.ts";
+import type { Digest } from "@p2p-mirror/shared";
+import type { Lease } from "../swarm/swarm.ts";
 import type { Candidate, Candidates } from "./candidates.ts";
+import type { Crowd, FetchDeps } from "./fetch-deps.ts";
 import { fetchRun } from "./fetch-run.ts";
-import type { FlightPieces } from "./flight-pieces.ts";
 import { handBackReason } from "./hand-back-reason.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource } from "./source.ts";
 
-export interface LeaseFetchesDeps {
-  readonly member: SwarmMember;
+export interface LeaseFetchesDeps extends FetchDeps, Pick<Crowd, "member"> {
   readonly candidates: Candidates;
-  readonly pieces: FlightPieces;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly accepted: (kind: BlobSource["kind"]) => void;
-  readonly arrived: (offset: number) => void;
-  readonly written: (kind: BlobSource["kind"], bytes: number) => void;
-  readonly changed: () => void;
 }
 
 /** The lease is another's now, or goes on with another request. */

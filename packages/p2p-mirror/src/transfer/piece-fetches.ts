@@ -1,21 +1,13 @@
 import type { Readable } from "node:stream";
-import {
-  heldMsOf,
-  IntegrityError,
-  NotFoundError,
-  SourceError,
-  type Clock,
-  type Digest,
-  type Logger,
-} from "@p2p-mirror/shared";
+import { heldMsOf, IntegrityError, NotFoundError, SourceError, type Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
-import type { KnownHashes, Neighbour, SwarmMember } from "../swarm/swarm.ts";
-import { fetchPiece, type AskForPiece, type FetchPieceDeps } from "./fetch-piece.ts";
-import type { FlightPieces } from "./flight-pieces.ts";
+import type { Neighbour } from "../swarm/swarm.ts";
+import type { Crowd, FetchDeps } from "./fetch-deps.ts";
+import { fetchPiece, type FetchPieceDeps } from "./fetch-piece.ts";
+import { FAULT_PAUSE_MS, NeighbourConduct } from "./neighbour-conduct.ts";
 import { BusyError } from "./peer-client.ts";
 import { choosePiece } from "./piece-choice.ts";
 import { PieceTurns } from "./piece-turns.ts";
-import type { BlobSource } from "./source.ts";
 
 /**
  * Neighbours asked at a time (all there are), and pieces asked of each: enough that the next piece is on its way when one
@@ -42,39 +34,16 @@ const SLOWEST_FACTOR = 4;
 const UNKNOWN_MS = 10_000;
 /** Times that pieces took are remembered of so many. */
 const REMEMBERED = 15;
-/** After "busy", a connection that broke, or a piece it does not have after all, a neighbour is left alone for so long. */
+/** After "busy" a neighbour is left alone for so long. */
 const BUSY_PAUSE_MS = 100;
-const FAULT_PAUSE_MS = 1_000;
-/**
- * Who cannot be reached is of no use when that is still so after a while: connections may break, and while they do, what
- * such a neighbour alone has need not be fetched from upstream again.
- */
-const UNREACHABLE_MS = 500;
 /**
  * The first piece that is not on its way is asked for first when it has been that for so long: rare pieces are for those who
  * come later, and containerd gives a pull up that brings nothing for 5 minutes.
  */
 const READER_PATIENCE_MS = 10_000;
-/** Pieces with another hash than the signed one: the first may be the network's fault. */
-const MAX_WRONG = 2;
-/** Pieces that a holder of the whole blob does not have: it has nothing (any more). Of one, signers may contradict each other. */
-const MAX_MISSED = 2;
 
-export interface PieceFetchesDeps {
-  readonly member: SwarmMember;
-  readonly hashes: KnownHashes;
-  readonly ask: AskForPiece;
-  /** Of this node; "" when it is not known. */
-  readonly zone: string;
-  readonly pieces: FlightPieces;
-  readonly clock: Clock;
-  /** From 0 to 1. */
-  readonly random: () => number;
-  readonly logger: Logger;
-  readonly accepted: (kind: BlobSource["kind"]) => void;
-  readonly written: (kind: BlobSource["kind"], bytes: number) => void;
-  readonly changed: () => void;
-}
+/** A piece is given out when it is whole and its hash is right: nothing arrives before. */
+export type PieceFetchesDeps = Omit<FetchDeps, "arrived"> & Omit<Crowd, "recall">;
 
 /** Pieces that are on their way from neighbours, and who is asked next for which. */
 export class PieceFetches {
@@ -83,13 +52,7 @@ export class PieceFetches {
   readonly #asked = new Set<AbortController>();
   /** Requests to each neighbour. */
   readonly #askedOf = new Map<string, number>();
-  /** Until when not to ask a neighbour, for anything or for one piece. */
-  readonly #notBefore = new Map<string, number>();
-  readonly #pausedPieces = new Map<string, Map<number, number>>();
-  readonly #wrong = new Map<string, number>();
-  readonly #missed = new Map<string, number>();
-  /** Since when a neighbour cannot be reached. */
-  readonly #unreachable = new Map<string, number>();
+  readonly #conduct: NeighbourConduct;
   readonly #turns: PieceTurns;
   /** The first piece, from where the newest reader began, that is not on its way; and since when it is that. */
   #next: { readonly piece: number | undefined; readonly since: number } = { piece: undefined, since: 0 };
@@ -101,6 +64,7 @@ export class PieceFetches {
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: PieceFetchesDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#conduct = new NeighbourConduct(deps.clock);
     this.#turns = new PieceTurns(deps);
   }
 
@@ -125,20 +89,19 @@ export class PieceFetches {
 
   /** `from`: the piece the newest reader waits for. */
   askAll(from: number): void {
-    const { member, random, clock } = this.#deps;
-    const now = clock.now();
+    const { member, random } = this.#deps;
     const turns = this.#turns;
     turns.look();
     const open = this.#open(from);
-    const urgent = this.#urgent(open, now);
+    const urgent = this.#urgent(open);
     const excluded = (neighbour: Neighbour, piece: number): boolean =>
-      (this.#pausedPieces.get(neighbour.peer.id)?.get(piece) ?? 0) > now || turns.isOthers(neighbour, piece);
+      !this.#conduct.isOpenFor(neighbour.peer.id, piece) || turns.isOthers(neighbour, piece);
     // One piece of each before a second of any: the load is spread.
     for (let round = 1; round <= PIECES_EACH; round += 1) {
       for (const neighbour of member.neighbours) {
         if (open.size === 0) return;
         if (neighbour.complete && turns.crowded && round > PIECES_OF_HOLDER) continue;
-        if (!this.#mayAsk(neighbour.peer.id, round, now)) continue;
+        if (!this.#mayAsk(neighbour.peer.id, round)) continue;
         const piece = choosePiece(neighbour, { open, urgent, member, random, excluded });
         if (piece === undefined) continue;
         open.delete(piece);
@@ -168,16 +131,17 @@ export class PieceFetches {
     return open;
   }
 
-  #urgent([piece]: Iterable<number>, now: number): number | undefined {
+  #urgent([piece]: Iterable<number>): number | undefined {
+    const now = this.#deps.clock.now();
     if (this.#next.piece !== piece) this.#next = { piece, since: now };
     const waits = now - this.#next.since >= READER_PATIENCE_MS;
     return waits ? piece : undefined;
   }
 
-  #mayAsk(id: string, round: number, now: number): boolean {
+  #mayAsk(id: string, round: number): boolean {
     const asked = this.#askedOf.get(id) ?? 0;
     if (asked >= round || (asked === 0 && this.#askedOf.size >= MAX_NEIGHBOURS_ASKED)) return false;
-    return (this.#notBefore.get(id) ?? 0) <= now && (this.#wrong.get(id) ?? 0) < MAX_WRONG;
+    return this.#conduct.isOpen(id);
   }
 
   #ask(peer: Peer, piece: number): void {
@@ -252,7 +216,7 @@ export class PieceFetches {
   }
 
   #taken(id: string, piece: number, sha256: Buffer, length: number, ms: number): void {
-    this.#unreachable.delete(id);
+    this.#conduct.reached(id);
     this.#paces.push(ms / length);
     if (this.#paces.length > REMEMBERED) this.#paces.shift();
     this.#deps.member.have(piece, sha256, false);
@@ -269,42 +233,30 @@ export class PieceFetches {
       if (this.#hasNothing(id)) member.unreachable(peer);
       return;
     }
-    let useless =
-      error instanceof SourceError && (error.code === "NO_FIRST_BYTE" || this.#staysAway(id, error));
-    if (error instanceof IntegrityError) {
-      const wrong = (this.#wrong.get(id) ?? 0) + 1;
-      this.#wrong.set(id, wrong);
-      useless = wrong >= MAX_WRONG;
-    }
-    if (error instanceof IntegrityError) this.#pausePiece(id, piece);
+    const wrong = error instanceof IntegrityError;
+    if (wrong) this.#pausePiece(id, piece);
     else this.#pause(id, FAULT_PAUSE_MS);
-    if (useless) member.unreachable(peer);
+    if (wrong ? this.#conduct.offends(id, "wrong") : this.#isUseless(id, error)) member.unreachable(peer);
   }
 
   /** A member tells what it has, and may be late to give it; who went with the whole blob gives everything, or nothing. */
   #hasNothing(id: string): boolean {
-    if (this.#deps.member.neighbours.find(({ peer }) => peer.id === id)?.left !== true) return false;
-    const missed = (this.#missed.get(id) ?? 0) + 1;
-    this.#missed.set(id, missed);
-    return missed >= MAX_MISSED;
+    const left = this.#deps.member.neighbours.find(({ peer }) => peer.id === id)?.left === true;
+    return left && this.#conduct.offends(id, "missed");
   }
 
-  #staysAway(id: string, { code }: SourceError): boolean {
-    if (code !== "UNREACHABLE") return false;
-    const now = this.#deps.clock.now();
-    const since = this.#unreachable.get(id) ?? now;
-    this.#unreachable.set(id, since);
-    return now - since >= UNREACHABLE_MS;
+  #isUseless(id: string, error: unknown): boolean {
+    if (!(error instanceof SourceError)) return false;
+    return error.code === "NO_FIRST_BYTE" || (error.code === "UNREACHABLE" && this.#conduct.staysAway(id));
   }
 
   #pausePiece(id: string, piece: number): void {
-    const paused = this.#pausedPieces.get(id) ?? new Map<number, number>();
-    this.#pausedPieces.set(id, paused.set(piece, this.#deps.clock.now() + FAULT_PAUSE_MS));
+    this.#conduct.pausePiece(id, piece);
     this.#later(FAULT_PAUSE_MS);
   }
 
   #pause(id: string, ms: number): void {
-    this.#notBefore.set(id, this.#deps.clock.now() + ms);
+    this.#conduct.pause(id, ms);
     this.#later(ms);
   }
 

@@ -9,10 +9,11 @@ import { busyboxImage } from "./rig/kubernetes/images.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
 import { CERTS_DIR } from "./rig/kubernetes/node-files.ts";
 import { treeOf } from "./rig/kubernetes/tree.ts";
+import { direct } from "./rig/kubernetes/upstream.ts";
 import { deploymentOf, podOf } from "./rig/kubernetes/workloads.ts";
 import { need } from "./rig/need.ts";
 import { startOciRegistry } from "./rig/oci-registry.ts";
-import type { RecordedRequest } from "./rig/recorder.ts";
+import { untilGood } from "./rig/until-good.ts";
 import { until } from "./rig/until.ts";
 
 const MIB = 1024 * 1024;
@@ -21,10 +22,6 @@ const UPLINK = 16 * MIB;
 const ONE_COPY = 1.05;
 const TRIES = 3;
 const PRIVATE = "private.example.test";
-
-/** Those that came from a containerd itself, past the mirror. */
-const direct = (requests: readonly RecordedRequest[]): readonly RecordedRequest[] =>
-  requests.filter(({ headers }) => String(headers["user-agent"]).startsWith("containerd/"));
 
 const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1);
 
@@ -102,9 +99,7 @@ if (components !== undefined) {
   });
 
   await t.test("200 MiB for three nodes at once cross the uplink once", async (t) => {
-    let least = Infinity;
-    // What the machine does beside, whose two processors three nodes share, may cost a piece twice: not each time.
-    for (let nth = 0; nth < TRIES && least > ONE_COPY; nth += 1) {
+    const once = async (nth: number): Promise<number> => {
       const name = `large-${nth}`;
       const content = await imageOf(name, [80 * MIB, 80 * MIB, 40 * MIB]);
       const size = blobsOf(content).reduce((sum, { bytes }) => sum + bytes.length, 0);
@@ -117,10 +112,11 @@ if (components !== undefined) {
       t.comment(`three replicas of 200 MiB run after ${seconds(begin)} s, for ${copies.toFixed(3)} copies`);
       upstream.setRate(undefined);
       t.ok(copies >= 0.99 && copies < 2, "each for itself would be three");
-      least = Math.min(least, copies);
       await kubectl.run(["delete", "deployment", name]);
-    }
-    t.ok(least <= ONE_COPY, `${least.toFixed(3)} copies`);
+      return copies;
+    };
+    const copies = await untilGood(TRIES, once, (one) => one <= ONE_COPY);
+    t.ok(copies <= ONE_COPY, `${copies.toFixed(3)} copies`);
   });
 
   await t.test("a Pod with its imagePullSecret runs, and one without does not", async () => {

@@ -12,6 +12,7 @@ import t, { type Test } from "tap";
 import { holdsAll } from "../faults-support.ts";
 import type { ClusterNode } from "../rig/cluster.ts";
 import { need } from "../rig/need.ts";
+import { untilGood } from "../rig/until-good.ts";
 import {
   MIB,
   NODE_RATE,
@@ -32,10 +33,7 @@ import { writeTable, type GroupName, type Row } from "./table.ts";
 const ONE_COPY = 1.15;
 /** Seconds above what design names. */
 const GRACE = 2;
-/**
- * What a pull takes is the machine's doing, too: two cores for five nodes, and whoever else has them. So a fault that took
- * too long or cost too much is caused again; one that always does fails.
- */
+/** A fault that took too long or cost too much is caused again; one that always does fails. */
 const TRIES = 3;
 /** Of what all are to get. */
 const MIDDLE = 0.35;
@@ -160,14 +158,6 @@ function judgeCopies(t: Test, { copies, copiesInAll, limit }: Pulled, todo: Faul
   if (copiesInAll === undefined) return;
   const inAll = `${copiesInAll.toFixed(3)} copies in all, with the late node's pull`;
   t.ok(copiesInAll <= limit, inAll, optional(todo.late));
-}
-
-/** So many times at most; what each brought is printed, and every byte of each was looked at. Returns the last. */
-async function untilGood<T>(tries: number, once: () => Promise<T>, isGood: (one: T) => boolean): Promise<T> {
-  for (let left = tries - 1; ; left -= 1) {
-    const one = await once();
-    if (isGood(one) || left === 0) return one;
-  }
 }
 
 /** All nodes pull, the fault strikes, and every byte is looked at. */

@@ -30,6 +30,10 @@ export interface Upstream extends AsyncDisposable {
   on(): Promise<void>;
 }
 
+/** Those that came from a containerd itself, past the mirror. */
+export const direct = (requests: readonly RecordedRequest[]): readonly RecordedRequest[] =>
+  requests.filter(({ headers }) => String(headers["user-agent"]).startsWith("containerd/"));
+
 export async function startUpstream({ component, address }: UpstreamOptions): Promise<Upstream> {
   await using starting = new AsyncDisposableStack();
   const registry = starting.use(await startDockerRegistry({ component }));

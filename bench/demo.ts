@@ -28,9 +28,11 @@ export interface DemoResult {
   readonly boundSeconds: number;
 }
 
-/** Runs until the end of the show, or until the signal; with `stay` the nodes go on until the signal. */
+/** Runs until the end of the show, or until the signal; with `stay` the nodes go on until the signal. Nothing is left. */
 export async function demo(options: {
   readonly signal: AbortSignal;
+  /** Whoever does not want to wait for what the nodes finish. Default: they take up to ten seconds to end. */
+  readonly hurry?: AbortSignal;
   readonly output: Stage;
   readonly stay: boolean;
 }): Promise<DemoResult> {
@@ -53,6 +55,9 @@ export async function demo(options: {
   say(`Starting ${NODES} nodes, each with a mirror and an empty store of its own.`);
 
   const nodes: Mirror[] = [];
+  options.hurry?.addEventListener("abort", () => nodes.forEach((node) => node.signal("SIGKILL")), {
+    once: true,
+  });
   const join = async (name: string): Promise<void> => {
     signal.throwIfAborted();
     const mirror = await startMirror({
@@ -129,9 +134,9 @@ function tableOf(rows: readonly Row[]): string {
 }
 
 if (import.meta.main) {
-  const stop = new AbortController();
+  const [stop, hurry] = [new AbortController(), new AbortController()];
   const onSignal = (): void => {
-    if (stop.signal.aborted) process.exit(130);
+    if (stop.signal.aborted) return hurry.abort();
     process.stdout.write("\nStopping.\n");
     stop.abort(new DOMException("interrupted", "AbortError"));
   };
@@ -141,6 +146,7 @@ if (import.meta.main) {
   try {
     await demo({
       signal: stop.signal,
+      hurry: hurry.signal,
       output: stdout,
       stay: stdout.isTTY && !process.argv.includes("--no-stay"),
     });

@@ -74,7 +74,7 @@ await t.test(
       if (!silent) socket.write(head("200 OK", "Content-Length: 2") + "ok");
     });
     let now = 0;
-    const { client, registry } = await newClient(t, { firstByteMs: 60 }, { now: () => now });
+    const { client, registry } = await newClient(t, { firstByteMs: 500 }, { now: () => now });
     const fetch = async () => read((await client.blob(peer, blob.digest, undefined)).body);
     await Promise.all([fetch(), fetch(), fetch()]);
     t.equal(sockets.length, 3);

@@ -6,13 +6,13 @@ import { NAME, setup } from "./rig.ts";
 void t.test("a 429 with Retry-After closes the registry for everybody on this node until then", async (t) => {
   const { upstream, image, repository, registry, metric } = await setup(t);
   registry.faults.add({ match: { kind: "manifest" }, status: 429, retryAfter: "1", times: 1 });
+  const askedAt = performance.now();
   await t.rejects(upstream.resolve(repository, "v1"), {
     code: "RATE_LIMITED",
     status: 429,
     retryAfterMs: 1000,
   });
   t.equal(registry.requests.length, 1, "a 429 is never tried again");
-  const closedAt = performance.now();
   const asked: Promise<unknown>[] = [
     upstream.resolve(repository, "v1"),
     upstream.manifest(repository, image.digest),
@@ -29,7 +29,7 @@ void t.test("a 429 with Retry-After closes the registry for everybody on this no
   t.equal(await metric("p2p_mirror_upstream_errors_total", { registry: NAME, code: "RATE_LIMITED" }), 7);
   const resolved = await until("it is open again", () => upstream.resolve(repository, "v1"));
   t.equal(resolved.digest, image.digest);
-  t.ok(performance.now() - closedAt > 950, "not before its time");
+  t.ok(performance.now() - askedAt > 990, "not before its time");
 });
 
 void t.test("other registries stay open", async (t) => {

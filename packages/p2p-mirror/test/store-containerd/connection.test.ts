@@ -49,15 +49,16 @@ await t.test("a containerd that hangs costs one timeout, then counts as away unt
   await using fake = await FakeContainerd.create();
   await fake.start();
   const digest = fake.put(Buffer.from("held"));
-  await using watched = await startStore({ socket: fake.socket, timeoutMs: 200 });
+  await using watched = await startStore({ socket: fake.socket, timeoutMs: 1_000 });
+  await until("connected", () => watched.store.connected);
   fake.frozen = true;
   const start = performance.now();
   t.equal(await watched.store.stat(digest), undefined);
-  t.ok(performance.now() - start >= 150 && performance.now() - start < 2_000, "the first question waits");
+  t.ok(performance.now() - start >= 950, "the first question waits");
   await until("away", async () => (await watched.metric("p2p_mirror_containerd_up")) === 0);
   const second = performance.now();
   t.equal(await watched.store.stat(digest), undefined);
-  t.ok(performance.now() - second < 100, "the next ones do not");
+  t.ok(performance.now() - second < 900, "the next ones do not");
   fake.frozen = false;
   await until("back", async () => (await watched.store.stat(digest)) !== undefined);
 });
@@ -68,7 +69,7 @@ await t.test("a containerd that hangs from the start does not keep the store fro
   fake.frozen = true;
   const start = performance.now();
   await using watched = await startStore({ socket: fake.socket, timeoutMs: 200 });
-  t.ok(performance.now() - start < 2_000);
+  t.ok(performance.now() - start < 10_000);
   t.equal(await watched.store.stat(digestOf(Buffer.from("x"))), undefined);
 });
 

@@ -116,7 +116,8 @@ await t.test("a new connection, or the end of the store, does not cut reads that
   await fake.start();
   const bytes = bytesOf("goes on", 24 * MIB);
   const digest = fake.put(bytes);
-  await using watched = await startStore({ socket: fake.socket, timeoutMs: 100 });
+  await using watched = await startStore({ socket: fake.socket, timeoutMs: 1_000 });
+  await until("connected", () => watched.store.connected);
   const bodies = await Promise.all(
     [0, 1].map(() => watched.store.read(digest, { start: 0, end: bytes.length })),
   );

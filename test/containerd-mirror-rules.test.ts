@@ -127,7 +127,7 @@ async function blackHole(t: Test, scene: Scene): Promise<void> {
   await scene.hosts(url);
   await t.rejects(cri.pull(reference, { timeoutMs: 3_000 }), "nothing within 3 s");
   t.same(upstream.requests, [], "it still waits for the first answer of the mirror");
-  if (scene.name !== "containerd-2.1") return;
+  if (!scene.name.startsWith("containerd-2")) return;
   await scene.hosts({ url, dialTimeout: "1s" });
   const began = performance.now();
   await cri.pull(reference);

@@ -21,7 +21,7 @@ export interface Candidate<S extends Source = BlobSource> {
   notBefore: number;
   failures: number;
   busySince: number | undefined;
-  /** It was so slow that upstream took its place: it is the last to be asked. */
+  /** It was so slow that upstream took its place, or may have lied: it is asked when nobody else can be, and alone. */
   slow: boolean;
 }
 
@@ -127,7 +127,7 @@ export class Candidates<S extends Source = BlobSource> {
    */
   take(slow: boolean, allowed: Allowed = { peers: true, upstream: true }): Candidate<S> | undefined {
     const now = this.#deps.clock.now();
-    const last = this.#upstreams.length === 0 && this.#working.size === 0;
+    const last = this.#working.size === 0 && !this.#upstreams.some((one) => one.notBefore <= now);
     const peer = !allowed.peers
       ? -1
       : this.#peers.findIndex((one) => one.notBefore <= now && (last || !one.slow));
@@ -178,8 +178,10 @@ export class Candidates<S extends Source = BlobSource> {
   putBack(candidate: Candidate<S>): void {
     this.#working.delete(candidate);
     if (this.#banned.has(candidate.source.id)) return;
-    if (candidate.source.kind === "peer") this.#peers.push(candidate);
-    else this.#upstreams.push(candidate);
+    if (candidate.source.kind === "upstream") this.#upstreams.push(candidate);
+    // One that works alone goes on.
+    else if (candidate.slow) this.#peers.unshift(candidate);
+    else this.#peers.push(candidate);
   }
 
   /** It delivered what it was asked for, and may be asked for more. */
@@ -220,6 +222,11 @@ export class Candidates<S extends Source = BlobSource> {
     this.putBack(candidate);
     // Who could not deliver before may be back by then, and others may have got it meanwhile.
     this.#later(pause, begun ? () => this.look() : undefined);
+  }
+
+  /** It may be one that lies: others come first, and then it brings all there is to bring, alone. */
+  suspect(source: S): void {
+    for (const one of [...this.#peers, ...this.#working]) if (one.source.id === source.id) one.slow = true;
   }
 
   /** It is never asked again in this flight. */

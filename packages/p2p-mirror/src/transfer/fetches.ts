@@ -63,7 +63,6 @@ export class Fetches {
   #slowTicks = 0;
   readonly #selfHelp: SelfHelp;
   #absences = 0;
-  #maxSources = MAX_SOURCES;
   /** Upstream ignores ranges. */
   #unranged = false;
   /** The piece the newest reader waits for. */
@@ -114,7 +113,7 @@ export class Fetches {
     if (windowed) this.#leaveSwarm();
     const allowed = this.#assignSwarm(patienceMs);
     if (!windowed) this.#check(patienceMs);
-    while (this.#fetching.size < (windowed ? 1 : this.#maxSources)) {
+    while (this.#fetching.size < (windowed ? 1 : MAX_SOURCES)) {
       const candidate = this.candidates.take(this.#slow, allowed);
       if (candidate === undefined) return;
       const run = this.#nextRun(candidate, windowed);
@@ -124,13 +123,6 @@ export class Fetches {
       }
       this.#start(candidate, run, patienceMs);
     }
-  }
-
-  /** From now on one source at a time, until it has brought all there is to bring. False: so it was already. */
-  oneByOne(): boolean {
-    const already = this.#maxSources === 1;
-    this.#maxSources = 1;
-    return !already;
   }
 
   #start(candidate: Candidate, run: Run, patienceMs: () => number): void {

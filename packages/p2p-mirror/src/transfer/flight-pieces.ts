@@ -9,8 +9,6 @@ import { Unwritten } from "./unwritten.ts";
 
 /** How far ahead a reader looks for bytes that are there. */
 const LOOK_AHEAD_PIECES = 8;
-/** As many readers are helped at once. */
-const MAX_VOUCHED = 64;
 
 /** One peer gave all of a piece, with this hash. */
 export interface Testimony {
@@ -37,8 +35,6 @@ export class FlightPieces {
   readonly #spool: Spool;
   readonly #onMore: () => void;
   readonly #unwritten = new Unwritten();
-  /** What readers may have although what is in the spool there may be wrong, by where it begins. */
-  readonly #vouched = new Map<number, Buffer>();
   readonly #hash: PrefixHash;
   readonly #done: PieceMap;
   /** Pieces with at least one byte from a peer, and from which; undefined: from several. */
@@ -86,12 +82,10 @@ export class FlightPieces {
     this.#onMore();
   }
 
-  /** These bytes are right, whatever came from peers. */
-  vouch(offset: number, bytes: Buffer): void {
-    this.#vouched.set(offset, bytes);
-    for (const oldest of this.#vouched.keys())
-      if (this.#vouched.size > MAX_VOUCHED) this.#vouched.delete(oldest);
-    this.#onMore();
+  /** The byte is here, and waits for the digest of the whole. */
+  isHeldBack(offset: number): boolean {
+    const piece = this.geometry.at(offset);
+    return this.#fromPeers.has(piece) && (this.#done.has(piece) || this.filledTo(piece) > offset);
   }
 
   get complete(): boolean {
@@ -119,9 +113,9 @@ export class FlightPieces {
     return released;
   }
 
-  /** Up to `max` bytes from `offset` that readers may have although they are not written yet, or held back. */
+  /** Up to `max` bytes from `offset` that readers may have although they are not written yet. */
   fresh(offset: number, max: number): Buffer | undefined {
-    return this.#vouched.get(offset)?.subarray(0, max) ?? this.#unwritten.get(offset, max);
+    return this.#unwritten.get(offset, max);
   }
 
   /** A reader has no use any more for what `fresh` gave. */
@@ -233,10 +227,12 @@ export class FlightPieces {
   }
 
   /** What peers gave, as far as it is known which: the sha256 of what is here of each of their pieces. */
-  async testimony(): Promise<Testimony[]> {
+  async testimony(signal: AbortSignal): Promise<Testimony[]> {
     const said: Testimony[] = [];
-    for (const [piece, peer] of this.#fromPeers)
+    for (const [piece, peer] of this.#fromPeers) {
+      signal.throwIfAborted();
       if (peer !== undefined) said.push({ piece, peer, sha256: await this.hashOf(piece) });
+    }
     return said;
   }
 

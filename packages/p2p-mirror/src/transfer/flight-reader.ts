@@ -1,4 +1,4 @@
-import type { ByteRange } from "@p2p-mirror/shared";
+import { IntegrityError, type ByteRange } from "@p2p-mirror/shared";
 import { READ_BYTES, type Spool } from "./spool.ts";
 
 /** Held back from every body until the blob's digest is known to be right. */
@@ -17,10 +17,20 @@ export interface FlightView {
   changed(signal: AbortSignal): Promise<void>;
 }
 
+/** Bytes that others say are right, where those in the spool may be wrong. */
+export interface Vouched {
+  readonly start: number;
+  readonly bytes: Buffer;
+  /** Upstream says so. Two peers may be wrong, too. */
+  readonly isSure: boolean;
+}
+
 /** A reader's place in the blob; the flight sees from it who waits for what. */
 export interface Cursor {
   position: number;
   readonly end: number;
+  /** What keeps this reader alive: taken, but for the last one maybe. */
+  readonly vouched: Vouched[];
 }
 
 /**
@@ -34,8 +44,19 @@ export async function* readFlight(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, undefined> {
   const tail = Math.max(range.start, range.end - TAIL_BYTES);
+  let proven = false;
   while (cursor.position < range.end) {
-    const end = view.verified ? range.end : tail;
+    if (view.verified && !proven) {
+      await prove(view, cursor);
+      proven = true;
+    }
+    const end = proven ? range.end : tail;
+    const vouched = cursor.vouched.at(-1);
+    if (vouched?.start === cursor.position) {
+      cursor.position += vouched.bytes.length;
+      yield vouched.bytes;
+      continue;
+    }
     const fresh = cursor.position < end ? view.fresh(cursor.position, end - cursor.position) : undefined;
     if (fresh !== undefined) {
       cursor.position += fresh.length;
@@ -50,6 +71,26 @@ export async function* readFlight(
     const chunk = await view.spool.read(cursor.position, Math.min(READ_BYTES, limit - cursor.position));
     cursor.position += chunk.length;
     yield chunk;
+  }
+}
+
+/** @throws IntegrityError: the reader has got something else by the word of peers, and must not get the rest. */
+async function prove({ spool }: FlightView, { vouched, position }: Cursor): Promise<void> {
+  for (const { start, bytes, isSure } of vouched) {
+    if (isSure || start >= position) continue;
+    for (let at = 0; at < bytes.length;) {
+      const right = await spool.read(start + at, bytes.length - at);
+      const isRight = right.equals(bytes.subarray(at, at + right.length));
+      at += right.length;
+      spool.recycle(right);
+      if (!isRight)
+        throw new IntegrityError(
+          "DIGEST_MISMATCH",
+          "bytes of the blob",
+          "what peers vouched for",
+          `at ${start}`,
+        );
+    }
   }
 }
 

@@ -130,8 +130,9 @@ export class Flight implements FlightView {
     );
     this.#verification = new Verification({
       pieces: this.#pieces,
-      fetches: this.#fetches,
+      candidates: this.#fetches.candidates,
       member: this.#member,
+      signal: this.#ended.signal,
       logger: deps.logger,
     });
     this.closed = this.#closed.promise;
@@ -198,7 +199,7 @@ export class Flight implements FlightView {
 
   /** Bytes of `range`, ending in an error when the flight fails. Leaving early is nobody's fault. */
   open(range: ByteRange, signal: AbortSignal): Readable {
-    const cursor: Cursor = { position: range.start, end: range.end };
+    const cursor: Cursor = { position: range.start, end: range.end, vouched: [] };
     this.#everRead = true;
     this.#fetches.prefer(range.start);
     return this.#reader(cursor, readFlight(this, range, cursor, signal));
@@ -258,7 +259,7 @@ export class Flight implements FlightView {
 
   /** Bytes that are all here, as they are in the spool. Counts as a reader: who is being served keeps the flight. */
   #openSpool(range: ByteRange, signal: AbortSignal | undefined): Readable {
-    const cursor: Cursor = { position: range.start, end: range.end };
+    const cursor: Cursor = { position: range.start, end: range.end, vouched: [] };
     const body = this.#reader(cursor, readSpool(this.spool, cursor, signal));
     this.#given.add(body.once("close", () => this.#given.delete(body)));
     return body;
@@ -266,8 +267,13 @@ export class Flight implements FlightView {
 
   async #run(): Promise<void> {
     let stored = false;
-    const sources = (): BlobSource[] => this.#fetches.candidates.sources;
-    const holdBack = new HoldBack({ ...this.#deps, pieces: this.#pieces, cursors: this.#cursors, sources });
+    const holdBack = new HoldBack({
+      ...this.#deps,
+      pieces: this.#pieces,
+      cursors: this.#cursors,
+      sources: () => this.#fetches.candidates.sources,
+      vouched: () => this.#readable.notify(),
+    });
     try {
       this.#fetches.candidates.look();
       await this.#drive();
@@ -314,6 +320,8 @@ export class Flight implements FlightView {
       const { change } = this.#step;
       if (this.#pieces.complete) {
         if (await this.#verification.verify()) return;
+        // To hash it all again took a while.
+        this.#lastProgress = this.#deps.clock.now();
         continue;
       }
       this.#fetches.assign(() => this.#patienceLeft());

@@ -1,13 +1,18 @@
 import type { Logger } from "@p2p-mirror/shared";
-import type { Fetches } from "./fetches.ts";
+import type { Candidates } from "./candidates.ts";
 import type { FlightMember } from "./flight-member.ts";
 import type { FlightPieces, Testimony } from "./flight-pieces.ts";
 import type { BlobSource } from "./source.ts";
 
+/** A source that broke off is followed by another, and then two shared the work again: so often at most. */
+const MAX_SHARED = 4;
+
 export interface VerificationDeps {
   readonly pieces: FlightPieces;
-  readonly fetches: Pick<Fetches, "candidates" | "oneByOne">;
+  readonly candidates: Pick<Candidates, "suspect" | "drop">;
   readonly member: Pick<FlightMember, "mismatch"> | undefined;
+  /** The flight has ended. */
+  readonly signal: AbortSignal;
   readonly logger: Logger;
 }
 
@@ -19,7 +24,9 @@ export class Verification {
   #isSuspect = false;
   /** What each of several gave of a wrong blob; some of it is wrong. */
   readonly #testimony: Testimony[] = [];
-  readonly #liars = new Set<BlobSource>();
+  readonly #liars = new Set<string>();
+  /** Wrong blobs that several had shared. */
+  #shared = 0;
 
   constructor(deps: VerificationDeps) {
     this.#deps = deps;
@@ -32,18 +39,21 @@ export class Verification {
 
   /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */
   async verify(): Promise<boolean> {
-    const { pieces, fetches, logger } = this.#deps;
+    const { pieces, candidates, logger, signal } = this.#deps;
     const { error, peers } = await pieces.verify();
     if (error === undefined) return true;
     logger.warn({ err: error }, "a blob does not match its digest");
-    // Of several that shared the work one lied: next each brings all of it alone, and what was wrong tells who it was.
     const shared = peers.length > 1 && pieces.heldBack;
-    if (shared) this.#testimony.push(...(await pieces.testimony()));
-    if (shared && fetches.oneByOne() && this.#repeat()) return false;
+    if (shared) this.#testimony.push(...(await pieces.testimony(signal)));
+    // Of several that shared the work one lied: next upstream brings it, or else each alone.
+    if (shared && this.#shared++ < MAX_SHARED) {
+      for (const peer of peers) candidates.suspect(peer);
+      if (this.#repeat()) return false;
+    }
     for (const peer of peers) {
       // Where pieces were taken by signed hashes, too, it may be these that are wrong.
       if (!shared && !pieces.usedSignedHashes) this.#convict(peer);
-      fetches.candidates.drop(peer);
+      candidates.drop(peer);
     }
     if (peers.length > 0 && this.#repeat()) return false;
     // Readers have what was taken by signed hashes: this pull fails, the next one finds out who lied.
@@ -53,14 +63,16 @@ export class Verification {
 
   /** The whole is right: whoever gave something else before is refuted. */
   async judge(): Promise<void> {
-    const { pieces } = this.#deps;
-    for (const { piece, peer, sha256 } of this.#testimony)
-      if (!this.#liars.has(peer) && !sha256.equals(await pieces.hashOf(piece))) this.#convict(peer);
+    const { pieces, signal } = this.#deps;
+    for (const { piece, peer, sha256 } of this.#testimony) {
+      signal.throwIfAborted();
+      if (!this.#liars.has(peer.id) && !sha256.equals(await pieces.hashOf(piece))) this.#convict(peer);
+    }
   }
 
   #convict(peer: BlobSource): void {
-    if (!this.#liars.has(peer)) peer.refuted();
-    this.#liars.add(peer);
+    if (!this.#liars.has(peer.id)) peer.refuted();
+    this.#liars.add(peer.id);
   }
 
   /** The flight fails for want of sources. */

@@ -28,7 +28,7 @@ export class ScriptedSource implements BlobSource {
   readonly available: boolean;
   readonly id: string;
   readonly requests: ByteRange[] = [];
-  readonly script: Script;
+  script: Script;
   delivered = 0;
   refutations = 0;
 

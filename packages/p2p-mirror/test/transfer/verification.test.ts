@@ -21,9 +21,19 @@ interface Outcome {
   readonly atWork: number;
 }
 
-async function pull(t: Test, lies: readonly boolean[], upstream: boolean): Promise<Outcome> {
+async function pull(
+  t: Test,
+  lies: readonly boolean[],
+  upstream: boolean,
+  cutAfter?: (nth: number, request: number) => number | undefined,
+): Promise<Outcome> {
   const peers = lies.map(
-    (lie, nth) => new ScriptedSource(`peer-${nth}`, { bytes: lie ? wrong : bytes, pace: turn }),
+    (lie, nth) =>
+      new ScriptedSource(`peer-${nth}`, {
+        bytes: lie ? wrong : bytes,
+        pace: turn,
+        cutAfter: (request) => cutAfter?.(nth, request),
+      }),
   );
   const up = new ScriptedSource("up", { bytes, kind: "upstream" });
   const finder = new ScriptedFinder(upstream ? up : undefined, peers);
@@ -52,10 +62,20 @@ for (const lies of [
     );
   });
 
-await t.test("an honest holder spares upstream, also after a wrong blob", async (t) => {
-  const { refutations, fromUpstream } = await pull(t, [true, false], true);
-  t.strictSame(refutations, [1, 0]);
-  t.equal(fromUpstream, 0);
+await t.test(
+  "upstream can be asked: it brings what was wrong, and the honest one is not blamed",
+  async (t) => {
+    const { refutations, fromUpstream } = await pull(t, [true, false], true);
+    t.strictSame(refutations, [1, 0]);
+    t.equal(fromUpstream, bytes.length);
+  },
+);
+
+await t.test("upstream is gone, and the honest one breaks off when it is alone", async (t) => {
+  const { refutations } = await pull(t, [false, true], false, (nth, request) =>
+    nth === 0 && request === 1 ? 4 * MIB : undefined,
+  );
+  t.strictSame(refutations, [0, 1]);
 });
 
 await t.test("all of them lie: upstream gives it", async (t) => {

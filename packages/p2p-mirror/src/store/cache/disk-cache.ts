@@ -136,7 +136,9 @@ export class DiskCache implements BlobCache {
       return undefined;
     } catch (error) {
       reservation?.release();
-      this.#failed(error, descriptor);
+      // What is not to be kept is no failure of the cache.
+      if (reservation !== undefined) this.#failed(error, descriptor);
+      else this.#deps.logger.debug({ digest: descriptor.digest, err: error }, "no file for a blob");
       return undefined;
     }
   }

@@ -107,11 +107,11 @@ export class HoldBack {
 
   /** Bytes of `range` by upstream, or as two holders say both; undefined: neither can be had. */
   async #vouchedFor(range: ByteRange): Promise<Vouched | undefined> {
+    const sources = this.#deps.sources().filter(({ id, available }) => available && !this.#useless.has(id));
+    // A lone holder cannot vouch for itself.
+    if (sources.length < 2 && sources[0]?.kind !== "upstream") return undefined;
     const said: Buffer[] = [];
-    let asked = 0;
-    for (const source of this.#deps.sources()) {
-      if (!source.available || this.#useless.has(source.id) || asked === MAX_ASKED) continue;
-      asked += 1;
+    for (const source of sources.slice(0, MAX_ASKED)) {
       const bytes = await this.#ask(source, range);
       if (bytes === undefined) continue;
       const isSure = source.kind === "upstream";

@@ -116,6 +116,10 @@ class NodeSwarm implements MirrorSwarm {
     return this.#coordinator.leases(digest);
   }
 
+  get memberships(): number {
+    return this.#memberships.size;
+  }
+
   get banned(): readonly string[] {
     return this.#bans.peers;
   }

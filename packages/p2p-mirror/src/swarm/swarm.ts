@@ -13,6 +13,9 @@ export interface Swarm {
    */
   join(about: JoinAbout, signal: AbortSignal): SwarmMember;
 
+  /** Swarms that this node is a member of now. */
+  readonly memberships: number;
+
   /**
    * What is known of the hashes of a blob's pieces, member or not: they go with the pieces over the data plane, also from
    * nodes that have the whole blob and left, or never joined. Kept for some hundred blobs.

@@ -28,6 +28,8 @@ export interface Crowd {
   readonly zone: string;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** That this node fetches together with others now, this one among them. */
+  readonly blobs: () => number;
   /** Takes what is here from another try and believed by now. True when there was any. */
   recall(): boolean;
 }

@@ -23,6 +23,7 @@ export class FlightMember {
   readonly ask: AskForPiece;
   readonly zone: string;
   readonly random: () => number;
+  readonly blobs: () => number;
   readonly #pieces: FlightPieces;
 
   /** `signal` ends the membership. */
@@ -40,6 +41,7 @@ export class FlightMember {
     this.ask = ask;
     this.zone = zone;
     this.random = random;
+    this.blobs = () => swarm.memberships;
     this.#pieces = pieces;
     pieces.onPiece = (piece, sha256) => this.member.have(piece, sha256, true);
   }

@@ -86,6 +86,7 @@ export function memberOf(count: number, ask: AskForPiece) {
     candidates: new Candidates({ peers: nobody, named: () => undefined, clock, changed }),
     hashes: NO_HASHES,
     ask,
+    blobs: () => 1,
     zone: "here",
     clock,
     random: () => 0.5,

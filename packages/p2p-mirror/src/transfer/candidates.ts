@@ -135,7 +135,7 @@ export class Candidates<S extends Source = BlobSource> {
     const waitForOthers =
       this.#working.size > 0 ||
       (!this.#lookupDone && !this.#patienceOver) ||
-      this.#peers.some((one) => now - (one.busySince ?? now) < BUSY_PATIENCE_MS);
+      this.#peers.some((one) => !one.slow && now - (one.busySince ?? now) < BUSY_PATIENCE_MS);
     const upstreamWorks = [...this.#working].some(({ source }) => source.kind === "upstream");
     if (!allowed.upstream || (slow ? upstreamWorks : waitForOthers)) return undefined;
     const upstream = this.#upstreams.findIndex((one) => one.notBefore <= now);

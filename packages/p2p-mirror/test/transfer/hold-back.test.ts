@@ -74,7 +74,7 @@ function scene(
 }
 
 await t.test("a lone slow holder lies in a blob of any size: the pull gets upstream's bytes", async (t) => {
-  const bytes = seededBytes(128 * MIB, SEED);
+  const bytes = seededBytes(72 * MIB, SEED);
   const wrong = flipped(bytes, 3_000);
   const { clock, flight, up, sources } = scene(t, {
     size: bytes.length,
@@ -86,12 +86,12 @@ await t.test("a lone slow holder lies in a blob of any size: the pull gets upstr
   judge(t, reading, bytes);
   t.equal(sources[0]?.refutations, 1);
   const drips = (up?.requests ?? []).filter(({ start, end }) => end - start === DRIP_BYTES);
-  t.ok(drips.length >= 8, `what it got meanwhile came from upstream, ${drips.length} times`);
+  t.ok(drips.length >= 5, `what it got meanwhile came from upstream, ${drips.length} times`);
   t.ok((reading.at[0] ?? 0) >= DRIP_MS - 10_000, "and nothing before");
 });
 
 await t.test("an honest one: upstream gives a few bytes, and the blob comes from the peer", async (t) => {
-  const bytes = seededBytes(128 * MIB, SEED + 1);
+  const bytes = seededBytes(48 * MIB, SEED + 1);
   const { clock, flight, up, sources } = scene(t, {
     size: bytes.length,
     peers: [{ bytes }],
@@ -109,7 +109,7 @@ await t.test("an honest one: upstream gives a few bytes, and the blob comes from
 });
 
 await t.test("upstream is gone: two holders vouch for each other, a third one lies", async (t) => {
-  const bytes = seededBytes(128 * MIB, SEED + 2);
+  const bytes = seededBytes(48 * MIB, SEED + 2);
   const { clock, flight, sources } = scene(t, {
     size: bytes.length,
     peers: [{ bytes: flipped(bytes, 3_000) }, { bytes }, { bytes }],
@@ -125,7 +125,7 @@ await t.test("upstream is gone: two holders vouch for each other, a third one li
 });
 
 await t.test("upstream is gone, and there is one holder: it goes out in time as it comes", async (t) => {
-  const bytes = seededBytes(128 * MIB, SEED + 3);
+  const bytes = seededBytes(48 * MIB, SEED + 3);
   const { clock, flight } = scene(t, { size: bytes.length, peers: [{ bytes }] });
   const reading = read(flight, bytes, clock);
   await clock.run(LONG_MS, () => reading.over);
@@ -151,7 +151,7 @@ await t.test("no room for all of it: it goes out as it comes, and a wrong one ne
 await t.test(
   "upstream is gone, and two of three holders lie together: nobody gets a whole wrong body",
   async (t) => {
-    const bytes = seededBytes(128 * MIB, SEED + 5);
+    const bytes = seededBytes(48 * MIB, SEED + 5);
     const wrong = flipped(bytes, 3_000);
     const { clock, flight, sources } = scene(t, {
       size: bytes.length,
@@ -174,7 +174,7 @@ await t.test(
 );
 
 await t.test("upstream that says next to nothing holds up neither the look nor the end of it", async (t) => {
-  const bytes = seededBytes(128 * MIB, SEED + 6);
+  const bytes = seededBytes(48 * MIB, SEED + 6);
   const { clock, flight, up } = scene(t, {
     size: bytes.length,
     peers: [{ bytes }],
@@ -194,7 +194,7 @@ await t.test("upstream that says next to nothing holds up neither the look nor t
 await t.test(
   "an upstream without ranges is asked once, and the flight ends when its reader does",
   async (t) => {
-    const bytes = seededBytes(128 * MIB, SEED + 7);
+    const bytes = seededBytes(48 * MIB, SEED + 7);
     const { clock, flight, up } = scene(t, {
       size: bytes.length,
       peers: [{ bytes }],

@@ -19,9 +19,15 @@ const STATIC_CHECKS = [
 /** A file's time is for the worst day: real containerds on two cores that others use as well need theirs. */
 const SUITES = {
   // Half of a fast file's time is waiting for a deadline or a socket: more files at once than there are processors.
-  fast: { where: /^packages\/[^/]+\/test\//, timeoutMs: 120_000, jobs: os.availableParallelism() + 2 },
+  fast: {
+    where: /^packages\/[^/]+\/test\/.*(?<!\.slow)\.test\.ts$/,
+    timeoutMs: 120_000,
+    jobs: os.availableParallelism() + 2,
+  },
+  // A minute for `npm run check` is CPU time on two processors: these take the most of it. They share nothing.
+  slow: { where: /\.slow\.test\.ts$/, timeoutMs: 600_000, jobs: os.availableParallelism() + 2 },
   // One at a time: these share network names, CPU and disk, and measure time.
-  real: { where: /^test\//, timeoutMs: 600_000, jobs: 1 },
+  real: { where: /^test\/.*(?<!\.slow)\.test\.ts$/, timeoutMs: 600_000, jobs: 1 },
 };
 
 const STAGES = ["static", ...Object.keys(SUITES)];
@@ -33,7 +39,7 @@ const STAGES = ["static", ...Object.keys(SUITES)];
 const COMPILE_CACHE = "node_modules/.cache/p2p-mirror-compiled";
 
 /**
- * Arguments: `--static`, `--fast`, `--real` for these only, files for just these tests.
+ * Arguments: `--static`, `--fast`, `--slow`, `--real` for these only, files for just these tests.
  * @returns {Promise<number>} exit code: 0 only if something passed and nothing failed
  */
 export async function runTests({ node, root, args, nodeFlags }) {
@@ -59,7 +65,9 @@ export async function runTests({ node, root, args, nodeFlags }) {
   const sum = { passed: 0, failed: 0, skipped: [] };
   const runSuite = async (suite) => {
     const { where, jobs, timeoutMs } = SUITES[suite];
-    const files = all.filter((file) => where.test(file));
+    const matching = all.filter((file) => where.test(file));
+    // Where several run at once, those of `test` first: the longest one is among them.
+    const files = jobs > 1 ? matching.toReversed() : matching;
     if (!stages.includes(suite) || files.length === 0) return 0;
     if (suite === "real") await launch(node, [...nodeFlags, "test/rig/fetch-components.ts"], { root });
     console.log(`\n${suite} tests: ${files.length} files`);
@@ -76,7 +84,7 @@ export async function runTests({ node, root, args, nodeFlags }) {
     runSuite("fast"),
   ]);
   let code = reportStatic(checks, sum) || fast;
-  if (code <= 128) code = (await runSuite("real")) || code;
+  for (const suite of ["slow", "real"]) if (code <= 128) code = (await runSuite(suite)) || code;
   if (sum.skipped.length > 0) {
     console.log("\nskipped:");
     for (const { name, reason } of sum.skipped) console.log(`  ${name}: ${reason}`);

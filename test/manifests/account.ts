@@ -1,6 +1,6 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { KubernetesApiClient } from "../../packages/p2p-mirror/src/kubernetes/api-client.ts";
+import type { KubernetesApiClient } from "../../packages/p2p-mirror/src/kubernetes/api-client.ts";
+import { accountOf } from "../rig/kubernetes/account.ts";
 import type { Cluster } from "../rig/kubernetes/cluster.ts";
 
 const NAMESPACE = "p2p-mirror";
@@ -37,16 +37,5 @@ export async function mirrorOn(
   });
   const bound = ["--bound-object-kind=Pod", `--bound-object-name=${pod}`];
   const token = await kubectl.run(["create", "token", "p2p-mirror", `--namespace=${NAMESPACE}`, ...bound]);
-  const { clusters } = JSON.parse(await readFile(kubeconfig, "utf8")) as {
-    clusters: { cluster: { server: string; "certificate-authority-data": string } }[];
-  };
-  const [first] = clusters;
-  if (first === undefined) throw new TypeError("a kubeconfig names a cluster");
-  const accountDir = join(folder, pod);
-  await mkdir(accountDir, { recursive: true });
-  await writeFile(join(accountDir, "token"), token);
-  const ca = Buffer.from(first.cluster["certificate-authority-data"], "base64");
-  await writeFile(join(accountDir, "ca.crt"), ca);
-  const { hostname, port } = new URL(first.cluster.server);
-  return new KubernetesApiClient({ host: hostname, port: port === "" ? 443 : Number(port), accountDir });
+  return accountOf(kubeconfig, join(folder, pod), token);
 }

@@ -16,18 +16,18 @@ const STATIC_CHECKS = [
   { name: "types of the status page", tool: "tsc", flags: ["-p", "packages/p2p-mirror/page"] },
 ];
 
+const isSlow = (file) => file.endsWith(".slow.test.ts");
+
+// Half of a fast file's time is waiting for a deadline or a socket: more files at once than there are processors.
+const SEVERAL = os.availableParallelism() + 2;
+
 /** A file's time is for the worst day: real containerds on two cores that others use as well need theirs. */
 const SUITES = {
-  // Half of a fast file's time is waiting for a deadline or a socket: more files at once than there are processors.
-  fast: {
-    where: /^packages\/[^/]+\/test\/.*(?<!\.slow)\.test\.ts$/,
-    timeoutMs: 120_000,
-    jobs: os.availableParallelism() + 2,
-  },
+  fast: { has: (file) => file.startsWith("packages/") && !isSlow(file), timeoutMs: 120_000, jobs: SEVERAL },
   // A minute for `npm run check` is CPU time on two processors: these take the most of it. They share nothing.
-  slow: { where: /\.slow\.test\.ts$/, timeoutMs: 600_000, jobs: os.availableParallelism() + 2 },
+  slow: { has: isSlow, timeoutMs: 600_000, jobs: SEVERAL },
   // One at a time: these share network names, CPU and disk, and measure time.
-  real: { where: /^test\/.*(?<!\.slow)\.test\.ts$/, timeoutMs: 600_000, jobs: 1 },
+  real: { has: (file) => file.startsWith("test/") && !isSlow(file), timeoutMs: 600_000, jobs: 1 },
 };
 
 const STAGES = ["static", ...Object.keys(SUITES)];
@@ -64,8 +64,8 @@ export async function runTests({ node, root, args, nodeFlags }) {
   /** @type {import("./tally.mjs").Tally} */
   const sum = { passed: 0, failed: 0, skipped: [] };
   const runSuite = async (suite) => {
-    const { where, jobs, timeoutMs } = SUITES[suite];
-    const matching = all.filter((file) => where.test(file));
+    const { has, jobs, timeoutMs } = SUITES[suite];
+    const matching = all.filter(has);
     // Where several run at once, those of `test` first: the longest one is among them.
     const files = jobs > 1 ? matching.toReversed() : matching;
     if (!stages.includes(suite) || files.length === 0) return 0;

@@ -1,6 +1,5 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { KubernetesApiClient } from "../../../packages/p2p-mirror/src/kubernetes/api-client.ts";
+import { accountOf } from "../../../test/rig/kubernetes/account.ts";
 import type { KubernetesNode } from "../../../test/rig/kubernetes/node.ts";
 import { CONTAINERD_SOCKET } from "../../../test/rig/kubernetes/node-files.ts";
 import { podOf } from "../../../test/rig/kubernetes/workloads.ts";
@@ -22,7 +21,7 @@ export type StartPod = (name: string, image: string) => Promise<PodStart>;
 
 export async function podStarter(site: PodSite, node: KubernetesNode): Promise<StartPod> {
   const { cluster, containerd, folder } = site;
-  const api = await administrator(cluster.kubeconfig, join(folder, "account"));
+  const api = await accountOf(cluster.kubeconfig, join(folder, "account"));
   const { signal } = new AbortController();
   // Ends with the machine.
   const events = await node.machine.start(
@@ -79,19 +78,4 @@ function pullOf({ items }: Events): number | undefined {
     /Successfully pulled .* in (?:(\d+)m)?([\d.]+)(m?s) \(/.exec(items[0]?.message ?? "") ?? [];
   if (number === undefined) return undefined;
   return Number(minutes) * 60 + Number(number) * (unit === "ms" ? 0.001 : 1);
-}
-
-async function administrator(kubeconfig: string, accountDir: string): Promise<KubernetesApiClient> {
-  const { clusters, users } = JSON.parse(await readFile(kubeconfig, "utf8")) as {
-    clusters: { cluster: { server: string; "certificate-authority-data": string } }[];
-    users: { user: { token: string } }[];
-  };
-  const [cluster, user] = [clusters[0]?.cluster, users[0]?.user];
-  if (cluster === undefined || user === undefined)
-    throw new TypeError("a kubeconfig has a cluster and a user");
-  await mkdir(accountDir, { recursive: true });
-  await writeFile(join(accountDir, "token"), user.token, { mode: 0o600 });
-  await writeFile(join(accountDir, "ca.crt"), Buffer.from(cluster["certificate-authority-data"], "base64"));
-  const { hostname, port } = new URL(cluster.server);
-  return new KubernetesApiClient({ host: hostname, port: port === "" ? 443 : Number(port), accountDir });
 }

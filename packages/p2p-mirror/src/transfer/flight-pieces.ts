@@ -85,7 +85,9 @@ export class FlightPieces {
   /** The byte is here, and waits for the digest of the whole. */
   isHeldBack(offset: number): boolean {
     const piece = this.geometry.at(offset);
-    return this.#fromPeers.has(piece) && (this.#done.has(piece) || this.filledTo(piece) > offset);
+    return (
+      this.heldBack && this.#fromPeers.has(piece) && (this.#done.has(piece) || this.filledTo(piece) > offset)
+    );
   }
 
   get complete(): boolean {

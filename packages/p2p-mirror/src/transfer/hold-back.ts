@@ -1,4 +1,4 @@
-import type { Readable } from "node:stream";
+import { addAbortSignal, type Readable } from "node:stream";
 import { consume, SourceError, type ByteRange, type Clock, type Logger } from "@p2p-mirror/shared";
 import type { FlightPieces } from "./flight-pieces.ts";
 import { TAIL_BYTES, type Cursor, type Vouched } from "./flight-reader.ts";
@@ -24,7 +24,7 @@ const MAX_ASKED = 4;
 export interface HoldBackDeps {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly pieces: Pick<FlightPieces, "geometry" | "heldBack" | "giveOut" | "isHeldBack">;
+  readonly pieces: Pick<FlightPieces, "geometry" | "giveOut" | "isHeldBack">;
   /** The places of those who read. */
   readonly cursors: ReadonlySet<Cursor>;
   /** Whoever may be asked for the blob, at work or not, upstream first. */
@@ -99,7 +99,7 @@ export class HoldBack {
       const before = this.#waiting.get(cursor);
       const since = before?.position === position ? before.since : now;
       this.#waiting.set(cursor, { position, since });
-      const isHeld = pieces.heldBack && pieces.isHeldBack(position) && position < end - TAIL_BYTES;
+      const isHeld = pieces.isHeldBack(position) && position < end - TAIL_BYTES;
       // One that does not take what it has got waits for nobody.
       return isHeld && now - since >= DRIP_MS - LOOK_MS && cursor.vouched.at(-1)?.start !== position;
     });
@@ -142,9 +142,10 @@ export class HoldBack {
     const { size } = this.#deps.pieces.geometry;
     const options = { size, signal, stallMs: PATIENCE_MS, firstByteMs: PATIENCE_MS };
     const { body, ...said } = await source.fetch(range, options);
-    body.on("error", () => undefined);
-    const stop = (): void => void body.destroy();
-    signal.addEventListener("abort", stop);
+    addAbortSignal(
+      signal,
+      body.on("error", () => undefined),
+    );
     try {
       // A source without ranges would send all that comes before.
       if (said.start !== range.start || (said.size ?? size) !== size) {
@@ -153,7 +154,6 @@ export class HoldBack {
       }
       return await collect(body, range.end - range.start, source, this.#deps.received);
     } finally {
-      signal.removeEventListener("abort", stop);
       body.destroy();
     }
   }

@@ -1,6 +1,6 @@
 /**
- * `npm test`, everything: format, lint and types beside the fast tests of the packages, then the tests with real
- * components; one summary at the end. `npm run check` is the same without the real components.
+ * `npm test`, everything: format, lint and types beside the fast tests of the packages, then the slow ones, then those
+ * with real components; one summary at the end. `npm run check` is the same without the real components.
  */
 import { existsSync, readdirSync, realpathSync } from "node:fs";
 import os from "node:os";
@@ -17,6 +17,8 @@ const STATIC_CHECKS = [
 ];
 
 const isSlow = (file) => file.endsWith(".slow.test.ts");
+const isTimed = (file) => file.endsWith(".timed.test.ts");
+const isReal = (file) => file.startsWith("test/") && !isSlow(file);
 
 // Half of a fast file's time is waiting for a deadline or a socket: more files at once than there are processors.
 const SEVERAL = os.availableParallelism() + 2;
@@ -26,8 +28,10 @@ const SUITES = {
   fast: { has: (file) => file.startsWith("packages/") && !isSlow(file), timeoutMs: 120_000, jobs: SEVERAL },
   // A minute for `npm run check` is CPU time on two processors: these take the most of it. They share nothing.
   slow: { has: isSlow, timeoutMs: 600_000, jobs: SEVERAL },
-  // One at a time: these share network names, CPU and disk, and measure time.
-  real: { has: (file) => file.startsWith("test/") && !isSlow(file), timeoutMs: 600_000, jobs: 1 },
+  // Each has names, addresses, ports and folders of its own. They wait for programs half of their time.
+  real: { has: (file) => isReal(file) && !isTimed(file), timeoutMs: 600_000, jobs: 2 },
+  // These judge seconds, or bytes that are sent again when time runs out: each has the machine to itself.
+  timed: { has: (file) => isReal(file) && isTimed(file), timeoutMs: 600_000, jobs: 1 },
 };
 
 const STAGES = ["static", ...Object.keys(SUITES)];
@@ -39,7 +43,7 @@ const STAGES = ["static", ...Object.keys(SUITES)];
 const COMPILE_CACHE = "node_modules/.cache/p2p-mirror-compiled";
 
 /**
- * Arguments: `--static`, `--fast`, `--slow`, `--real` for these only, files for just these tests.
+ * Arguments: `--static`, `--fast`, `--slow`, `--real`, `--timed` for these only, files for just these tests.
  * @returns {Promise<number>} exit code: 0 only if something passed and nothing failed
  */
 export async function runTests({ node, root, args, nodeFlags }) {
@@ -69,7 +73,7 @@ export async function runTests({ node, root, args, nodeFlags }) {
     // Where several run at once, those of `test` first: the longest one is among them.
     const files = jobs > 1 ? matching.toReversed() : matching;
     if (!stages.includes(suite) || files.length === 0) return 0;
-    if (suite === "real") await launch(node, [...nodeFlags, "test/rig/fetch-components.ts"], { root });
+    if (files.some(isReal)) await launch(node, [...nodeFlags, "test/rig/fetch-components.ts"], { root });
     console.log(`\n${suite} tests: ${files.length} files`);
     const env = { NODE_COMPILE_CACHE: path.join(root, COMPILE_CACHE) };
     const ran = await runFiles({ node, nodeFlags, root, files, jobs, timeoutMs, env });
@@ -78,13 +82,13 @@ export async function runTests({ node, root, args, nodeFlags }) {
     sum.skipped.push(...ran.skipped);
     return ran.code;
   };
-  // Side by side, for the fast tests leave room; the real ones measure time, and get the machine to themselves.
+  // Side by side, for the fast tests leave room.
   const [checks, fast] = await Promise.all([
     stages.includes("static") ? runStatic({ node, root }) : [],
     runSuite("fast"),
   ]);
   let code = reportStatic(checks, sum) || fast;
-  for (const suite of ["slow", "real"]) if (code <= 128) code = (await runSuite(suite)) || code;
+  for (const suite of ["slow", "real", "timed"]) if (code <= 128) code = (await runSuite(suite)) || code;
   if (sum.skipped.length > 0) {
     console.log("\nskipped:");
     for (const { name, reason } of sum.skipped) console.log(`  ${name}: ${reason}`);

@@ -8,7 +8,7 @@ import { figuresOf, MAX_LOAD, rowOf, type Figures } from "./lib/crowd/report.ts"
 import type { SystemName } from "./lib/crowd/shapes.ts";
 import { openSite } from "./lib/crowd/site.ts";
 import { targetsOf, type Measured } from "./lib/crowd/targets.ts";
-import { build, residentMemory } from "./lib/programs.ts";
+import { residentMemory } from "./lib/programs.ts";
 
 export const name = "flash-crowd";
 export const description =
@@ -43,7 +43,6 @@ export async function flashCrowd(
   await probeNetworks();
   const registry = await component("docker-registry");
   const containerd = await component(`containerd-${options.containerd}`);
-  if (options.systems.includes("mirror") && !options.sources) await build();
   await using site = await openSite(options, registry);
   signal.throwIfAborted();
   say(

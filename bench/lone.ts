@@ -16,6 +16,8 @@ const REPOSITORY = "bench/lone";
 const FIRST_BYTE_MIB = 2;
 /** So many of the small ones are not counted. */
 const WARM_UP = 5;
+/** Both from the sources: the other one has no bundle. */
+const MAIN = new URL("../packages/p2p-mirror/src/main.ts", import.meta.url).pathname;
 const WITHOUT_SWARM = new URL("lib/lone/without-swarm.ts", import.meta.url).pathname;
 
 interface System {
@@ -89,15 +91,11 @@ const cpuOf = async ({ mirror }: System): Promise<number> =>
   mirror === undefined ? 0 : cpuSeconds(mirror.pid);
 
 async function systemsOf(scene: Scene, upstream: string, image: Content): Promise<System[]> {
-  const options = { built: false, upstreams: { [REGISTRY]: upstream } };
-  const started = [undefined, WITHOUT_SWARM].map(async (program) => {
+  const started = [MAIN, WITHOUT_SWARM].map(async (program) => {
+    const options = { program, upstreams: { [REGISTRY]: upstream } };
     // Each in a mesh of its own: what one has pulled, the other would get from it.
     const idle = await scene.mirror("idle", options);
-    const mirror = await scene.mirror(program ?? "mirror", {
-      ...options,
-      bootstrap: [idle.p2pAddress],
-      ...(program !== undefined && { program }),
-    });
+    const mirror = await scene.mirror(program, { ...options, bootstrap: [idle.p2pAddress] });
     await connected(mirror);
     // As every client does first; sizes come from it.
     const manifest = `${mirror.url}/v2/${REPOSITORY}/manifests/${image.descriptor.digest}?ns=${REGISTRY}`;

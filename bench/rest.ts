@@ -1,11 +1,10 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { bundle } from "../packages/p2p-mirror/image/bundle.ts";
 import { component } from "../test/rig/components.ts";
 import { startContainerd } from "../test/rig/containerd.ts";
 import { makeImage } from "../test/rig/images.ts";
+import { tempFolder } from "../test/rig/temp.ts";
 import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
 import { cpuSeconds } from "./lib/cpu.ts";
 import { advertised, connected, pullThrough, Scene } from "./lib/scene.ts";
@@ -14,32 +13,25 @@ export const name = "rest";
 export const description =
   "resident memory and CPU of a mirror that holds 1,000 digests and has nothing to do";
 
-const CHECKOUT = join(import.meta.dirname, "..");
 const BLOBS = 1_000;
 const LAYERS_PER_IMAGE = 99;
 /** The doctor looks around 10 s after the start, and the caches of a start are given back. */
 const SETTLING_MS = 30_000;
 
 /**
- * Options: seconds watched (default 120), `bundle` (as in the image, default) or `built` (tsc and node_modules), and more
- * flags of Node. With a containerd beside it and hosts.toml to keep, as in a Pod; needs root for that.
+ * Options: seconds watched (default 120), and other flags of Node. With a containerd beside it and hosts.toml to keep, as in
+ * a Pod; needs root for that.
  */
-export async function run([
-  seconds = "120",
-  how = "bundle",
-  ...flags
-]: readonly string[]): Promise<BenchResult> {
+export async function run([seconds = "120", ...flags]: readonly string[]): Promise<BenchResult> {
   await using scene = await Scene.open();
-  const home = await mkdtemp(join(tmpdir(), "bench-rest-"));
+  const home = await tempFolder("rest");
   scene.defer(() => rm(home, { recursive: true, force: true }));
   const containerd = scene.use(await startContainerd({ component: await component("containerd-1.7") }));
-  const program = how === "bundle" ? await writeBundle(join(home, "program")) : undefined;
   const mirror = await scene.mirror("mirror", {
     dataDir: join(home, "data"),
     containerdSocket: containerd.socket,
     logLevel: "info",
     flags: ["--hosts-dir", containerd.certsDir],
-    ...(program === undefined ? {} : { built: false, program }),
     ...(flags.length === 0 ? {} : { nodeFlags: flags }),
   });
   for (let n = 0; n < BLOBS / LAYERS_PER_IMAGE; n += 1) {
@@ -64,7 +56,6 @@ export async function run([
   return {
     rows: [
       {
-        program: how,
         "blobs held": (await mirror.metrics()).sum("p2p_mirror_cache_blobs"),
         "ready after s": rounded(start),
         "RSS MiB": rounded(memory.VmRSS),
@@ -78,16 +69,6 @@ export async function run([
       atMost("CPU at rest, % of a core", share * 100, 1),
     ],
   };
-}
-
-async function writeBundle(folder: string): Promise<string> {
-  await mkdir(folder, { recursive: true });
-  for (const [file, content] of (await bundle(CHECKOUT)).files) await writeFile(join(folder, file), content);
-  await writeFile(
-    join(dirname(folder), "package.json"),
-    JSON.stringify({ type: "module", version: "0.0.0" }),
-  );
-  return join(folder, "main.js");
 }
 
 async function memoryMib(pid: number): Promise<Record<"VmRSS" | "RssFile" | "VmHWM", number>> {

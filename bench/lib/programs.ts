@@ -1,8 +1,9 @@
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { bundle } from "../../packages/p2p-mirror/image/bundle.ts";
 import type { Drained } from "./drain.ts";
 
 export type { Drained };
@@ -10,9 +11,13 @@ export type { Drained };
 const run = promisify(execFile);
 const CHECKOUT = join(import.meta.dirname, "../..");
 
-/** Compiles the packages: what is measured is what runs in production. */
-export async function build(): Promise<void> {
-  await run(join(CHECKOUT, "node_modules/.bin/tsc"), ["-b", "tsconfig.build.json"], { cwd: CHECKOUT });
+/** The program as the container image has it, in a new folder: what is measured is what runs in production. */
+export async function programOfImage(folder: string): Promise<string> {
+  const home = join(folder, "program");
+  await mkdir(home, { recursive: true });
+  for (const [file, content] of (await bundle(CHECKOUT)).files) await writeFile(join(home, file), content);
+  await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module", version: "0.0.0" }));
+  return join(home, "main.js");
 }
 
 /** GETs a URL from a process of its own and throws the body away. */

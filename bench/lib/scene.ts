@@ -1,10 +1,12 @@
+import { rm } from "node:fs/promises";
 import { startLine } from "../../packages/p2p-mirror/image/start-line.ts";
 import { pullImage } from "../../test/rig/pull.ts";
 import { pushImage, type Content } from "../../test/rig/images.ts";
 import { startMirror, type Mirror, type MirrorOptions } from "../../test/rig/mirror.ts";
 import { startOciRegistry, type OciRegistry } from "../../test/rig/oci-registry.ts";
 import { until } from "../../test/rig/until.ts";
-import { build } from "./programs.ts";
+import { tempFolder } from "../../test/rig/temp.ts";
+import { programOfImage } from "./programs.ts";
 
 export const REGISTRY = "bench.example";
 /**
@@ -18,21 +20,24 @@ export const { flags: V8_FLAGS, env: ENVIRONMENT } = await startLine();
 
 export const MIB = 1024 * 1024;
 
-/** A registry in memory, and mirrors as in production (compiled, quiet), all removed at the end. */
+/** A registry in memory, and mirrors as in production (the image's program, quiet), all removed at the end. */
 export class Scene implements AsyncDisposable {
   readonly registry: OciRegistry;
+  readonly #program: string;
   readonly #stack: AsyncDisposableStack;
 
-  private constructor(registry: OciRegistry, stack: AsyncDisposableStack) {
+  private constructor(registry: OciRegistry, program: string, stack: AsyncDisposableStack) {
     this.registry = registry;
+    this.#program = program;
     this.#stack = stack;
   }
 
   static async open(): Promise<Scene> {
-    await build();
-    const stack = new AsyncDisposableStack();
-    const registry = stack.adopt(await startOciRegistry(), (it) => it.close());
-    return new Scene(registry, stack);
+    await using opening = new AsyncDisposableStack();
+    const home = opening.adopt(await tempFolder("bench"), (folder) => rm(folder, { recursive: true }));
+    const program = await programOfImage(home);
+    const registry = opening.adopt(await startOciRegistry(), (it) => it.close());
+    return new Scene(registry, program, opening.move());
   }
 
   /** A mirror that lives until the end of the scene. `open` access: what is measured is not the verdict. */
@@ -44,7 +49,7 @@ export class Scene implements AsyncDisposable {
   passing(name: string, options: MirrorOptions = {}): Promise<Mirror> {
     return startMirror({
       name,
-      built: true,
+      program: this.#program,
       access: "open",
       logLevel: "warn",
       nodeFlags: V8_FLAGS,

@@ -28,8 +28,6 @@ export interface MirrorOptions {
   readonly logLimit?: number;
   /** More flags, after all others. */
   readonly flags?: readonly string[];
-  /** The compiled program, as in production (`npm run build` first), instead of the sources. */
-  readonly built?: boolean;
   /** A program of the same command line to run instead of main.ts. */
   readonly program?: string;
   /** Flags of Node itself. */
@@ -67,7 +65,6 @@ export interface Mirror extends AsyncDisposable {
 
 const CHECKOUT = path.resolve(import.meta.dirname, "../..");
 const MAIN = path.join(CHECKOUT, "packages/p2p-mirror/src/main.ts");
-const BUILT = path.join(CHECKOUT, "packages/p2p-mirror/dist/main.js");
 const PORTS = { registry: 24220, peer: 24221, p2p: 24222, admin: 24223 };
 
 export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> {
@@ -86,10 +83,10 @@ export async function startMirror(options: MirrorOptions = {}): Promise<Mirror> 
   };
   const argv = [
     process.execPath,
-    ...(options.built === true ? [] : ["--conditions=@p2p-mirror/source"]),
+    "--conditions=@p2p-mirror/source",
     "--disable-warning=ExperimentalWarning",
     ...(options.nodeFlags ?? []),
-    options.built === true ? BUILT : (options.program ?? MAIN),
+    options.program ?? MAIN,
     "serve",
     ...Object.entries(listen).flatMap(([what, at]) => [`--${what}-listen`, at]),
     `--data-dir=${dataDir}`,

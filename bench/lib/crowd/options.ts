@@ -85,7 +85,7 @@ export function parseCrowdOptions(args: readonly string[]): CrowdOptions[] {
     .option("--runs <N>", "of each; targets are set against medians", integer(1, 100), 1)
     .option("--seed <TEXT>", "of the image's bytes (default: a new one)")
     .option("--warm-up <MIB>", "of another image that all nodes pull before; 0: none", integer(0, 1024), 8)
-    .option("--sources", "run the mirror's sources, not its build", false)
+    .option("--sources", "run the mirror's sources, not the program of its image", false)
     .option("--logs <DIR>", "keep the mirrors' logs and metrics there")
     .option("--mirror-flag <FLAG>", "one more flag for every mirror (repeatable)", collect, []);
   const shapes = Object.entries(SHAPES).map(([name, { what, options }]) => {

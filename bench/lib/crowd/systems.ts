@@ -8,7 +8,8 @@ import { writeHosts, type HostsFile } from "../../../test/rig/hosts.ts";
 import { startMirror, writeClusterSecret, type Mirror } from "../../../test/rig/mirror.ts";
 import { tempFolder } from "../../../test/rig/temp.ts";
 import { until } from "../../../test/rig/until.ts";
-import { V8_FLAGS } from "../scene.ts";
+import { programOfImage } from "../programs.ts";
+import { ENVIRONMENT, V8_FLAGS } from "../scene.ts";
 import type { CrowdOptions } from "./options.ts";
 import type { SystemName } from "./shapes.ts";
 import { REGISTRY, type Site } from "./site.ts";
@@ -70,6 +71,7 @@ async function mirror({ site, containerds, options }: SystemDeps): Promise<Syste
   const home = await tempFolder("crowd");
   starting.defer(() => rm(home, { recursive: true, force: true }));
   const secret = await writeClusterSecret(join(home, "secret"));
+  const program = options.sources ? {} : { program: await programOfImage(home) };
   const places = site.nodePlaces.slice(0, containerds.length);
   const start = (containerd: Containerd, index: number): Promise<Mirror> => {
     const node = places[index];
@@ -81,9 +83,10 @@ async function mirror({ site, containerds, options }: SystemDeps): Promise<Syste
       bootstrap: index === 0 ? [] : places.slice(0, 1).map((first) => `${first.address}:24222`),
       upstreams: { [REGISTRY]: site.upstream.url },
       containerdSocket: containerd.socket,
-      // As in production: compiled, with its flags of V8, quiet.
-      built: !options.sources,
+      // As in production: the image's program, as it is started there, quiet.
+      ...program,
       nodeFlags: V8_FLAGS,
+      env: ENVIRONMENT,
       ...(options.logs === undefined ? { logLevel: "warn" } : { logLevel: "debug", logLimit: KEPT_LOG }),
       flags: options.mirrorFlag,
     });

@@ -3,10 +3,12 @@ import { heldMsOf, IntegrityError, NotFoundError, SourceError, type Digest } fro
 import type { Peer } from "../routing/router.ts";
 import type { Neighbour } from "../swarm/swarm.ts";
 import type { Crowd, FetchDeps } from "./fetch-deps.ts";
-import { fetchPiece, type FetchPieceDeps } from "./fetch-piece.ts";
+import { fetchPiece, type AskForPiece, type FetchPieceDeps, type PieceFetchOptions } from "./fetch-piece.ts";
 import { FAULT_PAUSE_MS, NeighbourConduct } from "./neighbour-conduct.ts";
-import { BusyError } from "./peer-client.ts";
+import { BusyError, type WantedPiece } from "./peer-client.ts";
 import { choosePiece } from "./piece-choice.ts";
+import { fromMemory, holdPiece, type HeldPiece } from "./held-piece.ts";
+import { PieceHedges } from "./piece-hedges.ts";
 import { PieceTurns } from "./piece-turns.ts";
 
 /**
@@ -36,8 +38,6 @@ const SLOWEST_MS = 2_000;
 const SLOWEST_FACTOR = 4;
 /** While no piece has come from anybody. */
 const UNKNOWN_MS = 10_000;
-/** Times that pieces took are remembered of so many. */
-const REMEMBERED = 15;
 /** After "busy" a neighbour is left alone for so long. */
 const BUSY_PAUSE_MS = 100;
 /**
@@ -49,11 +49,28 @@ const READER_PATIENCE_MS = 10_000;
 /** A piece is given out when it is whole and its hash is right: nothing arrives before. */
 export type PieceFetchesDeps = Omit<FetchDeps, "arrived"> & Omit<Crowd, "recall">;
 
+/** A piece that a neighbour was asked for. */
+interface Asked {
+  readonly peer: Peer;
+  readonly piece: number;
+  /** Of the piece, in bytes. */
+  readonly length: number;
+  readonly abort: AbortController;
+  /** Milliseconds, without those in which a limit of this node held it up: that holds up whomever it asks. */
+  readonly taken: () => number;
+  /** Another neighbour that is asked for the same besides; undefined in the end: it has not brought it. */
+  second?: { readonly abort: AbortController; readonly held: Promise<HeldPiece | undefined> };
+  /** The other one was first. */
+  outrun: boolean;
+  /** Until it is looked at again. */
+  cancel?: () => void;
+}
+
 /** Pieces that are on their way from neighbours, and who is asked next for which. */
 export class PieceFetches {
   readonly #options: { readonly digest: Digest; readonly size: number };
   readonly #deps: PieceFetchesDeps;
-  readonly #asked = new Set<AbortController>();
+  readonly #asked = new Set<Asked>();
   /** Requests to each neighbour. */
   readonly #askedOf = new Map<string, number>();
   readonly #conduct: NeighbourConduct;
@@ -61,8 +78,7 @@ export class PieceFetches {
   /** The first piece, from where the newest reader began, that is not on its way; and since when it is that. */
   #next: { readonly piece: number | undefined; readonly since: number } = { piece: undefined, since: 0 };
   readonly #timers = new Set<() => void>();
-  /** Milliseconds a byte, of the last pieces. */
-  readonly #paces: number[] = [];
+  readonly #hedges = new PieceHedges();
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: PieceFetchesDeps) {
@@ -103,12 +119,21 @@ export class PieceFetches {
     // One piece of each before a second of any: the load is spread.
     const many = member.neighbours.length > FEW_NEIGHBOURS && blobs() > FEW_BLOBS;
     const each = many ? 1 : PIECES_EACH;
+    this.#askEach(open, each, (neighbour) =>
+      choosePiece(neighbour, { open, urgent, member, random, excluded }),
+    );
+    this.#hedges.left(open.size, this.#asked.size);
+    if (this.#hedges.atEnd) for (const asked of this.#asked) this.#look(asked);
+  }
+
+  #askEach(open: Set<number>, each: number, choose: (neighbour: Neighbour) => number | undefined): void {
+    const { neighbours } = this.#deps.member;
     for (let round = 1; round <= each; round += 1) {
-      for (const neighbour of member.neighbours) {
+      for (const neighbour of neighbours) {
         if (open.size === 0) return;
-        if (neighbour.complete && turns.crowded && round > PIECES_OF_HOLDER) continue;
+        if (neighbour.complete && this.#turns.crowded && round > PIECES_OF_HOLDER) continue;
         if (!this.#mayAsk(neighbour.peer.id, round)) continue;
-        const piece = choosePiece(neighbour, { open, urgent, member, random, excluded });
+        const piece = choose(neighbour);
         if (piece === undefined) continue;
         open.delete(piece);
         this.#ask(neighbour.peer, piece);
@@ -120,7 +145,10 @@ export class PieceFetches {
     this.#closed = true;
     this.#turns.close();
     for (const cancel of this.#timers) cancel();
-    for (const abort of this.#asked) abort.abort();
+    for (const { abort, second } of this.#asked) {
+      abort.abort();
+      second?.abort.abort();
+    }
   }
 
   /** From the piece `from` on, then those before it; without what this node brings from upstream itself. */
@@ -151,44 +179,111 @@ export class PieceFetches {
   }
 
   #ask(peer: Peer, piece: number): void {
-    const { pieces } = this.#deps;
+    const { pieces, clock } = this.#deps;
     const run = pieces.picker.takeWithin(piece, piece + 1);
     if (run === undefined) return;
-    const abort = new AbortController();
-    this.#asked.add(abort);
-    this.#askedOf.set(peer.id, (this.#askedOf.get(peer.id) ?? 0) + 1);
-    const length = pieces.geometry.end(piece) - pieces.geometry.start(piece);
-    const request = { size: this.#options.size, piece, length };
-    const options = { signal: abort.signal, stallMs: STALL_MS, firstByteMs: FIRST_BYTE_MS };
-    const { ask, clock } = this.#deps;
     const began = clock.now();
     let body: Readable | undefined;
-    // A limit of this node holds up whomever it asks.
-    const taken = (): number => clock.now() - began - heldMsOf(body);
-    const deps: FetchPieceDeps = {
-      ...this.#deps,
-      accepted: () => this.#deps.accepted("peer"),
-      ask: async (...asked) => {
-        const answer = await ask(...asked);
-        body = answer.body;
-        return answer;
-      },
+    const asked: Asked = {
+      peer,
+      piece,
+      length: pieces.geometry.end(piece) - pieces.geometry.start(piece),
+      abort: new AbortController(),
+      taken: () => clock.now() - began - heldMsOf(body),
+      outrun: false,
     };
-    const cancel = this.#limit(peer, { piece, length, taken }, abort);
-    void fetchPiece(peer, this.#options.digest, request, options, deps)
-      .then(
-        (sha256) => this.#taken(peer.id, piece, sha256, length, taken()),
-        (error: unknown) => {
-          if (!this.#closed) this.#failed(peer, piece, error);
-        },
-      )
+    this.#asked.add(asked);
+    this.#hedges.asked();
+    this.#begins(peer.id);
+    this.#lookLater(asked);
+    const ask: AskForPiece = async (...request) => {
+      const answer = await this.#deps.ask(...request);
+      body = answer.body;
+      return answer;
+    };
+    void this.#bring(asked, ask)
+      .catch((error: unknown) => {
+        if (!this.#closed) this.#failed(peer, piece, error);
+      })
       .finally(() => {
-        cancel();
-        this.#asked.delete(abort);
+        asked.cancel?.();
+        asked.second?.abort.abort();
+        this.#asked.delete(asked);
         this.#answered(peer.id);
         pieces.picker.release(run);
         this.#deps.changed();
       });
+  }
+
+  async #bring(asked: Asked, ask: AskForPiece): Promise<void> {
+    const { peer, piece, length, abort, taken } = asked;
+    const deps: FetchPieceDeps = { ...this.#deps, ask, accepted: () => this.#deps.accepted("peer") };
+    const { digest } = this.#options;
+    try {
+      const sha256 = await fetchPiece(peer, digest, this.#request(asked), this.#times(abort), deps);
+      this.#taken(peer.id, piece, sha256, length, taken());
+    } catch (error) {
+      const own = !asked.outrun;
+      const held = await asked.second?.held;
+      if (held === undefined) throw error;
+      if (own) this.#failed(peer, piece, error);
+      const late = new AbortController();
+      const memory = { ...deps, ask: fromMemory(held) };
+      const sha256 = await fetchPiece(held.peer, digest, this.#request(asked), this.#times(late), memory);
+      this.#taken(held.peer.id, piece, sha256, length, taken());
+    }
+  }
+
+  #request({ piece, length }: Asked): WantedPiece {
+    return { size: this.#options.size, piece, length };
+  }
+
+  #times({ signal }: AbortController): PieceFetchOptions {
+    return { signal, stallMs: STALL_MS, firstByteMs: FIRST_BYTE_MS };
+  }
+
+  /** A piece that is late is asked of another neighbour as well, if one has it and nothing to do; of the same zone. */
+  #hedge(asked: Asked): void {
+    const { piece, length, abort } = asked;
+    if (asked.second !== undefined || abort.signal.aborted || !this.#hedges.may(length, asked.taken()))
+      return;
+    const { member, zone, logger } = this.#deps;
+    const other = member.neighbours.find((neighbour) => {
+      const { id } = neighbour.peer;
+      if (neighbour.zone !== zone || !neighbour.has(piece)) return false;
+      return !this.#askedOf.has(id) && this.#conduct.isOpen(id) && this.#conduct.isOpenFor(id, piece);
+    });
+    if (other === undefined) return;
+    const { peer } = other;
+    logger.debug(
+      { digest: this.#options.digest, piece, peer: asked.peer.id, other: peer.id },
+      "a piece is late: another is asked, too",
+    );
+    const second = new AbortController();
+    asked.second = { abort: second, held: this.#bringSecond(asked, peer, second) };
+  }
+
+  async #bringSecond(asked: Asked, peer: Peer, abort: AbortController): Promise<HeldPiece | undefined> {
+    const { digest } = this.#options;
+    this.#begins(peer.id);
+    const over = this.#hedges.begin();
+    try {
+      const held = await holdPiece(peer, digest, this.#request(asked), this.#times(abort), this.#deps);
+      asked.outrun = true;
+      asked.abort.abort();
+      return held;
+    } catch (error) {
+      if (!this.#closed && !abort.signal.aborted) this.#failed(peer, asked.piece, error);
+      return undefined;
+    } finally {
+      over();
+      this.#answered(peer.id);
+      this.#deps.changed();
+    }
+  }
+
+  #begins(id: string): void {
+    this.#askedOf.set(id, (this.#askedOf.get(id) ?? 0) + 1);
   }
 
   #answered(id: string): void {
@@ -197,34 +292,31 @@ export class PieceFetches {
     else this.#askedOf.delete(id);
   }
 
-  /** Ends a request that is slow beyond measure, while somebody else could bring the piece. */
-  #limit(
-    peer: Peer,
-    { piece, length, taken }: { piece: number; length: number; taken: () => number },
-    abort: AbortController,
-  ): () => void {
-    const { clock, member } = this.#deps;
-    const look = (): void => {
-      const late = taken() >= this.#longest(length);
-      if (late && member.rarity(piece) > 1)
-        abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
-      else cancel = clock.after(SLOWEST_MS, look);
-    };
-    let cancel = clock.after(SLOWEST_MS, look);
-    return () => cancel();
+  /** A request that takes long gets company, or ends while somebody else could bring the piece. */
+  #look(asked: Asked): void {
+    const { peer, piece, length, abort, taken } = asked;
+    this.#hedge(asked);
+    const late = asked.second === undefined && taken() >= this.#longest(length);
+    if (late && this.#deps.member.rarity(piece) > 1)
+      abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
+    else this.#lookLater(asked);
+  }
+
+  #lookLater(asked: Asked): void {
+    asked.cancel?.();
+    const ms = this.#hedges.nextLook(asked.length, asked.taken());
+    asked.cancel = this.#deps.clock.after(ms, () => this.#look(asked));
   }
 
   /** Milliseconds that so many bytes may take. */
   #longest(length: number): number {
-    const paces = this.#paces.toSorted((a, b) => a - b);
-    const usual = paces[Math.floor(paces.length / 2)];
-    return usual === undefined ? UNKNOWN_MS : Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual * length);
+    const usual = this.#hedges.usual(length);
+    return usual === undefined ? UNKNOWN_MS : Math.max(SLOWEST_MS, SLOWEST_FACTOR * usual);
   }
 
   #taken(id: string, piece: number, sha256: Buffer, length: number, ms: number): void {
     this.#conduct.reached(id);
-    this.#paces.push(ms / length);
-    if (this.#paces.length > REMEMBERED) this.#paces.shift();
+    this.#hedges.took(ms, length);
     this.#deps.member.have(piece, sha256, false);
     this.#deps.written("peer", length);
   }

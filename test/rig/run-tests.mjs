@@ -30,7 +30,7 @@ const SUITES = {
   slow: { has: isSlow, timeoutMs: 600_000, jobs: SEVERAL },
   // Each has names, addresses, ports and folders of its own. They wait for programs half of their time.
   real: { has: (file) => isReal(file) && !isTimed(file), timeoutMs: 600_000, jobs: 2 },
-  // These judge seconds, or bytes that are sent again when time runs out: each has the machine to itself.
+  // These judge seconds, or what is asked and sent again when time runs out: each has the machine to itself.
   timed: { has: (file) => isReal(file) && isTimed(file), timeoutMs: 600_000, jobs: 1 },
 };
 

@@ -100,7 +100,7 @@ for (const { name, slow = false } of CASES) {
         const took = performance.now() - began;
         t.comment(`ended after ${seconds(began)}`);
         t.same(ended, { code: 0, signal: null });
-        t.ok(took < 10_500, "within ten seconds");
+        t.ok(took < 12_500, "ten seconds, and what a busy machine adds");
         t.match(node.mirror.log(), /blob cut short/);
         await cluster.network.nodes[0]?.shape({});
         await pull.result;

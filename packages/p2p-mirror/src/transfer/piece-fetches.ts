@@ -58,8 +58,10 @@ interface Asked {
   readonly abort: AbortController;
   /** Milliseconds, without those in which a limit of this node held it up: that holds up whomever it asks. */
   readonly taken: () => number;
-  /** Another neighbour that is asked for the same besides; undefined in the end: it has not brought it. */
+  /** Another neighbour that is asked for the same besides, once; undefined in the end: it has not brought it. */
   second?: { readonly abort: AbortController; readonly held: Promise<HeldPiece | undefined> };
+  /** That one is at it. */
+  hasCompany: boolean;
   /** The other one was first. */
   outrun: boolean;
   /** Until it is looked at again. */
@@ -190,6 +192,7 @@ export class PieceFetches {
       length: pieces.geometry.end(piece) - pieces.geometry.start(piece),
       abort: new AbortController(),
       taken: () => clock.now() - began - heldMsOf(body),
+      hasCompany: false,
       outrun: false,
     };
     this.#asked.add(asked);
@@ -267,6 +270,7 @@ export class PieceFetches {
     const { digest } = this.#options;
     this.#begins(peer.id);
     const over = this.#hedges.begin();
+    asked.hasCompany = true;
     try {
       const held = await holdPiece(peer, digest, this.#request(asked), this.#times(abort), this.#deps);
       asked.outrun = true;
@@ -277,6 +281,7 @@ export class PieceFetches {
       return undefined;
     } finally {
       over();
+      asked.hasCompany = false;
       this.#answered(peer.id);
       this.#deps.changed();
     }
@@ -296,7 +301,7 @@ export class PieceFetches {
   #look(asked: Asked): void {
     const { peer, piece, length, abort, taken } = asked;
     this.#hedge(asked);
-    const late = asked.second === undefined && taken() >= this.#longest(length);
+    const late = !asked.hasCompany && taken() >= this.#longest(length);
     if (late && this.#deps.member.rarity(piece) > 1)
       abort.abort(new SourceError("STALLED", peer.id, { message: "slower than others" }));
     else this.#lookLater(asked);

@@ -1,6 +1,7 @@
 /** A piece that is late is asked of a second neighbour: when, how often, and what becomes of the first. */
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
+import { SourceError } from "@p2p-mirror/shared";
 import t from "tap";
 import type { Peer } from "../../src/routing/router.ts";
 import type { AskForPiece } from "../../src/transfer/fetch-piece.ts";
@@ -64,17 +65,29 @@ interface Request {
 
 /**
  * Two neighbours of one zone have all of eight pieces. The piece `late` is given by the one that is asked first in its own time: bytes
- * of it, and then nothing, until `fail` is called. What the second says of it is `second`.
+ * of it, and then nothing, until `fail` is called. What the second says of it is `second`; who is asked later has it.
  */
-async function setup({ late, second, zone = "here" }: { late: number; second?: Buffer; zone?: string }) {
+async function setup({
+  late,
+  second,
+  zone = "here",
+}: {
+  late: number;
+  second?: Buffer | Error;
+  zone?: string;
+}) {
   const requests: Request[] = [];
   let stuck: Readable | undefined;
   const ask: AskForPiece = async (peer: Peer, _digest, { piece }, { signal }) => {
-    const first = !requests.some((one) => one.piece === piece);
+    const before = requests.filter((one) => one.piece === piece).length;
     requests.push({ peer: peer.id, piece, aborted: () => signal.aborted });
     const whole = bytesOf(piece);
     if (piece !== late) return { body: Readable.from([whole]), hash: undefined };
-    if (!first) return { body: Readable.from([second ?? whole]), hash: undefined };
+    if (before === 1 && second instanceof Error) throw second;
+    if (before > 0) {
+      const bytes = before === 1 && second instanceof Buffer ? second : whole;
+      return { body: Readable.from([bytes]), hash: undefined };
+    }
     const body = new Readable({ read: () => undefined });
     body.push(whole.subarray(0, 1_000));
     signal.addEventListener("abort", () => body.destroy(new Error("aborted")), { once: true });
@@ -145,6 +158,16 @@ await t.test("the second one's word is not taken for it: wrong bytes are none", 
   t.equal(of(3).length, 2);
   t.notOk(of(3)[0]?.aborted(), "the first one goes on");
   t.notOk(pieces.isDone(3));
+});
+
+await t.test("the second one fails: the piece is taken away from the first all the same", async (t) => {
+  const { pass, pieces, of } = await setup({ late: 3, second: new SourceError("CUT", "second") });
+  await pass(1_900);
+  t.equal(of(3).length, 2);
+  t.notOk(of(3)[0]?.aborted());
+  await pass(2_000);
+  t.ok(of(3)[0]?.aborted(), "slower than others");
+  t.ok(pieces.complete);
 });
 
 await t.test(

@@ -1,10 +1,8 @@
-import { readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { component } from "../test/rig/components.ts";
 import { startContainerd } from "../test/rig/containerd.ts";
 import { makeImage } from "../test/rig/images.ts";
-import { tempFolder } from "../test/rig/temp.ts";
 import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
 import { cpuSeconds } from "./lib/cpu.ts";
 import { advertised, connected, pullThrough, Scene } from "./lib/scene.ts";
@@ -24,11 +22,8 @@ const SETTLING_MS = 30_000;
  */
 export async function run([seconds = "120", ...flags]: readonly string[]): Promise<BenchResult> {
   await using scene = await Scene.open();
-  const home = await tempFolder("rest");
-  scene.defer(() => rm(home, { recursive: true, force: true }));
   const containerd = scene.use(await startContainerd({ component: await component("containerd-1.7") }));
   const mirror = await scene.mirror("mirror", {
-    dataDir: join(home, "data"),
     containerdSocket: containerd.socket,
     logLevel: "info",
     flags: ["--hosts-dir", containerd.certsDir],

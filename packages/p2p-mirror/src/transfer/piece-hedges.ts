@@ -21,6 +21,8 @@ const REMEMBERED = 15;
 export class PieceHedges {
   /** Milliseconds a byte, of the last pieces. */
   readonly #paces: number[] = [];
+  /** Their median. */
+  #pace: number | undefined;
   #asked = 0;
   #hedged = 0;
   /** One at a time: memory. */
@@ -34,6 +36,7 @@ export class PieceHedges {
   took(ms: number, bytes: number): void {
     this.#paces.push(ms / bytes);
     if (this.#paces.length > REMEMBERED) this.#paces.shift();
+    this.#pace = this.#paces.toSorted((a, b) => a - b)[Math.floor(this.#paces.length / 2)];
   }
 
   /** Nothing is left but a few pieces that are on their way. */
@@ -48,9 +51,7 @@ export class PieceHedges {
 
   /** Milliseconds that so many bytes usually take; undefined while none have come. */
   usual(bytes: number): number | undefined {
-    const paces = this.#paces.toSorted((a, b) => a - b);
-    const median = paces[Math.floor(paces.length / 2)];
-    return median === undefined ? undefined : median * bytes;
+    return this.#pace === undefined ? undefined : this.#pace * bytes;
   }
 
   /** Milliseconds after which a piece that has taken so many is to be looked at again. */

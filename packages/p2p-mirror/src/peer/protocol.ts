@@ -23,7 +23,11 @@ import { PieceGeometry } from "../transfer/pieces.ts";
  *       200 JSON of at most 64 KiB · 404 none
  *
  * Every answer carries `p2p-load: <busy>/<all>`, the upload slots. A body that cannot be finished ends with FIN short of
- * its Content-Length. Other methods are 405, other paths 404, malformed requests 400.
+ * its Content-Length. Other methods are 405, malformed requests 400.
+ *
+ * Another version of it would be other paths (`/p2p/v2/`), served beside these. A path that is not known is 501: 404 says
+ * what a node holds, and a newer one that asks can tell that it has to ask in the old words. Headers that are not known
+ * are passed over, on both sides.
  */
 export const BLOB_PREFIX = "/p2p/v1/blobs/";
 export const PIECE_PREFIX = "/p2p/v1/pieces/";

@@ -244,7 +244,7 @@ class HttpsPeerServer implements PeerServer {
     }
     const asked = parsePeerPath(request.url ?? "");
     if (asked.kind === "malformed") return refuse(400);
-    if (asked.kind === "unknown") return refuse(404);
+    if (asked.kind === "unknown") return refuse(501);
     if (this.#draining || this.#sockets.isBeyond(request.socket)) {
       return answerBusy(call, asked.kind === "record" ? [] : this.#deps.others(asked.digest));
     }

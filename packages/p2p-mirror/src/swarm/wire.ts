@@ -1,6 +1,12 @@
 import type { NodeAddress } from "../routing/router.ts";
 import type { SwarmMessage } from "./messages.ts";
 
+/*
+ * What both sides of a stream speak, they agree on when it is opened (libp2p, multistream-select). A field may be added to
+ * a message as it is: who does not know it passes it over. Anything else (a message, a reason, a wider bound) is another
+ * version: handled and offered beside this one, the newer first, for as long as there are nodes that speak this one only.
+ */
+
 /** Member and coordinator; one stream for each digest. */
 export const SWARM_PROTOCOL = "/p2p-mirror/swarm/1.0.0";
 /** Neighbour and neighbour, as well. */

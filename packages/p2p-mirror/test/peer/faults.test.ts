@@ -252,3 +252,15 @@ await t.test("a 404 with a long page is still NotFoundError", async (t) => {
   const { client } = await newClient(t);
   await t.rejects(client.blob(peer, blob.digest, undefined), NotFoundError);
 });
+
+await t.test("headers that a newer peer adds are passed over", async (t) => {
+  const added = ["P2p-Versions: 1, 2", "P2p-Mood: fine", "P2p-Load: 3/16 of two kinds"];
+  const { peer } = await fakePeer(t, (socket) => {
+    socket.write(head("200 OK", `Content-Length: ${blob.bytes.byteLength}`, ...added));
+    socket.write(blob.bytes);
+  });
+  const { client } = await newClient(t);
+  const { body, load } = await client.blob(peer, blob.digest, undefined);
+  t.ok((await read(body)).equals(blob.bytes));
+  t.equal(load, undefined, "and so is one that says more than it did");
+});

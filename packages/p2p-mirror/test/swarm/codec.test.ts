@@ -1,4 +1,5 @@
 import { digestOf } from "@p2p-mirror/shared";
+import protobuf from "protobufjs";
 import t from "tap";
 import { MAX_PIECES, packBits } from "../../src/swarm/bitmap.ts";
 import { createSwarmCodec } from "../../src/swarm/codec.ts";
@@ -125,6 +126,24 @@ await t.test("whatever is out of bounds makes the whole message refused", (t) =>
   }
   t.throws(() => codec.decode(Buffer.alloc(MAX_MESSAGE_BYTES + 1)), SwarmProtocolError, "too long");
   t.same(codec.decode(raw({ join })), { kind: "join", ...join }, "what is within them is not");
+  t.end();
+});
+
+await t.test("what a newer program adds to a message is passed over; a message that is new is none", (t) => {
+  const next = createEnvelope();
+  for (const name of ["Join", "Lease", "Contact", "Envelope"]) {
+    next.root.lookupType(name).add(new protobuf.Field("added", 99, "string"));
+  }
+  const fromNext = (message: Record<string, unknown>): Uint8Array =>
+    next.encode(next.fromObject(message)).finish();
+  const lease = { id: 1, first: 0, end: 4 };
+  const message = { join: { ...join, leases: [{ ...lease, added: "a" }], added: "b" }, added: "c" };
+  t.same(codec.decode(fromNext(message)), { kind: "join", ...join, leases: [lease] });
+  t.same(codec.decode(fromNext({ redirect: { to: { ...contact, added: "d" } } })), {
+    kind: "redirect",
+    to: contact,
+  });
+  t.throws(() => codec.decode(fromNext({ added: "of a kind that is not known" })), SwarmProtocolError);
   t.end();
 });
 

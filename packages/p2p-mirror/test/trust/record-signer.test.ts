@@ -27,6 +27,8 @@ await t.test("what a node signed, others read", (t) => {
   t.strictSame(reader.verify(signer.sign(claim)), claim);
   const open: Claim = { kind: "repository", ...repository, time: NOW };
   t.strictSame(reader.verify(signer.sign(open)), open);
+  const ofNextVersion = { ...claim, added: "what this one does not know" };
+  t.strictSame(reader.verify(signer.sign(ofNextVersion)), claim);
   t.end();
 });
 

@@ -4,6 +4,7 @@ export * from "./block-socket.ts";
 export * from "./buffer-pool.ts";
 export * from "./canary.ts";
 export * from "./clock.ts";
+export * from "./debounced.ts";
 export * from "./descriptor.ts";
 export * from "./digest.ts";
 export * from "./disk-errors.ts";

@@ -9,6 +9,7 @@ const FIXES: Readonly<Record<string, string>> = {
   EACCES: "this user may not listen there; choose a port from 1024 on",
   EAFNOSUPPORT: "this machine has no addresses of that kind; choose another",
   ENOTFOUND: "the name has no address; choose an IP address of this machine",
+  EAI_AGAIN: "no name server says what the name stands for; choose an IP address of this machine",
 };
 
 /**

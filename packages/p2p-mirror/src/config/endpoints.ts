@@ -1,3 +1,4 @@
+import { isIPv6 } from "node:net";
 import {
   formatHostPort,
   InvalidValue,
@@ -73,6 +74,7 @@ function localUrl(name: EndpointName, { host, port }: ListenAddress, origin: Ori
     const fix = `the port is chosen at each start; give --${name} URL`;
     throw settingError(origin, [`${name}_listen`], `${host ?? ""}:0`, fix);
   }
-  const reachable = host === undefined || isAllAddresses(host) ? (host === "::" ? "::1" : "127.0.0.1") : host;
+  const reachable =
+    host !== undefined && !isAllAddresses(host) ? host : isIPv6(host ?? "") ? "::1" : "127.0.0.1";
   return `http://${formatHostPort({ host: reachable, port })}`;
 }

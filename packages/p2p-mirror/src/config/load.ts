@@ -1,5 +1,6 @@
 import {
   readConfigFile,
+  refuseUnknownKeys,
   resolveSettings,
   type Decoded,
   type FlagValues,
@@ -43,14 +44,16 @@ export async function readSources(request: ConfigRequest): Promise<Sources> {
 }
 
 /**
- * Settles some settings and passes over the rest: a command must work beside a mirror whose other settings this user
- * cannot read. @param schema a part of MIRROR_SCHEMA @throws ConfigError
+ * Settles some settings and passes over the values of the rest: a command must work beside a mirror whose other settings
+ * this user cannot read. A key that is no setting at all is refused as `serve` does: it may be one of these, misspelt.
+ * @param schema a part of MIRROR_SCHEMA @throws ConfigError
  */
 export async function loadSome<S extends GroupSchema>(
   schema: S,
   request: ConfigRequest,
 ): Promise<Resolved<Decoded<S, typeof MIRROR_FORMATS>>> {
   const { file, ...sources } = await readSources(request);
+  if (file !== undefined) refuseUnknownKeys({ kind: "file", file }, MIRROR_SCHEMA, [], file.values);
   const values = Object.entries(file?.values ?? {}).filter(([key]) => key in schema.properties);
   const some = file && { ...file, values: Object.fromEntries(values) };
   return resolveSettings(schema, MIRROR_FORMATS, ENV_PREFIX, { ...sources, file: some });

@@ -1,8 +1,10 @@
 import { createSocket } from "node:dgram";
-import { isIP } from "node:net";
+import { lookup } from "node:dns/promises";
+import { isIP, isIPv6 } from "node:net";
 import { networkInterfaces, type NetworkInterfaceInfo } from "node:os";
 import { multiaddr, type Multiaddr } from "@multiformats/multiaddr";
-import { ConfigError, type Logger } from "@p2p-mirror/shared";
+import { ConfigError, listenError, type Logger } from "@p2p-mirror/shared";
+import { isAllAddresses } from "@p2p-mirror/shared/config";
 
 export interface HostPort {
   readonly host: string;
@@ -57,8 +59,6 @@ export function parseHostPort(text: string, field: string): HostPort {
   return { host, port };
 }
 
-const isWildcard = (host: string): boolean => host === "0.0.0.0" || host === "::";
-
 /** Interfaces of containers and virtual machines on this host: addresses on them mean nothing to other hosts. */
 const LOCAL_INTERFACE =
   /^(?:docker|br-|veth|cni|cali|flannel|cilium|lxc|lxd|virbr|vnet|kube-ipvs|nodelocaldns|tunl|dummy)/;
@@ -88,7 +88,7 @@ export function advertiseAddress(
   routed?: string,
 ): string {
   if (given !== undefined) return given;
-  if (!isWildcard(listenHost)) return listenHost;
+  if (!isAllAddresses(listenHost)) return listenHost;
   const isRouted = (one: NetworkInterfaceInfo): boolean => one.address === routed && usable(one);
   if (
     routed !== undefined &&
@@ -100,8 +100,18 @@ export function advertiseAddress(
   const candidates = candidateAddresses(interfaces);
   const found =
     candidates.find((one) => one.family === "IPv4") ??
-    (listenHost === "::" ? candidates.find((one) => one.family === "IPv6") : undefined);
+    (isIPv6(listenHost) ? candidates.find((one) => one.family === "IPv6") : undefined);
   return found?.address ?? "127.0.0.1";
+}
+
+/** libp2p listens at addresses only: a name becomes one of this machine. @throws ConfigError when it has none. */
+export async function resolveListen(listen: HostPort): Promise<HostPort> {
+  if (isIP(listen.host) !== 0) return listen;
+  try {
+    return { host: (await lookup(listen.host)).address, port: listen.port };
+  } catch (error) {
+    throw listenError(error, "p2p-listen", listen);
+  }
 }
 
 /** Addresses nobody has (RFC 5737, RFC 3849): the way to them is the default route. */
@@ -127,9 +137,9 @@ export async function findAdvertiseAddress(
   given: string | undefined,
   logger: Logger,
 ): Promise<string> {
-  if (given !== undefined || !isWildcard(listenHost)) return advertiseAddress(listenHost, given);
+  if (given !== undefined || !isAllAddresses(listenHost)) return advertiseAddress(listenHost, given);
   const routed =
-    (await routedAddress("udp4")) ?? (listenHost === "::" ? await routedAddress("udp6") : undefined);
+    (await routedAddress("udp4")) ?? (isIPv6(listenHost) ? await routedAddress("udp6") : undefined);
   const interfaces = networkInterfaces();
   const address = advertiseAddress(listenHost, undefined, interfaces, routed);
   const alternatives = candidateAddresses(interfaces)

@@ -6,6 +6,7 @@ import {
   findAdvertiseAddress,
   libp2pAddressOf,
   parseHostPort,
+  resolveListen,
   tcpMultiaddr,
   type HostPort,
 } from "./addresses.ts";
@@ -31,7 +32,7 @@ import { NodeStreams } from "./node-streams.ts";
 import { ProviderDatastore } from "./provider-datastore.ts";
 import { ProviderStore } from "./provider-store.ts";
 import { agentOf, PeerFactsBook, type PeerFacts } from "./peer-facts.ts";
-import { PEERS_FILE, readRememberedPeers, writeRememberedPeers } from "./remembered-peers.ts";
+import { PEERS_FILE, RememberedPeers } from "./remembered-peers.ts";
 import type { RouterDeps, RouterOptions } from "./router-options.ts";
 import type { NodeAddress, Peer, Router, RoutingKey, RoutingOptions } from "./router.ts";
 
@@ -50,12 +51,12 @@ export interface KadRouter extends Router, Service {
 
 const DEFAULT_VALIDITY_MS = 20 * 60_000;
 const DEFAULT_REPLICATION = 8;
-const REMEMBER_INTERVAL_MS = 60_000;
 
 /** Kademlia over libp2p, among the nodes that share a cluster secret. A node alone works, and goes on looking for others. */
 export async function createRouter(options: RouterOptions, deps: RouterDeps): Promise<KadRouter> {
   const bootstrap = options.bootstrap.map((text) => parseHostPort(text, "bootstrap"));
-  const host = await findAdvertiseAddress(options.listen.host, options.advertiseAddress, deps.logger);
+  const listen = await resolveListen(options.listen);
+  const host = await findAdvertiseAddress(listen.host, options.advertiseAddress, deps.logger);
   const validityMs = options.recordValidityMs ?? DEFAULT_VALIDITY_MS;
   const store = new ProviderStore({ validityMs }, deps.now ?? (() => performance.now()));
   const members = new Members();
@@ -68,7 +69,7 @@ export async function createRouter(options: RouterOptions, deps: RouterDeps): Pr
   });
   const node = await createMeshNode(
     {
-      listen: options.listen,
+      listen,
       advertiseHost: host,
       peerPort: options.peerPort,
       agent: agentOf(options.about ?? { version: "0.0.0", zone: "" }),
@@ -76,7 +77,7 @@ export async function createRouter(options: RouterOptions, deps: RouterDeps): Pr
     { identity: deps.identity, secrets: deps.secrets, providers: datastore },
   );
   return new LibP2pRouter(
-    { ...options, replication: options.replication ?? DEFAULT_REPLICATION, validityMs, host },
+    { ...options, listen, replication: options.replication ?? DEFAULT_REPLICATION, validityMs, host },
     bootstrap,
     {
       ...deps,
@@ -116,8 +117,8 @@ class LibP2pRouter implements KadRouter {
   readonly #records: RecordsService;
   readonly #closing = new AbortController();
   readonly #liveness: Liveness;
-  #remembered: readonly Multiaddr[] = [];
-  #timers: NodeJS.Timeout[] = [];
+  readonly #remembered: RememberedPeers;
+  #sweeping: NodeJS.Timeout | undefined;
 
   constructor(options: ResolvedOptions, bootstrap: readonly HostPort[], deps: ResolvedDeps) {
     this.#options = options;
@@ -134,6 +135,10 @@ class LibP2pRouter implements KadRouter {
       onGone: () => this.#announcer.membersChanged(),
       logger: deps.logger,
     });
+    this.#remembered = new RememberedPeers(join(options.dataDir, PEERS_FILE), {
+      current: () => this.#memberAddresses(),
+      logger: deps.logger,
+    });
     this.#announcer = new Announcer(
       { replication: options.replication, validityMs: options.validityMs },
       {
@@ -148,7 +153,7 @@ class LibP2pRouter implements KadRouter {
       { bootstrap },
       {
         directory: deps.directory,
-        remembered: () => this.#remembered,
+        remembered: () => this.#remembered.addresses,
         isKnown: (address) => this.#isKnown(address),
         isConnected: () => deps.node.getConnections().length > 0,
         dial: async (address, signal) => {
@@ -165,7 +170,10 @@ class LibP2pRouter implements KadRouter {
         await deps.node.dial(tcpMultiaddr(address).encapsulate(`/p2p/${peerId.toString()}`), { signal });
       },
       check: (member) => this.#liveness.check(member),
-      onHeard: () => this.#announcer.membersChanged(),
+      onHeard: () => {
+        this.#announcer.membersChanged();
+        this.#remembered.changed();
+      },
       logger: deps.logger,
     });
     this.#lookup = new Lookup({
@@ -201,7 +209,7 @@ class LibP2pRouter implements KadRouter {
 
   async start(signal: AbortSignal): Promise<void> {
     const node = this.#node;
-    this.#remembered = await readRememberedPeers(this.#peersFile());
+    await this.#remembered.load();
     node.addEventListener("peer:update", (event) => this.#onAddresses(event.detail.peer));
     await node.handle(
       RECORDS_PROTOCOL,
@@ -227,21 +235,18 @@ class LibP2pRouter implements KadRouter {
     this.#announcer.start();
     this.#acquaintance.start();
     this.#bootstrapper.start();
-    this.#timers = [
-      setInterval(() => this.#sweep(), this.#options.validityMs / 4),
-      setInterval(() => void this.#remember(), REMEMBER_INTERVAL_MS),
-    ];
+    this.#sweeping = setInterval(() => this.#sweep(), this.#options.validityMs / 4);
   }
 
   async close(): Promise<void> {
-    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    clearInterval(this.#sweeping);
     this.#closing.abort();
     // Before the others: they wait for its answers.
     await this.#liveness.close();
     await this.#bootstrapper.close();
     await this.#acquaintance.close();
     await this.#announcer.close();
-    await this.#remember();
+    await this.#remembered.close();
     await this.#node.stop();
   }
 
@@ -287,16 +292,13 @@ class LibP2pRouter implements KadRouter {
     return closestNodes(key, count, this.#members, { id, host, port: address.port, position });
   }
 
-  #peersFile(): string {
-    return join(this.#options.dataDir, PEERS_FILE);
-  }
-
   #onAddresses(peer: StoredPeer): void {
     if (peer.id.equals(this.#node.peerId)) return;
     this.#members.learn(
       peer.id.toString(),
       peer.addresses.map(({ multiaddr }) => multiaddr),
     );
+    this.#remembered.changed();
   }
 
   async #identify(connection: Connection): Promise<void> {
@@ -364,14 +366,10 @@ class LibP2pRouter implements KadRouter {
     this.#deps.metrics.recordsHeld.set(this.#deps.store.size);
   }
 
-  async #remember(): Promise<void> {
-    const addresses = [...this.#members].flatMap((member) => {
+  #memberAddresses(): Multiaddr[] {
+    return [...this.#members].flatMap((member) => {
       const address = this.#members.libp2pAddress(member.id);
       return address === undefined ? [] : [tcpMultiaddr(address).encapsulate(`/p2p/${member.id}`)];
-    });
-    if (addresses.length > 0) this.#remembered = addresses;
-    await writeRememberedPeers(this.#peersFile(), addresses).catch((error: unknown) => {
-      this.#deps.logger.warn({ err: error }, "the peers could not be remembered");
     });
   }
 }

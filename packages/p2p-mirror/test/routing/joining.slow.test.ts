@@ -1,3 +1,5 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import t from "tap";
 import type { HostPort } from "../../src/routing/addresses.ts";
 import type { Directory } from "../../src/routing/bootstrapper.ts";
@@ -70,6 +72,32 @@ await t.test("peers are remembered over a restart, without any bootstrap", async
   t.equal(again.router.self.id, two.identity.id);
   await again.router.advertise([keyOf("after the restart")]);
   t.match(await findAll(one.router, keyOf("after the restart")), [{ id: two.identity.id }]);
+});
+
+await t.test(
+  "who is known is written down within seconds: a node that is killed finds its cluster again",
+  async (t) => {
+    const mesh = new Mesh();
+    t.teardown(() => mesh.close());
+    const [one, two] = await mesh.startMany(2);
+    if (one === undefined || two === undefined) throw new Error("two nodes");
+    const written = async (): Promise<string> =>
+      readFile(join(two.dataDir, "peers.json"), "utf8").catch(() => "");
+    await until("the other node is in the file", async () => (await written()).includes(one.identity.id), {
+      timeoutMs: 30_000,
+    });
+    await one.close();
+    await until("it is alone", () => two.router.peers().length === 0);
+    t.match(await written(), one.identity.id, "those who went stay there");
+  },
+);
+
+await t.test("libp2p listens at the address of a name", async (t) => {
+  const mesh = new Mesh();
+  t.teardown(() => mesh.close());
+  const { router } = await mesh.start({ listen: { host: "localhost", port: 0 } });
+  t.match(router.libp2pAddress.host, /^(?:127\.0\.0\.1|::1)$/);
+  t.equal(router.self.host, router.libp2pAddress.host);
 });
 
 await t.test("a secret is changed node by node, and the mesh stays one", async (t) => {

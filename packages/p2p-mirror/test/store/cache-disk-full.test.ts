@@ -110,6 +110,35 @@ await t.test(
   },
 );
 
+for (const [what, size] of [
+  ["that are kept", 2 ** 30],
+  ["that are not kept", MIB],
+] as const) {
+  await t.test(
+    `many ingests ${what} and begin at the same moment are promised no more than the disk has`,
+    { skip: isSkipped(disk) },
+    async (t) => {
+      if (disk === undefined) return;
+      const cache = await runCache(t, { dir: path.join(disk, "cache"), size, minFree: { bytes: 3 * MIB } });
+      const blobs = Array.from({ length: 16 }, (_, nth) => seededBytes(`at once ${nth}`, MIB + 1));
+      const granted = (
+        await Promise.all(blobs.map((bytes) => cache.store.ingest(describeBytes(bytes), HUB)))
+      ).filter((ingest) => ingest !== undefined);
+      t.ok(granted.length >= 2, `${granted.length} have room`);
+      t.ok(granted.every(({ keeps }) => keeps === size > MIB));
+      for (const { file } of granted) await file.write(Buffer.alloc(MIB + 1, 1), 0, MIB + 1, 0);
+      const { bavail, bsize } = await fs.statfs(disk);
+      t.ok(bavail * bsize >= 3 * MIB, "when all are written, what is to be left free is free");
+      await Promise.all(granted.map((ingest) => ingest.release()));
+      t.ok(
+        (await cache.store.ingest(describeBytes(seededBytes("after", MIB + 1)), HUB))?.keeps === size > MIB,
+      );
+      await cache.close();
+      await fs.rm(path.join(disk, "cache"), { recursive: true });
+    },
+  );
+}
+
 await t.test("a full disk does not keep the mirror from starting", { skip: isSkipped(disk) }, async (t) => {
   if (disk === undefined) return;
   const dir = path.join(disk, "cache");

@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import { isRegistry } from "../reference.ts";
 import {
   InvalidValue,
-  isAllAddresses,
+  isNoHost,
   parseAmount,
   parseDuration,
   parseHostPort,
@@ -21,10 +21,10 @@ function parseOptionalPath(text: string): string | undefined {
   return text === "none" ? undefined : parsePath(text);
 }
 
-/** An IP address that others can connect to. */
+/** An IP address that others can connect to: of one host, and without a zone (`%eth0`), which is the own host's alone. */
 function parseAddress(text: string): string {
   const bare = text.trim().replace(/^\[(.*)\]$/, "$1");
-  if (isIP(bare) === 0 || isAllAddresses(bare)) {
+  if (isIP(bare) === 0 || bare.includes("%") || isNoHost(bare)) {
     throw new InvalidValue("give one IP address that other nodes can reach, without a port");
   }
   return bare;

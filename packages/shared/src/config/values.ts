@@ -1,4 +1,4 @@
-import { isIP, isIPv6 } from "node:net";
+import { BlockList, isIP, isIPv6 } from "node:net";
 
 /** Thrown by a value's parser; becomes a ConfigError that also names the field and where it was set. `fix` ends its line. */
 export class InvalidValue extends Error {
@@ -41,13 +41,13 @@ export type Amount = { readonly fraction: number } | { readonly bytes: number };
 export const amountOf = (amount: Amount, total: number): number =>
   "bytes" in amount ? amount.bytes : Math.ceil(amount.fraction * total);
 
-/** `10%` (0 to 100) or a size. */
+/** `10%` (0 to less than 100: of all of it nothing is left) or a size. */
 export function parseAmount(text: string): Amount {
   const match = /^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim());
-  const fix = "give a share like 10% (0% to 100%) or a size like 5GiB";
+  const fix = "give a share like 10% (less than 100%) or a size like 5GiB";
   if (match !== null) {
     const percent = Number(match[1]);
-    if (percent > 100) throw new InvalidValue(fix);
+    if (percent >= 100) throw new InvalidValue(fix);
     return { fraction: percent / 100 };
   }
   try {
@@ -129,13 +129,31 @@ export function formatHostPort({ host, port }: HostPort): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** 127.0.0.0/8, ::1 (also as an IPv4-mapped address) and the name `localhost` (RFC 6761, 6.3). */
-export function isLoopback(host: string): boolean {
-  const bare = host.toLowerCase().replace(/^::ffff:(?=\d+\.)/, "");
-  return bare === "localhost" || bare === "::1" || (isIP(bare) === 4 && bare.startsWith("127."));
+/** Of IPv4 addresses and ranges and those of IPv6, in whatever spelling an address has, IPv4-mapped ones too. */
+function addressTest(
+  ...ranges: readonly (readonly [address: string, prefix: number])[]
+): (host: string) => boolean {
+  const list = new BlockList();
+  for (const [address, prefix] of ranges) list.addSubnet(address, prefix, isIPv6(address) ? "ipv6" : "ipv4");
+  return (host) => isIP(host) !== 0 && list.check(host, isIPv6(host) ? "ipv6" : "ipv4");
 }
 
-export const isAllAddresses = (host: string): boolean => host === "0.0.0.0" || host === "::";
+const isLoopbackAddress = addressTest(["127.0.0.0", 8], ["::1", 128]);
+
+/** 127.0.0.0/8, ::1 (also as an IPv4-mapped address) and the name `localhost` (RFC 6761, 6.3). */
+export const isLoopback = (host: string): boolean =>
+  host.toLowerCase() === "localhost" || isLoopbackAddress(host);
+
+export const isAllAddresses = addressTest(["0.0.0.0", 32], ["::", 128]);
+
+/** Nobody's in particular: this network, multicast and broadcast (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7). */
+export const isNoHost = addressTest(
+  ["0.0.0.0", 8],
+  ["224.0.0.0", 4],
+  ["255.255.255.255", 32],
+  ["::", 128],
+  ["ff00::", 8],
+);
 
 /** `http` or `https`, any path prefix; without user, query and fragment. The result has no slash at its end. */
 export function parseHttpUrl(text: string): string {

@@ -1,6 +1,8 @@
 import t, { type Test } from "tap";
 import {
   formatHostPort,
+  FORMATS,
+  isAllAddresses,
   isLoopback,
   parseAmount,
   parseDuration,
@@ -49,11 +51,11 @@ await t.test("amounts are a share of a whole or a size", (t) =>
     [
       ["10%", { fraction: 0.1 }],
       ["0%", { fraction: 0 }],
-      ["100 %", { fraction: 1 }],
+      ["99 %", { fraction: 0.99 }],
       ["12.5%", { fraction: 0.125 }],
       ["5GiB", { bytes: 5 * 1024 ** 3 }],
     ],
-    ["101%", "-1%", "%", "ten%", "10q"],
+    ["100%", "101%", "-1%", "%", "ten%", "10q"],
   ),
 );
 
@@ -127,7 +129,15 @@ await t.test("an address is written as it was read", async (t) => {
 });
 
 await t.test("loopback is 127.0.0.0/8, ::1 and localhost, and nothing that looks like it", async (t) => {
-  for (const host of ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST", "::ffff:127.0.0.1"]) {
+  for (const host of [
+    "127.0.0.1",
+    "127.8.9.10",
+    "::1",
+    "localhost",
+    "LOCALHOST",
+    "::ffff:127.0.0.1",
+    "0::1",
+  ]) {
     t.ok(isLoopback(host), host);
   }
   for (const host of [
@@ -142,6 +152,39 @@ await t.test("loopback is 127.0.0.0/8, ::1 and localhost, and nothing that looks
     t.notOk(isLoopback(host), host);
   }
 });
+
+await t.test("all addresses are 0.0.0.0 and ::, however they are written", async (t) => {
+  for (const host of ["0.0.0.0", "::", "::0", "0:0:0:0:0:0:0:0"]) t.ok(isAllAddresses(host), host);
+  for (const host of ["0.0.0.1", "::1", "0", "", "localhost"]) t.notOk(isAllAddresses(host), host);
+});
+
+await t.test("the address that others are told is one host's", (t) =>
+  check(
+    t,
+    FORMATS.address,
+    [
+      ["10.0.0.1", "10.0.0.1"],
+      ["127.0.0.1", "127.0.0.1"],
+      ["[fd00::1]", "fd00::1"],
+      ["240.0.0.1", "240.0.0.1"],
+    ],
+    [
+      "",
+      "node.example",
+      "10.0.0.1:24221",
+      "0.0.0.0",
+      "0.1.2.3",
+      "::",
+      "0::0",
+      "224.0.0.1",
+      "239.255.255.255",
+      "::ffff:224.0.0.1",
+      "255.255.255.255",
+      "ff02::1",
+      "fe80::1%eth0",
+    ],
+  ),
+);
 
 await t.test("registry URLs may have a path, but no user, query or fragment", (t) =>
   check(

@@ -6,8 +6,7 @@ import type { Reservation } from "./evictor.ts";
 
 export interface CacheIngestDeps {
   readonly path: string;
-  /** Undefined: it will not be kept. */
-  readonly reservation: Reservation | undefined;
+  readonly reservation: Reservation;
   /** Gives the finished, synced file its blob's name and enters it in the index. */
   publish(path: string, descriptor: Descriptor, origin: Repository, stats: Stats): Promise<void>;
   /** Any failure on the way to disk, for the metrics. */
@@ -50,7 +49,7 @@ export class CacheIngest implements Ingest {
   }
 
   get keeps(): boolean {
-    return this.#deps.reservation !== undefined;
+    return this.#deps.reservation.keeps;
   }
 
   /** Bytes that were promised but have no blocks yet. */
@@ -81,7 +80,7 @@ export class CacheIngest implements Ingest {
       }
       await this.#deps.publish(this.#deps.path, this.#descriptor, this.#origin, stats);
       this.#committed = true;
-      this.#deps.reservation?.release();
+      this.#deps.reservation.release();
     } catch (error) {
       this.#deps.onError(error);
       throw error;
@@ -99,7 +98,7 @@ export class CacheIngest implements Ingest {
       await this.file.close();
       if (!this.#committed) await fs.rm(this.#deps.path, { force: true });
     } finally {
-      this.#deps.reservation?.release();
+      this.#deps.reservation.release();
       this.#deps.onReleased(this);
     }
   }

@@ -32,7 +32,7 @@ export interface DiskCacheDeps {
   readonly now: () => number;
   readonly reserve: (size: number, registry: string) => Promise<Reservation | undefined>;
   /** Room on the disk for what is not kept. */
-  readonly lend: (size: number) => Promise<boolean>;
+  readonly lend: (size: number) => Promise<Reservation | undefined>;
   readonly isOff: (registry: string) => boolean;
   /** See VerifiedFilesOptions. */
   readonly verifyFirstBytes?: number | undefined;
@@ -120,8 +120,8 @@ export class DiskCache implements BlobCache {
     if (this.#closed) return undefined;
     let reservation: Reservation | undefined;
     try {
-      reservation = await this.#reserve(descriptor, origin);
-      if (reservation === undefined && !(await this.#deps.lend(descriptor.size))) return undefined;
+      reservation = (await this.#reserve(descriptor, origin)) ?? (await this.#deps.lend(descriptor.size));
+      if (reservation === undefined) return undefined;
       await layout.prepare();
       const ingest = await CacheIngest.create(descriptor, origin, {
         path: layout.temporaryPath("ingest"),
@@ -131,13 +131,14 @@ export class DiskCache implements BlobCache {
         onReleased: (one) => void this.#ingests.delete(one),
       });
       this.#ingests.add(ingest);
+      reservation.opened();
       if (!this.#closed) return ingest;
       await ingest.release();
       return undefined;
     } catch (error) {
       reservation?.release();
       // What is not to be kept is no failure of the cache.
-      if (reservation !== undefined) this.#failed(error, descriptor);
+      if (reservation?.keeps === true) this.#failed(error, descriptor);
       else this.#deps.logger.debug({ digest: descriptor.digest, err: error }, "no file for a blob");
       return undefined;
     }

@@ -6,8 +6,12 @@ import type { CacheLimits } from "./limits.ts";
 /** Why a blob went; the `reason` label of the metrics. */
 export type EvictionReason = "size" | "free_space" | "registry_size" | "ttl";
 
-/** Bytes promised to an ingest; given back when its blob is in the index, or when it failed. */
+/** Room for the file of an ingest; given back when its blob is in the index, or when it failed. */
 export interface Reservation {
+  /** False: there is room on the disk for as long as it takes, and none in the cache. */
+  readonly keeps: boolean;
+  /** The file is there: what it still lacks is counted by `unwritten` from now on. */
+  opened(): void;
   release(): void;
 }
 
@@ -40,6 +44,8 @@ export class Evictor {
   readonly #deps: EvictorDeps;
   readonly #reservedOf = new Map<string, number>();
   #reserved = 0;
+  /** Bytes that were granted to ingests without a file yet. */
+  #unopened = 0;
   #askAgainAt = 0;
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -53,20 +59,35 @@ export class Evictor {
     return this.#exclusive(async () => {
       if (!(await this.#makeRoom(size, registry))) return undefined;
       this.#count(registry, size);
-      let released = false;
-      return {
-        release: () => {
-          if (released) return;
-          released = true;
-          this.#count(registry, -size);
-        },
-      };
+      return this.#grant(size, true, () => this.#count(registry, -size));
     });
   }
 
-  /** Whether the disk has room for `size` bytes that will not be kept; nothing goes for them. */
-  lend(size: number): Promise<boolean> {
-    return this.#exclusive(async () => (await this.#short(size)) <= 0);
+  /** Room on the disk for `size` bytes that will not be kept; nothing goes for them. */
+  lend(size: number): Promise<Reservation | undefined> {
+    return this.#exclusive(async () =>
+      (await this.#short(size)) <= 0 ? this.#grant(size, false, () => undefined) : undefined,
+    );
+  }
+
+  #grant(size: number, keeps: boolean, giveBack: () => void): Reservation {
+    let [opened, released] = [false, false];
+    this.#unopened += size;
+    const grant: Reservation = {
+      keeps,
+      opened: () => {
+        if (opened) return;
+        opened = true;
+        this.#unopened -= size;
+      },
+      release: () => {
+        if (released) return;
+        released = true;
+        grant.opened();
+        giveBack();
+      },
+    };
+    return grant;
   }
 
   /** Brings the cache back within its bounds: others fill the disk too, and bounds change between starts. */
@@ -106,8 +127,10 @@ export class Evictor {
 
   /** Bytes that the file system lacks for `size` more beside what it was promised and is to be left free. */
   async #short(size: number): Promise<number> {
+    // Together with the look at the open files: one of these may become one of those meanwhile.
+    const unopened = this.#unopened;
     const [{ free, total }, unwritten] = await Promise.all([this.#deps.space(), this.#deps.unwritten()]);
-    return size + unwritten + amountOf(this.#limits.minFree, total) - free;
+    return size + unopened + unwritten + amountOf(this.#limits.minFree, total) - free;
   }
 
   async #makeFree(size: number): Promise<boolean> {

@@ -1,6 +1,11 @@
-import type { Descriptor, Digest, Logger } from "@p2p-mirror/shared";
+import {
+  Debounced,
+  type DebouncedOptions,
+  type Descriptor,
+  type Digest,
+  type Logger,
+} from "@p2p-mirror/shared";
 import type { ContainerdClient, ContainerdEvent } from "@p2p-mirror/shared/grpc";
-import { Debounced, type DebouncedOptions } from "./debounced.ts";
 import { walkImage } from "./image-walk.ts";
 import type { KnownBlobs } from "./known-blobs.ts";
 import type { ContainerdMetrics } from "./metrics.ts";

@@ -1,6 +1,6 @@
 /** The container image: the same bytes wherever it is built, and what it promises when a real containerd runs it. */
 import { createHash } from "node:crypto";
-import { readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { extract } from "tar-stream";
@@ -11,6 +11,7 @@ import { startContainerd, type Containerd } from "./rig/containerd.ts";
 import { exec } from "./rig/exec.ts";
 import { makeImage, pushImage } from "./rig/images.ts";
 import { readLayout } from "./rig/images/layout.ts";
+import { treeOf } from "./rig/kubernetes/tree.ts";
 import { need } from "./rig/need.ts";
 import { startOciRegistry } from "./rig/oci-registry.ts";
 import { freePort } from "./rig/ports.ts";
@@ -28,6 +29,8 @@ interface Config {
     readonly Cmd: string[];
     readonly Env: string[];
     readonly User: string;
+    readonly WorkingDir: string;
+    readonly Labels: Readonly<Record<string, string>>;
   };
   readonly rootfs: { readonly diff_ids: string[] };
 }
@@ -160,20 +163,44 @@ async function entriesOf(t: Test, tar: Buffer): Promise<TarEntry[]> {
   return entries;
 }
 
-async function matchesDockerfile(t: Test, layout: string): Promise<void> {
+async function matchesDockerfile(t: Test, home: string, layout: string): Promise<void> {
+  const text = await readFile(path.join(CHECKOUT, "packages/p2p-mirror/Dockerfile"), "utf8");
+  const last = text.slice(text.lastIndexOf("\nFROM "));
+  const value = (instruction: string): string =>
+    new RegExp(`^${instruction} (.+)$`, "m").exec(last)?.[1] ?? "";
+
   await t.test("the Dockerfile starts the same program in the same way", async (t) => {
     const { config } = await configOf(layout);
-    const text = await readFile(path.join(CHECKOUT, "packages/p2p-mirror/Dockerfile"), "utf8");
-    const value = (instruction: string): string =>
-      new RegExp(`^${instruction} (.+)$`, "m").exec(text)?.[1] ?? "";
     t.same(JSON.parse(value("ENTRYPOINT")), config.Entrypoint);
     t.same(JSON.parse(value("CMD")), config.Cmd);
     t.same(value("ENV").split(" "), config.Env);
     t.equal(value("USER"), config.User);
+    t.equal(value("WORKDIR"), config.WorkingDir);
+    const labels = [...last.matchAll(/ (org\.[\w.]+)="([^"]*)"/g)];
+    t.same(Object.fromEntries(labels.map(([, label, said]) => [label, said])), config.Labels);
     const manifest: { devDependencies: { node: string } } = JSON.parse(
       await readFile(path.join(CHECKOUT, "package.json"), "utf8"),
     );
     t.match(text, `FROM node:${manifest.devDependencies.node}-`);
+  });
+
+  await t.test("the Dockerfile copies the same files", async (t) => {
+    const folder = /^RUN .*npm run image -- --root-fs (\S+)$/m.exec(text)?.[1];
+    t.equal(value("COPY --from=build"), `${folder}/ /`);
+    const rootFs = path.join(home, "root-fs");
+    const build = [process.execPath, "--conditions=@p2p-mirror/source", BUILDER, "--newest"];
+    const masked = ["sh", "-c", 'umask 077; exec "$@"', "sh", ...build, "--root-fs", rootFs];
+    await exec(masked, { cwd: CHECKOUT, timeoutMs: 300_000 });
+    const unpacked = path.join(home, "unpacked");
+    await mkdir(unpacked);
+    for (const { bytes } of (await readLayout(layout)).blobs.slice(1)) {
+      await exec(["tar", "--extract", "--preserve-permissions", `--directory=${unpacked}`], {
+        input: zstdDecompressSync(bytes),
+      });
+    }
+    const files = await treeOf(unpacked);
+    t.match(files["usr/bin/node"], /^file 755 /);
+    t.same(await treeOf(rootFs), files);
   });
 }
 
@@ -290,7 +317,7 @@ if (components !== undefined) {
   const layout = path.join(home, "image");
   await builds(t, home, layout);
   await holdsTogether(t, layout);
-  await matchesDockerfile(t, layout);
+  await matchesDockerfile(t, home, layout);
   for (const name of ["containerd-1.7", "containerd-2.x"] satisfies ComponentName[]) {
     await runs(t, components(name), layout);
   }

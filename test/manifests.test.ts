@@ -107,6 +107,24 @@ await t.test("the manifests", async (t) => {
     }
   });
 
+  await t.test("ask for the memory that is documented, and alert before there is no more", async (t) => {
+    const page = await readFile(join(MANIFESTS, "../docs/operations.md"), "utf8");
+    const alerting = built.get("overlays/example")?.filter(({ kind }) => kind === "PrometheusRule");
+    const above = /process_resident_memory_bytes\S* > (\d+) \* 1024 \* 1024/.exec(JSON.stringify(alerting));
+    for (const [folder, objects] of built) {
+      if (folder.startsWith("uninstall/") || folder === "namespace") continue;
+      const { requests, limits } = podOf(objects).containers[0]?.resources ?? {};
+      t.match(page, `| memory  | request ${requests?.["memory"]}, limit ${limits?.["memory"]} `, folder);
+      const [asked = NaN, most = NaN] = [requests, limits].map((one) =>
+        Number.parseInt(one?.["memory"] ?? "", 10),
+      );
+      t.ok(
+        asked < Number(above?.[1]) && Number(above?.[1]) < most,
+        `${folder}: ${asked} < ${above?.[1]} < ${most} MiB`,
+      );
+    }
+  });
+
   await t.test("have no rights that nobody needs", async (t) => {
     for (const [folder, objects] of built) {
       if (folder === "namespace") continue;

@@ -8,7 +8,10 @@ export interface Container {
   readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
   readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[];
   readonly securityContext: Readonly<Record<string, unknown>>;
-  readonly resources: unknown;
+  readonly resources?: {
+    readonly requests: Readonly<Record<string, string>>;
+    readonly limits: Readonly<Record<string, string>>;
+  };
   readonly startupProbe?: { readonly httpGet: { readonly port: number } };
   readonly readinessProbe?: { readonly httpGet: { readonly port: number } };
   readonly livenessProbe?: { readonly httpGet: { readonly port: number } };

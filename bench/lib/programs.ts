@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { bundle } from "../../packages/p2p-mirror/image/bundle.ts";
+import { bundle, PACKAGE } from "../../packages/p2p-mirror/image/bundle.ts";
 import type { Drained } from "./drain.ts";
 
 export type { Drained };
@@ -12,11 +12,12 @@ const run = promisify(execFile);
 const CHECKOUT = join(import.meta.dirname, "../..");
 
 /** The program as the container image has it, in a new folder: what is measured is what runs in production. */
-export async function programOfImage(folder: string): Promise<string> {
+export async function programOfImage(folder: string, checkout = CHECKOUT): Promise<string> {
   const home = join(folder, "program");
   await mkdir(home, { recursive: true });
-  for (const [file, content] of (await bundle(CHECKOUT)).files) await writeFile(join(home, file), content);
-  await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module", version: "0.0.0" }));
+  for (const [file, content] of (await bundle(checkout)).files) await writeFile(join(home, file), content);
+  // It says its version, and that the files are modules.
+  await copyFile(join(checkout, PACKAGE, "package.json"), join(folder, "package.json"));
   return join(home, "main.js");
 }
 

@@ -141,6 +141,22 @@ await t.test("a hosts directory that is none is told in a line, exit code 2", as
   }
 });
 
+await t.test("a mirror does not load Node's own fetch, which would take 9 MiB and more", async (t) => {
+  const tell = `process.on("exit", () => {
+    for (const name of process.moduleLoadList) if (/^NativeModule (http|internal.deps.undici)/.test(name)) console.log(name);
+  });`;
+  const nodeArgs = [
+    "--conditions=@p2p-mirror/source",
+    `--import=data:text/javascript,${encodeURIComponent(tell)}`,
+  ];
+  const child = startChild(t, loneMirror(t.testdir()), { nodeArgs });
+  await readyUrls(child);
+  child.process.kill("SIGTERM");
+  t.equal(await child.ended, 0);
+  t.match(child.stdout(), /^NativeModule http$/m, "the list is told");
+  t.notMatch(child.stdout(), /undici/);
+});
+
 await t.test("commands other than serve load none of the daemon's libraries", async (t) => {
   const hooks = `import { registerHooks } from "node:module";
     registerHooks({ resolve: (specifier, context, next) => {

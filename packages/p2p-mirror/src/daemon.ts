@@ -8,7 +8,7 @@ import {
   type Logger,
   type Service,
 } from "@p2p-mirror/shared";
-import { collectDefaultMetrics, Registry } from "prom-client";
+import { Registry } from "prom-client";
 import { withoutMirror } from "./config/hosts-settings.ts";
 import type { MirrorConfig } from "./config/mirror-config.ts";
 import { daemonLimits, partBytes } from "./daemon-limits.ts";
@@ -24,6 +24,7 @@ import { DoctorRounds } from "./doctor/rounds.ts";
 import { doctorSettings } from "./doctor/settings.ts";
 import { MetricsEndpoint } from "./http/metrics-endpoint.ts";
 import { createHttpMetrics } from "./http/metrics.ts";
+import { collectProcessMetrics } from "./http/process-metrics.ts";
 import { createRegistryEndpoint } from "./http/registry-endpoint.ts";
 import { createPeerClient } from "./peer/client.ts";
 import { createPeerMetrics } from "./peer/metrics.ts";
@@ -153,7 +154,7 @@ class MirrorDaemon implements Daemon {
     const identity = await loadIdentity(config.dataDir, logger);
     const tls = createPeerTls(identity, secrets);
     const records = createRecordSigner(identity);
-    collectDefaultMetrics({ register: metrics });
+    collectProcessMetrics(metrics);
 
     const admin = await run(
       createAdminEndpoint(

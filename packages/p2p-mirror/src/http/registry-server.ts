@@ -1,6 +1,7 @@
-import { createServer, STATUS_CODES, type RequestListener, type Server } from "node:http";
+import type { RequestListener, Server } from "node:http";
 import { codeOf } from "@p2p-mirror/shared";
 import type { Connection } from "./connections.ts";
+import { createServer, STATUS_CODES } from "./node-http.ts";
 import { OciError, type OciStatus } from "./oci-errors.ts";
 
 /** Longer than containerd's 30 s, so that it is the client that closes and no request meets a closing connection. */

@@ -14,6 +14,7 @@ import {
 } from "@p2p-mirror/shared";
 import { CHUNK_BYTES, FileRangeStream } from "./file-range-stream.ts";
 import { LingeringRuns } from "./lingering-runs.ts";
+import { verifiedDigests } from "./verified-digests.ts";
 
 const open = promisify(fs.open);
 const close = promisify(fs.close);
@@ -29,7 +30,7 @@ export interface BlobFile {
 export interface VerifiedFilesOptions {
   /** Named in errors, for example `cache`. */
   readonly source: string;
-  /** Digests remembered as verified, default 65,536 (some 10 MiB). A forgotten one is hashed again, nothing worse. */
+  /** Digests remembered as verified, see {@link verifiedDigests}. */
   readonly remember?: number | undefined;
   /** Bytes per read, default 512 KiB. */
   readonly chunkBytes?: number | undefined;
@@ -79,7 +80,7 @@ export class VerifiedFiles {
     this.#options = options;
     this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
     this.#pool = new BufferPool(this.#chunkBytes);
-    this.#verified = new LRUCache({ max: options.remember ?? 65_536 });
+    this.#verified = verifiedDigests(options.remember);
     const lingerMs = options.lingerMs ?? LINGER_MS;
     this.#runs = new LingeringRuns(lingerMs);
     this.#begun = new LRUCache({ max: MAX_BEGUN, ttl: Math.max(1, lingerMs) });

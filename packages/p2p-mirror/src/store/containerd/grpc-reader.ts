@@ -1,5 +1,4 @@
 import { addAbortSignal, type Readable } from "node:stream";
-import { LRUCache } from "lru-cache";
 import {
   algorithmOf,
   Hasher,
@@ -13,6 +12,7 @@ import {
 } from "@p2p-mirror/shared";
 import { GrpcStatus, grpcStatusOf, type ContentClient } from "@p2p-mirror/shared/grpc";
 import type { StoredBlob, StoreOptions } from "../content-store.ts";
+import { verifiedDigests } from "../verified-digests.ts";
 import { BlobStream } from "./blob-stream.ts";
 
 export interface GrpcReaderOptions {
@@ -35,7 +35,7 @@ const SOURCE = "containerd";
 /** Reads blobs over gRPC with the same promise as files: nothing leaves of which it is not known that it is right. */
 export class GrpcReader {
   readonly #options: GrpcReaderOptions;
-  readonly #verified = new LRUCache<Digest, true>({ max: 65_536 });
+  readonly #verified = verifiedDigests<true>();
   readonly #running = new Map<Digest, Verification>();
 
   constructor(options: GrpcReaderOptions) {

@@ -50,6 +50,8 @@ if (components !== undefined) {
       // Without what a distribution adds to it.
       nodes.map(({ containerdVersion }) => `containerd://${containerdVersion.split("~")[0]}`),
     );
+    const kubelets = items.map(({ status }) => status.nodeInfo.kubeletVersion);
+    t.same(new Set(kubelets), new Set([`v${components("kubernetes").version}`]));
     t.equal(new Set(items.map(({ status }) => status.nodeInfo.bootID)).size, 3);
     t.equal(new Set(items.map(({ status }) => status.nodeInfo.machineID)).size, 3);
   });
@@ -187,6 +189,7 @@ interface Nodes {
     readonly status: {
       readonly nodeInfo: {
         readonly containerRuntimeVersion: string;
+        readonly kubeletVersion: string;
         readonly bootID: string;
         readonly machineID: string;
       };

@@ -39,7 +39,9 @@ if (components !== undefined) {
     "crd/prometheusrules.monitoring.coreos.com",
   ]);
 
-  await t.test("every manifest is one that the API server takes", async (t) => {
+  const { version } = components("kubernetes");
+  await t.test(`every manifest is one that the API server of ${version} takes`, async (t) => {
+    t.match(await kubectl.run(["get", "--raw=/version"]), `"gitVersion": "v${version}"`);
     await kubectl.run(["apply", "--kustomize", join(MANIFESTS, "namespace")]);
     for (const folder of await kustomizations()) {
       const args = ["apply", "--dry-run=server", "--validate=strict", "--kustomize", join(MANIFESTS, folder)];

@@ -6,6 +6,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import t from "tap";
 import { parseDeb822, parseOneLine } from "./rig/components/apt-sources.ts";
+import { kubernetesRecipe } from "./rig/components/kubernetes.ts";
 import { RigError } from "./rig/errors.ts";
 import { exec } from "./rig/exec.ts";
 import { makeImage, randomBytesOf } from "./rig/images.ts";
@@ -208,4 +209,15 @@ await t.test("where no lock can be made it is said at once, not after the wait f
     withLock(file, () => Promise.resolve()),
     { code: "COMMAND_FAILED", message: /^no lock can be made: E/ },
   );
+});
+
+await t.test("a release of Kubernetes is the one that its go.mod pins", async (t) => {
+  for (const minor of ["1.36", "1.34"]) {
+    const { go } = kubernetesRecipe(minor);
+    const pinned = await readFile(path.join(RIG, "go", go?.module ?? "", "go.mod"), "utf8");
+    const [, version] = /^\tk8s\.io\/kubernetes v(\S+)/m.exec(pinned) ?? [];
+    t.match(version, new RegExp(`^${minor.replace(".", "\\.")}\\.\\d+$`));
+    t.match(go?.ldflags, `gitVersion=v${version} `);
+  }
+  t.throws(() => kubernetesRecipe("1.2"), { message: 'KUBERNETES_RELEASE is "1.2"; there are 1.36, 1.34' });
 });

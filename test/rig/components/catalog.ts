@@ -1,4 +1,5 @@
 /** What the tests, the bench and the demo run, and where each can come from. */
+import { kubernetesRecipe } from "./kubernetes.ts";
 
 export const COMPONENT_NAMES = [
   "containerd-1.6",
@@ -74,24 +75,6 @@ const containerd = (series: RegExp, debianSuite: string, go?: GoSource): Recipe 
   ...(go === undefined ? {} : { go }),
 });
 
-/** The release that client libraries of today are generated from; go.mod pins the same one. */
-const KUBERNETES_VERSION = { major: 1, minor: 36, patch: 3 };
-
-const KUBERNETES = {
-  programs: ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"],
-  ldflags: ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].reduce((flags, place) => {
-    const { major, minor, patch } = KUBERNETES_VERSION;
-    const set = {
-      gitVersion: `v${major}.${minor}.${patch}`,
-      gitMajor: major,
-      gitMinor: minor,
-      gitTreeState: "clean",
-    };
-    const stamps = Object.entries(set).map(([name, value]) => `-X ${place}.${name}=${value}`);
-    return [flags, ...stamps].join(" ");
-  }, "-s -w"),
-};
-
 /** What it is linked with, and what that is linked with; no drivers, no desktop. */
 const CHROMIUM_LIBRARIES = (
   "fontconfig-config fonts-dejavu-core libasound2 libasyncns0 libatk1.0-0 libatspi2.0-0 libblkid1 libbrotli1 libbsd0 " +
@@ -145,17 +128,7 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
       ldflags: "-s -w",
     },
   },
-  kubernetes: {
-    binaries: KUBERNETES.programs,
-    version: { args: ["--version"], pattern: /^Kubernetes v(\S+)/ },
-    go: {
-      module: "kubernetes",
-      packages: KUBERNETES.programs.map((program) => `k8s.io/kubernetes/cmd/${program}`),
-      ldflags: KUBERNETES.ldflags,
-      // A quarter of an hour of CPU time.
-      parallel: 2,
-    },
-  },
+  kubernetes: kubernetesRecipe(process.env["KUBERNETES_RELEASE"]),
   etcd: {
     binaries: ["etcd"],
     version: { args: ["--version"], pattern: /etcd Version: (3\.[5-9]\.\S+)/ },

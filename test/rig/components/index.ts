@@ -67,7 +67,9 @@ async function fromPackages(
     .update(`${JSON.stringify(recipe)} ${process.arch}`)
     .digest("hex")
     .slice(0, 12);
-  const target = path.join(folder, `${name}-${hash}`);
+  // Releases of one component lie side by side.
+  const release = recipe.go?.module ?? name;
+  const target = path.join(folder, `${release}-${hash}`);
   const ready = (): Promise<Component> => describe(name, recipe, target, path.join(target, "bin"));
   const found = await ready().catch(() => undefined);
   if (found !== undefined) return found;
@@ -81,7 +83,7 @@ async function fromPackages(
       await describe(name, recipe, temp, path.join(temp, "bin"));
       await rm(target, { recursive: true, force: true });
       await rename(temp, target);
-      await removeOlder(folder, name, target);
+      await removeOlder(folder, release, target);
     } finally {
       await rm(temp, { recursive: true, force: true });
     }
@@ -90,7 +92,7 @@ async function fromPackages(
 }
 
 /** What earlier recipes of the component made. */
-async function removeOlder(folder: string, name: ComponentName, target: string): Promise<void> {
+async function removeOlder(folder: string, name: string, target: string): Promise<void> {
   for (const entry of await readdir(folder)) {
     if (!entry.startsWith(`${name}-`) || !/^[0-9a-f]{12}$/.test(entry.slice(name.length + 1))) continue;
     const older = path.join(folder, entry);

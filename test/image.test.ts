@@ -164,43 +164,45 @@ async function entriesOf(t: Test, tar: Buffer): Promise<TarEntry[]> {
 }
 
 async function matchesDockerfile(t: Test, home: string, layout: string): Promise<void> {
-  const text = await readFile(path.join(CHECKOUT, "packages/p2p-mirror/Dockerfile"), "utf8");
-  const last = text.slice(text.lastIndexOf("\nFROM "));
-  const value = (instruction: string): string =>
-    new RegExp(`^${instruction} (.+)$`, "m").exec(last)?.[1] ?? "";
+  await t.test("the Dockerfile", async (t) => {
+    const text = await readFile(path.join(CHECKOUT, "packages/p2p-mirror/Dockerfile"), "utf8");
+    const last = text.slice(text.lastIndexOf("\nFROM "));
+    const value = (instruction: string): string =>
+      new RegExp(`^${instruction} (.+)$`, "m").exec(last)?.[1] ?? "";
 
-  await t.test("the Dockerfile starts the same program in the same way", async (t) => {
-    const { config } = await configOf(layout);
-    t.same(JSON.parse(value("ENTRYPOINT")), config.Entrypoint);
-    t.same(JSON.parse(value("CMD")), config.Cmd);
-    t.same(value("ENV").split(" "), config.Env);
-    t.equal(value("USER"), config.User);
-    t.equal(value("WORKDIR"), config.WorkingDir);
-    const labels = [...last.matchAll(/ (org\.[\w.]+)="([^"]*)"/g)];
-    t.same(Object.fromEntries(labels.map(([, label, said]) => [label, said])), config.Labels);
-    const manifest: { devDependencies: { node: string } } = JSON.parse(
-      await readFile(path.join(CHECKOUT, "package.json"), "utf8"),
-    );
-    t.match(text, `FROM node:${manifest.devDependencies.node}-`);
-  });
+    await t.test("starts the same program in the same way", async (t) => {
+      const { config } = await configOf(layout);
+      t.same(JSON.parse(value("ENTRYPOINT")), config.Entrypoint);
+      t.same(JSON.parse(value("CMD")), config.Cmd);
+      t.same(value("ENV").split(" "), config.Env);
+      t.equal(value("USER"), config.User);
+      t.equal(value("WORKDIR"), config.WorkingDir);
+      const labels = [...last.matchAll(/ (org\.[\w.]+)="([^"]*)"/g)];
+      t.same(Object.fromEntries(labels.map(([, label, said]) => [label, said])), config.Labels);
+      const manifest: { devDependencies: { node: string } } = JSON.parse(
+        await readFile(path.join(CHECKOUT, "package.json"), "utf8"),
+      );
+      t.match(text, `FROM node:${manifest.devDependencies.node}-`);
+    });
 
-  await t.test("the Dockerfile copies the same files", async (t) => {
-    const folder = /^RUN .*npm run image -- --root-fs (\S+)$/m.exec(text)?.[1];
-    t.equal(value("COPY --from=build"), `${folder}/ /`);
-    const rootFs = path.join(home, "root-fs");
-    const build = [process.execPath, "--conditions=@p2p-mirror/source", BUILDER, "--newest"];
-    const masked = ["sh", "-c", 'umask 077; exec "$@"', "sh", ...build, "--root-fs", rootFs];
-    await exec(masked, { cwd: CHECKOUT, timeoutMs: 300_000 });
-    const unpacked = path.join(home, "unpacked");
-    await mkdir(unpacked);
-    for (const { bytes } of (await readLayout(layout)).blobs.slice(1)) {
-      await exec(["tar", "--extract", "--preserve-permissions", `--directory=${unpacked}`], {
-        input: zstdDecompressSync(bytes),
-      });
-    }
-    const files = await treeOf(unpacked);
-    t.match(files["usr/bin/node"], /^file 755 /);
-    t.same(await treeOf(rootFs), files);
+    await t.test("copies the same files", async (t) => {
+      const folder = /^RUN .*npm run image -- --root-fs (\S+)$/m.exec(text)?.[1];
+      t.equal(value("COPY --from=build"), `${folder}/ /`);
+      const rootFs = path.join(home, "root-fs");
+      const build = [process.execPath, "--conditions=@p2p-mirror/source", BUILDER, "--newest"];
+      const masked = ["sh", "-c", 'umask 077; exec "$@"', "sh", ...build, "--root-fs", rootFs];
+      await exec(masked, { cwd: CHECKOUT, timeoutMs: 300_000 });
+      const unpacked = path.join(home, "unpacked");
+      await mkdir(unpacked);
+      for (const { bytes } of (await readLayout(layout)).blobs.slice(1)) {
+        await exec(["tar", "--extract", "--preserve-permissions", `--directory=${unpacked}`], {
+          input: zstdDecompressSync(bytes),
+        });
+      }
+      const files = await treeOf(unpacked);
+      t.match(files["usr/bin/node"], /^file 755 /);
+      t.same(await treeOf(rootFs), files);
+    });
   });
 }
 

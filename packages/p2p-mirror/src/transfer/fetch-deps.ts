@@ -15,6 +15,8 @@ export interface FetchDeps {
   readonly arrived: (offset: number) => void;
   /** So many bytes are in the spool that were not. */
   readonly written: (kind: BlobSource["kind"], bytes: number) => void;
+  /** A piece was asked of a second neighbour, too: whether that one was first. */
+  readonly hedged?: ((won: boolean) => void) | undefined;
   /** Sources or their work have changed: look what is to be done. */
   readonly changed: () => void;
 }

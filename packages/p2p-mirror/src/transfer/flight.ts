@@ -10,6 +10,7 @@ import {
   type Repository,
 } from "@p2p-mirror/shared";
 import type { PieceContent } from "./content.ts";
+import type { FetchDeps } from "./fetch-deps.ts";
 import { Fetches } from "./fetches.ts";
 import { FlightMember, type FlightSwarm } from "./flight-member.ts";
 import { readFlight, readSpool, type Cursor, type FlightView } from "./flight-reader.ts";
@@ -47,6 +48,8 @@ export interface FlightDeps {
   readonly logger: Logger;
   /** Bytes as they arrive, by kind of source. */
   readonly received: (kind: BlobSource["kind"], bytes: number) => void;
+  /** See {@link FetchDeps}. */
+  readonly hedged?: FetchDeps["hedged"];
   /** Takes the spool of a wrong blob over for the next try. Default: it is released, as any other. */
   readonly refuted?: ((blob: RefutedBlob) => Promise<void>) | undefined;
 }

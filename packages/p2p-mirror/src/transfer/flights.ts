@@ -122,6 +122,7 @@ export class Flights {
         clock,
         logger,
         received: (kind, bytes) => metrics.received.inc({ source: kind }, bytes),
+        hedged: (won) => metrics.hedges.inc({ outcome: won ? "won" : "lost" }),
         refuted: (wrong) => this.#refuted.keep(blob, wrong),
       },
     );

@@ -17,6 +17,12 @@ export function createTransferMetrics(registry: Registry) {
       help: "Blobs being fetched now.",
       registers,
     }),
+    hedges: new Counter({
+      name: "p2p_mirror_piece_hedges_total",
+      help: "Late pieces that were asked of a second peer, too, and whether it was first (won) or not (lost).",
+      labelNames: ["outcome"] as const,
+      registers,
+    }),
     unstored: new Counter({
       name: "p2p_mirror_unstored_blobs_total",
       help: "Blobs that were fetched without being stored: cache off, blob too large, or disk full.",

@@ -275,9 +275,11 @@ export class PieceFetches {
       const held = await holdPiece(peer, digest, this.#request(asked), this.#times(abort), this.#deps);
       asked.outrun = true;
       asked.abort.abort();
+      this.#deps.hedged?.(true);
       return held;
     } catch (error) {
       if (!this.#closed && !abort.signal.aborted) this.#failed(peer, asked.piece, error);
+      this.#deps.hedged?.(false);
       return undefined;
     } finally {
       over();

@@ -109,10 +109,12 @@ async function setup({
     }),
   };
   const written: number[] = [];
+  const hedged: boolean[] = [];
   const deps = {
     ...made.deps,
     hashes: hashes as unknown as typeof made.deps.hashes,
     written: (_kind: string, bytes: number) => void written.push(bytes),
+    hedged: (won: boolean) => void hedged.push(won),
   };
   const fetches = new PieceFetches(made.options, deps);
   t.teardown(() => {
@@ -129,11 +131,11 @@ async function setup({
     }
   };
   const of = (piece: number): Request[] => requests.filter((one) => one.piece === piece);
-  return { pass, pieces, of, fail: (error: Error) => stuck?.destroy(error), fetches, written };
+  return { pass, pieces, of, fail: (error: Error) => stuck?.destroy(error), fetches, written, hedged };
 }
 
 await t.test("the last piece is asked of another one, too, who is first", async (t) => {
-  const { pass, pieces, of, written } = await setup({ late: 3 });
+  const { pass, pieces, of, written, hedged } = await setup({ late: 3 });
   await pass(1_000);
   const [first, second, ...others] = of(3);
   t.same(others, []);
@@ -143,6 +145,7 @@ await t.test("the last piece is asked of another one, too, who is first", async 
   const whole = await pieces.hashFrom(3 * PIECE_BYTES, 4 * PIECE_BYTES);
   t.ok(whole.equals(sha256(bytesOf(3))), "with what was there of it before");
   t.equal(written.length, COUNT, "each piece counts once");
+  t.same(hedged, [true]);
 });
 
 await t.test("one of another zone is not: each byte enters a zone once", async (t) => {
@@ -153,11 +156,12 @@ await t.test("one of another zone is not: each byte enters a zone once", async (
 });
 
 await t.test("the second one's word is not taken for it: wrong bytes are none", async (t) => {
-  const { pass, pieces, of } = await setup({ late: 3, second: Buffer.alloc(PIECE_BYTES, 99) });
+  const { pass, pieces, of, hedged } = await setup({ late: 3, second: Buffer.alloc(PIECE_BYTES, 99) });
   await pass(1_000);
   t.equal(of(3).length, 2);
   t.notOk(of(3)[0]?.aborted(), "the first one goes on");
   t.notOk(pieces.isDone(3));
+  t.same(hedged, [false]);
 });
 
 await t.test("the second one fails: the piece is taken away from the first all the same", async (t) => {

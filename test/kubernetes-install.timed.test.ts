@@ -161,6 +161,11 @@ if (components !== undefined) {
     await upstream.on();
   });
 
+  await t.test("all that within the memory that a Pod of the mirror may have", async (t) => {
+    const restarts = "--output=jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+    t.equal(await kubectl.run(["get", "pods", `--namespace=${NAMESPACE}`, restarts]), "0 0 0");
+  });
+
   await t.test("uninstalled, every node is as it was", async (t) => {
     await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/uninstall/base`]);
     await mirror.untilReady();

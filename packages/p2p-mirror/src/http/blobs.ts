@@ -102,7 +102,6 @@ const blobHeaders = (digest: Digest, length: number): Record<string, string> => 
   ...digestHeaders(digest),
 });
 
-/** A request for what is missing of a body, as containerd makes it after a cut. */
 /** The first byte a client wants, before the size of the blob is known. */
 function startOf(range: string | undefined): number {
   const asked = readRange(range, Number.MAX_SAFE_INTEGER);

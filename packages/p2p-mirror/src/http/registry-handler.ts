@@ -122,14 +122,22 @@ const BASE: Answer = {
 };
 
 /** This registry only gives: other methods, and requests with a body, end here before anything of them is read. */
-export function refuseWhatIsNoPull({ method, url = "", headers }: IncomingMessage): void {
+export function refuseWhatIsNoPull(request: IncomingMessage): void {
+  const { method, url = "", headers } = request;
   if (url.length > MAX_TARGET_LENGTH) throw new OciError(414, "NAME_INVALID", "the URL is too long");
   if (method !== "GET" && method !== "HEAD") {
     throw new OciError(405, "UNSUPPORTED", "this registry mirror is read-only", {
       headers: { allow: "GET, HEAD" },
     });
   }
+  if (hostsOf(request) !== 1 && request.httpVersion !== "1.0") {
+    throw new OciError(400, "UNSUPPORTED", "a request names one host");
+  }
   if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0) {
     throw new OciError(400, "UNSUPPORTED", "a pull has no request body");
   }
 }
+
+/** RFC 9112, 3.2: exactly one in each request of HTTP/1.1. */
+const hostsOf = ({ rawHeaders }: IncomingMessage): number =>
+  rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === "host").length;

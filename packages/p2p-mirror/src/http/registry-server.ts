@@ -38,6 +38,8 @@ export function createRegistryServer(listener: RequestListener, limits: ReceiveL
       keepAlive: true,
       keepAliveInitialDelay: 60_000,
       insecureHTTPParser: false,
+      // Refused like any other request that is not right, in the OCI form (`refuseWhatIsNoPull`).
+      requireHostHeader: false,
     },
     listener,
   );

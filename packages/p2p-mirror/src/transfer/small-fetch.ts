@@ -193,7 +193,7 @@ export class SmallFetch {
     const { member, clock } = this.#deps;
     const { lookedUp, hasPeers, mayAskUpstream } = this.#candidates;
     if (this.#atWork.size > 0 || !lookedUp || mayAskUpstream || (hasPeers && this.#mayAskPeers)) return true;
-    return member?.hasOthers(false) === true && clock.now() < this.#until;
+    return member?.hasOthers === true && clock.now() < this.#until;
   }
 
   async #ask(candidate: Candidate<SmallSource>, signal: AbortSignal): Promise<void> {

@@ -59,6 +59,8 @@ export class SmallMember {
   readonly #member: SwarmMember;
   readonly #clock: Clock;
   readonly #left: () => void;
+  /** The coordinator was told that upstream does not let this node in. */
+  #denied = false;
   #cancelLinger: (() => void) | undefined;
 
   constructor(member: SwarmMember, clock: Clock, left: () => void) {
@@ -86,9 +88,9 @@ export class SmallMember {
     return this.#member.pausedMs;
   }
 
-  /** Somebody else could get it from upstream; `counted`: this node could, too. */
-  hasOthers(counted: boolean): boolean {
-    return !this.#member.alone && this.#member.fetchers > (counted ? 1 : 0);
+  /** Somebody else could get it from upstream. Upstream limits one node or fails it: that one still counts as one who could. */
+  get hasOthers(): boolean {
+    return !this.#member.alone && this.#member.fetchers > (this.#denied ? 0 : 1);
   }
 
   /** Other members that have it. */
@@ -97,7 +99,10 @@ export class SmallMember {
   }
 
   handBack(why: HandBackReason): void {
-    for (const lease of this.#member.leases) this.#member.handBack(lease, why);
+    for (const lease of this.#member.leases) {
+      this.#member.handBack(lease, why);
+      this.#denied ||= why.kind === "unauthorized";
+    }
   }
 
   /** It did not give the object. Of one that never said it has it, nobody is told. */

@@ -69,6 +69,16 @@ await t.test("GET with a body is refused", async (t) => {
   }
 });
 
+await t.test("a request of HTTP/1.1 names one host", async (t) => {
+  const { port } = await startEndpoint(t);
+  for (const hosts of ["", "host: a\r\nhost: b\r\n"]) {
+    const { text } = await say(port, `GET /v2/ HTTP/1.1\r\n${hosts}connection: close\r\n\r\n`);
+    t.match(text, /^HTTP\/1\.1 400 /, hosts);
+    t.match(text, /\{"errors":\[\{"code":"UNSUPPORTED"/, hosts);
+  }
+  t.match((await say(port, "GET /v2/ HTTP/1.0\r\n\r\n")).text, /^HTTP\/1\.1 200 /, "HTTP/1.0 names none");
+});
+
 await t.test("malformed targets are 4xx in the OCI form, on one connection that lives on", async (t) => {
   const { port, content } = await startEndpoint(t);
   const client = (await RawClient.open(port)).read();

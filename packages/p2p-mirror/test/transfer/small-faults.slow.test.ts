@@ -181,6 +181,15 @@ await t.test("nobody can store it: it goes round from memory", async (t) => {
   await pull(t, crowd, nothing, { within: UPSTREAM_MS, requests: 1 });
 });
 
+await t.test("a lone node that is limited for longer than anybody waits declines at once", async (t) => {
+  const retryAfterMs = 3_600_000;
+  const error = new SourceError("RATE_LIMITED", "upstream", { retryAfterMs });
+  const crowd = await crowdOf(t, () => ({ error }), { nodes: 1 });
+  t.same(await crowd.all(bytes, crowd.nodes), [undefined]);
+  t.equal(crowd.requests.length, 1);
+  t.ok(crowd.now <= UPSTREAM_MS + 1_000 + SLACK_MS, `${crowd.now} ms: no longer than a lookup may take`);
+});
+
 await t.test("a rate limit holds all up, and one asks again", async (t) => {
   const limit = new SourceError("RATE_LIMITED", "upstream", { retryAfterMs: 3_000 });
   const crowd = await crowdOf(t, (request) => (request === 0 ? { error: limit } : undefined));

@@ -1,8 +1,11 @@
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
+import { constants, open } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { loneMirror, readyUrls, startChild } from "../packages/p2p-mirror/test/cli/child.ts";
+import { until } from "./rig/until.ts";
 
 await t.test("a mirror serves until a signal, and ends with 0 and nothing left", async (t) => {
   const child = startChild(t, loneMirror(t.testdir()));
@@ -56,6 +59,22 @@ await t.test("a second signal forces the end while the first one drains", async 
   t.equal(await child.ended, 1);
   t.match(child.stderr(), /p2p-mirror: forced to end\n$/);
   await waiting;
+});
+
+await t.test("a third signal ends a mirror whose disk never answers", async (t) => {
+  const dataDir = t.testdir();
+  // A pipe that somebody else holds open and never writes to: whoever reads from it waits in the kernel.
+  const key = join(dataDir, "identity.key");
+  execFileSync("mkfifo", [key]);
+  const child = startChild(t, loneMirror(dataDir));
+  const opened = () => open(key, constants.O_WRONLY | constants.O_NONBLOCK);
+  const writer = await until("the mirror opens it", opened, { timeoutMs: 60_000 });
+  t.teardown(() => writer.close());
+  child.process.kill("SIGINT");
+  child.process.kill("SIGTERM");
+  await child.saw(/p2p-mirror: forced to end\n/);
+  child.process.kill("SIGTERM");
+  t.equal(await child.ended, "SIGTERM");
 });
 
 await t.test("a reader that leaves is no error (EPIPE)", async (t) => {

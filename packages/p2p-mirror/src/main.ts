@@ -18,11 +18,15 @@ function outputOf(stream: NodeJS.WriteStream): Output {
   };
 }
 
-/** The first signal asks for an end, the second forces it. */
+/**
+ * The first signal asks for an end, the second forces it. Node's exit waits for its threads, and one that hangs in the
+ * kernel (a dead disk) never comes back: a third signal does what it does to any program.
+ */
 function endSignal(stderr: Output): AbortSignal {
   const controller = new AbortController();
   const onSignal = (name: string): void => {
     if (controller.signal.aborted) {
+      process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
       stderr.write("p2p-mirror: forced to end\n");
       // As process 1 of a container a signal's own default action does nothing, so this is the only way out.
       process.exit(1);

@@ -11,9 +11,12 @@ import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
 import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
 import type { ComponentName } from "./rig/components.ts";
 import { startContainerd, type ContainerdOptions } from "./rig/containerd.ts";
+import { createCri } from "./rig/cri.ts";
 import { exec } from "./rig/exec.ts";
-import { startMirror, writeClusterSecret } from "./rig/mirror.ts";
+import { startMirror, writeClusterSecret, type Mirror } from "./rig/mirror.ts";
 import { need } from "./rig/need.ts";
+import { buildImage, startOciRegistry } from "./rig/oci-registry.ts";
+import { freePort } from "./rig/ports.ts";
 import { tempFolder } from "./rig/temp.ts";
 import { until } from "./rig/until.ts";
 
@@ -23,11 +26,17 @@ interface Case {
   readonly options: (certsDir: string, is1: boolean) => Partial<ContainerdOptions>;
   /** Checks that find something; by default in all containerds. */
   readonly finds: readonly string[] | ((is1: boolean) => readonly string[]);
+  /** An image is pulled before, which the mirror is not asked for. */
+  readonly pulls?: boolean;
 }
 
 const CASES: Readonly<Record<string, Case>> = {
   "nothing is wrong": { options: () => ({}), finds: [] },
-  "no config_path": { options: () => ({ configPath: "" }), finds: ["config-path", "canary"] },
+  "no config_path": {
+    options: () => ({ configPath: "" }),
+    finds: ["config-path", "canary", "never-asked"],
+    pulls: true,
+  },
   "a list of directories, which only the old way to pull understands": {
     options: (certsDir) => ({ configPath: `${certsDir}:/etc/docker/certs.d` }),
     finds: (is1) => (is1 ? [] : ["config-path", "canary"]),
@@ -49,7 +58,21 @@ const CASES: Readonly<Record<string, Case>> = {
   },
 };
 
-const LOOKED_AT = ["config-path", "registry-mirrors", "hosts-toml", "canary", "discarded-layers"];
+const LOOKED_AT = [
+  "config-path",
+  "registry-mirrors",
+  "hosts-toml",
+  "canary",
+  "never-asked",
+  "discarded-layers",
+];
+
+/** By what is on the command line, without a containerd. */
+async function reportOf(mirror: Mirror): Promise<DoctorReport> {
+  const flags = ["--admin", mirror.adminUrl, "--mirror", mirror.url, "--data-dir", mirror.dataDir];
+  const { stdout } = await run(["doctor", "--json", "--containerd-socket", "none", ...flags]);
+  return JSON.parse(stdout);
+}
 
 for (const component of CONTAINERDS) {
   await t.test(component, async (t) => {
@@ -60,13 +83,23 @@ for (const component of CONTAINERDS) {
     await mkdir(certsDir, { recursive: true });
     const mirror = await startMirror({ flags: ["--hosts-dir", certsDir] });
     t.teardown(() => mirror.close());
-    for (const [title, { options, finds }] of Object.entries(CASES)) {
+    const registry = await startOciRegistry();
+    t.teardown(() => registry.close());
+    registry.push(buildImage({ repository: "app", tag: "v1", seed: "past the mirror", layerSizes: [5000] }));
+    const startedAt = Date.now();
+    for (const [title, { options, finds, pulls = false }] of Object.entries(CASES)) {
       await t.test(title, async (t) => {
         await using containerd = await startContainerd({
           component: components(component),
           certsDir,
           ...options(certsDir, is1),
         });
+        if (pulls) {
+          // containerd's times are whole seconds, and an image of the mirror's first two could be from before it.
+          await until("the image is clearly later", () => Date.now() > startedAt + 4_000);
+          await using cri = createCri(containerd.socket);
+          await cri.pull(`127.0.0.1:${registry.port}/app:v1`);
+        }
         const flags = {
           "--admin": mirror.adminUrl,
           "--mirror": mirror.url,
@@ -130,18 +163,40 @@ await t.test("a mirror with another cluster secret is found out", async (t) => {
   const secretFiles = [await writeClusterSecret(path.join(dir, "two"))];
   const two = await startMirror({ secretFiles, bootstrap: [one.p2pAddress, "127.0.0.1:9"] });
   t.teardown(() => two.close());
-  const look = async (): Promise<DoctorReport> => {
-    const flags = ["--admin", two.adminUrl, "--mirror", two.url, "--data-dir", two.dataDir];
-    const { stdout } = await run(["doctor", "--json", "--containerd-socket", "none", ...flags]);
-    return JSON.parse(stdout);
-  };
-  await until("both addresses were tried", async () => (await look()).findings.length >= 2);
-  const { findings, skipped } = await look();
+  await until("both addresses were tried", async () => (await reportOf(two)).findings.length >= 2);
+  const { findings, skipped } = await reportOf(two);
   const whats = findings.filter(({ check }) => check === "peers").map(({ what }) => what);
   t.match(whats.toSorted(), [/tcp\/\d+: (a mirror with another|no connection)/, /tcp\/\d+: /]);
   t.ok(whats.some((what) => what.includes("another cluster secret")));
   t.ok(whats.some((what) => what.includes("/tcp/9: no connection")));
   t.ok(skipped.some(({ check }) => check === "config-path" || check === "containerd-version"));
+});
+
+await t.test("what the mirror meets at registries is told: another time, a limit, no answer", async (t) => {
+  const headers = { date: new Date(Date.now() + 7_200_000).toUTCString() };
+  const ahead = await startOciRegistry({ faults: [{ headers }] });
+  t.teardown(() => ahead.close());
+  const limited = await startOciRegistry({ faults: [{ status: 429, retryAfter: "600", headers }] });
+  t.teardown(() => limited.close());
+  const away = `http://127.0.0.1:${await freePort()}`;
+  const upstreams = { "ahead.test": ahead.url, "limited.test": limited.url, "away.test": away };
+  const mirror = await startMirror({ upstreams });
+  t.teardown(() => mirror.close());
+  for (const registry of Object.keys(upstreams)) {
+    const { status, body } = await fetch(`${mirror.url}/v2/nobody/has/manifests/it?ns=${registry}`);
+    await body?.cancel();
+    t.equal(status, 404, registry);
+  }
+  const { findings } = await reportOf(mirror);
+  t.match(
+    findings.toSorted((a, b) => a.what.localeCompare(b.what)),
+    [
+      { check: "upstream", severity: "warning", what: /^away\.test does not answer \(ECONNREFUSED/ },
+      { check: "upstream", severity: "warning", what: /^limited\.test has limited .* asked again at 20/ },
+      { check: "clock", severity: "broken", what: /clock is 7[01]\d\d s behind that of 2 of 2 registries/ },
+    ],
+  );
+  t.equal(findings.length, 3);
 });
 
 await t.test("the daemon makes its rounds: metric, status, log", async (t) => {

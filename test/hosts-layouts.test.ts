@@ -4,6 +4,7 @@
  */
 import { generateKeyPairSync } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import t from "tap";
 import { installHosts, removeHosts } from "../packages/p2p-mirror/src/hosts/hosts.ts";
 import { createCertificate } from "../packages/p2p-mirror/src/trust/certificate.ts";
@@ -13,6 +14,7 @@ import { startEndpoint } from "../packages/p2p-mirror/test/http/support/endpoint
 import type { ComponentName } from "./rig/components.ts";
 import { startContainerd } from "./rig/containerd.ts";
 import { createCri } from "./rig/cri.ts";
+import { tryExec, type ExecResult } from "./rig/exec.ts";
 import { blobsOf, makeImage, manifestsOf } from "./rig/images.ts";
 import { need } from "./rig/need.ts";
 
@@ -34,6 +36,15 @@ function makePem(): ReadonlyMap<string, string> {
     [PEM.both, certificate + key],
   ]);
 }
+
+/** `hosts install` where nothing can be written: a disk that is read-only for this one process, though it is root's. */
+const installReadOnly = (certsDir: string): Promise<ExecResult> => {
+  const program = join(import.meta.dirname, "../packages/p2p-mirror/src/main.ts");
+  const install = ["hosts", "install", "--hosts-dir", certsDir, "--mirror", "http://127.0.0.1:1"];
+  const script = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@"';
+  const unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, certsDir];
+  return tryExec([...unshare, process.execPath, "--conditions=@p2p-mirror/source", program, ...install]);
+};
 
 for (const name of CONTAINERDS) {
   await t.test(name, async (t) => {
@@ -67,5 +78,18 @@ for (const name of CONTAINERDS) {
         t.strictSame(await treeOf(containerd.certsDir), before);
       });
     }
+
+    await t.test("a read-only directory: it is said, and containerd asks whom it asked", async (t) => {
+      const { certsDir } = containerd;
+      await rm(certsDir, { recursive: true, force: true });
+      const files = { "reg.example.test/hosts.toml": `[host."${mirror.url}"]\n` };
+      await layOut(certsDir, { name: "read-only", registry: "reg.example.test", files });
+      const before = await treeOf(certsDir);
+      const { code, stdout } = await installReadOnly(certsDir);
+      t.equal(code, 1);
+      t.match(stdout, /^_default +left alone .*EROFS.*\nreg\.example\.test +left alone .*EROFS/m);
+      t.strictSame(await treeOf(certsDir), before);
+      await cri.pull("reg.example.test/layouts/read-only:v1", { timeoutMs: 30_000 });
+    });
   });
 }

@@ -21,6 +21,7 @@ const MIB = 1024 * 1024;
 const UPLINK = 16 * MIB;
 const ONE_COPY = 1.05;
 const TRIES = 3;
+const ZONE = "room-1";
 const PRIVATE = "private.example.test";
 
 const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1);
@@ -64,12 +65,29 @@ if (components !== undefined) {
 
   await t.test("one apply installs it", async (t) => {
     await pushMirror(upstream.url, t.testdir({}));
+    await kubectl.run(["label", "nodes", "--all", `topology.kubernetes.io/zone=${ZONE}`]);
     const begin = performance.now();
     await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/overlays/dev`]);
     await mirror.untilReady();
     t.comment(`apply to all Ready: ${seconds(begin)} s`);
     t.ok(performance.now() - begin < 60_000);
     await mirror.untilWhole(nodes);
+    const { version } = components("kubernetes");
+    // Only then do Pods get the label of their node.
+    const zone = Number(version.split(".")[1]) < 35 ? undefined : ZONE;
+    for (const node of nodes)
+      t.equal((await mirror.status(node)).node.zone, zone, `the zone of ${node.name}`);
+  });
+
+  await t.test("the status page is reached by kubectl port-forward", async (t) => {
+    for (const node of [first, second]) {
+      const pod = await mirror.podOn(node);
+      await using forward = await kubectl.forward([`--namespace=${NAMESPACE}`, pod], 24223);
+      t.match(await (await fetch(`${forward.url}/`)).text(), /<script[^>]* src="page\.js"/, node.name);
+      t.match(await (await fetch(`${forward.url}/status`)).json(), {
+        node: { id: (await mirror.status(node)).node.id },
+      });
+    }
   });
 
   await t.test("the doctor finds nothing that is wrong", async (t) => {
@@ -159,6 +177,19 @@ if (components !== undefined) {
     await kubectl.apply(podOf("three", { image: `${REGISTRY}/pulled:1`, node: third.name, container }));
     await untilRuns("three");
     await upstream.on();
+  });
+
+  await t.test("each mirror knows how far the others are", async (t) => {
+    // They ping each other every half a minute.
+    const known = async (): Promise<boolean> =>
+      (await mirror.status(third)).peers.every(({ latencyMs }) => latencyMs !== undefined);
+    await until("of each peer", known, { timeoutMs: 60_000, everyMs: 250 });
+    const { node, peers } = await mirror.status(third);
+    t.equal(peers.length, 2);
+    for (const { zone, latencyMs = -1 } of peers) {
+      t.equal(zone, node.zone);
+      t.ok(latencyMs >= 0 && latencyMs < 10_000, `${latencyMs} ms`);
+    }
   });
 
   await t.test("all that within the memory that a Pod of the mirror may have", async (t) => {

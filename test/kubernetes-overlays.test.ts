@@ -112,8 +112,14 @@ if (components !== undefined) {
   });
 
   await t.test("the removal leaves nothing, whatever was installed", async (t) => {
-    // The hard way; here nobody cleans up at the end either.
-    await kubectl.run(["delete", "daemonset", "p2p-mirror", "-n", NAMESPACE]);
+    // The hard way: nobody has the time to clean up, and here nobody would.
+    const killed = ["--force", "--grace-period=0"];
+    await kubectl.run(["delete", "daemonset", "p2p-mirror", "-n", NAMESPACE, "--cascade=orphan"]);
+    await kubectl.run(["delete", "pods", "--all", "-n", NAMESPACE, ...killed]);
+    for (const node of nodes) t.ok(await keepsData(node), node.name);
+    for (const [index, etc] of (await etcOf()).entries()) {
+      t.notSame(etc, etcBefore[index], `${nodes[index]?.name} still names a mirror that is gone`);
+    }
     await kubectl.run(["apply", "--kustomize", overlay("uninstall/base")]);
     await mirror.untilReady(100_000);
     for (const node of nodes) t.notOk(await keepsData(node), node.name);

@@ -107,6 +107,26 @@ await t.test("the manifests", async (t) => {
     }
   });
 
+  await t.test("are what the README says to apply, from where it says to push the image", async (t) => {
+    const readme = await readFile(join(MANIFESTS, "../README.md"), "utf8");
+    const kustomization = /^```yaml\n(resources: \[\.\.\/manifests\/[^]*?)^```$/m.exec(readme)?.[1] ?? "";
+    const pushed = /^skopeo copy oci:\.build\/image docker:\/\/(\S+)$/m.exec(readme)?.[1];
+    for (const folder of ["base", ...(kustomization.match(/(?<=manifests\/)overlays\/\w+/g) ?? [])]) {
+      // Beside the manifests, as there.
+      const home = t.testdir({
+        manifests: t.fixture("symlink", MANIFESTS),
+        mirror: {
+          "kustomization.yaml": kustomization.replace("../manifests/base", `../manifests/${folder}`),
+        },
+      });
+      const { containers, initContainers } = podOf(
+        await build(components("kubernetes"), join(home, "mirror")),
+      );
+      const images = [...containers, ...initContainers].map(({ image }) => image);
+      t.same(images, [pushed, pushed], folder);
+    }
+  });
+
   await t.test("ask for the memory that is documented, and alert before there is no more", async (t) => {
     const page = await readFile(join(MANIFESTS, "../docs/operations.md"), "utf8");
     const alerting = built.get("overlays/example")?.filter(({ kind }) => kind === "PrometheusRule");

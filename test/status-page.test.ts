@@ -150,7 +150,7 @@ function evilStatus(): MirrorStatus {
       access: "public",
       zone: EVIL,
     },
-    peers: [{ id: EVIL, address: EVIL, state: "up", version: EVIL, zone: EVIL }],
+    peers: [{ id: EVIL, address: EVIL, state: "up", version: EVIL, zone: EVIL, latencyMs: 12 }],
     flights: [
       {
         digest,
@@ -204,6 +204,7 @@ async function hostileNames(t: Test, browser: Browser): Promise<void> {
     for (const id of ["node", "doctor", "flights", "peers", "upstreams", "hosts", "held"]) {
       t.ok((await textOf(page, `#${id}`)).includes("<img src=x"), `#${id} shows it as it is`);
     }
+    t.match(await textOf(page, "#peers"), /\b12 ms\b/);
     t.equal(await page.$("main img, main script"), null);
     t.not(await page.title(), "taken");
     t.equal(await overflow(page), 0, "on a phone");

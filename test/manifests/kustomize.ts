@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { parseAllDocuments } from "yaml";
 import type { Component } from "../rig/components.ts";
 import { exec } from "../rig/exec.ts";
@@ -27,9 +27,12 @@ export async function kustomizations(): Promise<string[]> {
     .toSorted();
 }
 
-/** The objects that `kubectl apply -k` would send, by kind, namespace and name. */
+/**
+ * The objects that `kubectl apply -k` would send, by kind, namespace and name.
+ * @param folder path in `manifests`, or an absolute one
+ */
 export async function build(kubernetes: Component, folder: string): Promise<KubernetesObject[]> {
-  const argv = [kubernetes.bin("kubectl"), "kustomize", relative(process.cwd(), join(MANIFESTS, folder))];
+  const argv = [kubernetes.bin("kubectl"), "kustomize", relative(process.cwd(), resolve(MANIFESTS, folder))];
   const { stdout } = await exec(argv, { env: kubernetes.env });
   return parseObjects(stdout);
 }

@@ -1,6 +1,6 @@
 import type { Component } from "../components.ts";
 import { exec, type ExecOptions, tryExec, type ExecResult } from "../exec.ts";
-import { withoutProxies } from "../process.ts";
+import { startProcess, withoutProxies } from "../process.ts";
 
 /** kubectl against one cluster. */
 export interface Kubectl {
@@ -12,6 +12,13 @@ export interface Kubectl {
   get<T>(args: readonly string[]): Promise<T>;
   /** Applies objects, created when they are not there. */
   apply(...objects: readonly object[]): Promise<void>;
+  /** `kubectl port-forward`, until it is disposed of. */
+  forward(args: readonly string[], port: number): Promise<Forward>;
+}
+
+export interface Forward extends AsyncDisposable {
+  /** Without a path: `http://127.0.0.1:port`. */
+  readonly url: string;
 }
 
 /** @param home folder for its caches */
@@ -27,6 +34,15 @@ export function createKubectl(kubernetes: Component, kubeconfig: string, home: s
     async apply(...objects) {
       const list = { apiVersion: "v1", kind: "List", items: objects };
       await run(["apply", "--filename=-"], { input: JSON.stringify(list) });
+    },
+    async forward(args, port) {
+      const command = argv(["port-forward", ...args, `:${port}`]);
+      const process = await startProcess({ name: "kubectl port-forward", argv: command, env });
+      const address = await process.until(
+        "it listens",
+        () => /^Forwarding from (127\.0\.0\.1:\d+) /m.exec(process.log())?.[1],
+      );
+      return { url: `http://${address}`, [Symbol.asyncDispose]: () => process[Symbol.asyncDispose]() };
     },
   };
 }

@@ -20,6 +20,7 @@ await t.test(
       code: "NO_FIRST_BYTE",
     });
     t.equal(requests.length, 2, "a silent peer is asked once per call, never again by itself");
+    t.equal(client.faultsOf(peer), 2, "as the doctor is told");
     t.equal(
       await metric(registry, "p2p_mirror_peer_breaker_trips_total"),
       1,
@@ -109,6 +110,7 @@ await t.test("a peer that stops in the middle is STALLED after the caller's limi
   await t.rejects(read(body), { code: "STALLED" });
   t.ok(Date.now() - started < 2000, `it took ${Date.now() - started} ms`);
   t.equal(await metric(registry, "p2p_mirror_peer_fetched_total", { outcome: "stalled" }), 1);
+  t.equal(client.faultsOf(peer), 1, "as the doctor is told");
 });
 
 await t.test("a slow drip is a stall while others could deliver, and none for the last source", async (t) => {

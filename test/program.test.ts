@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { constants, open } from "node:fs/promises";
+import { constants, mkdtemp, open } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import t, { type Test } from "tap";
@@ -61,20 +61,30 @@ await t.test("a second signal forces the end while the first one drains", async 
   await waiting;
 });
 
-await t.test("a third signal ends a mirror whose disk never answers", async (t) => {
-  const dataDir = t.testdir();
+/** Three signals to a mirror that waits for its disk; resolves with how it ended. */
+async function endByThree(t: Test): Promise<unknown> {
+  const dataDir = await mkdtemp(join(t.testdirName, "data-"));
   // A pipe that somebody else holds open and never writes to: whoever reads from it waits in the kernel.
   const key = join(dataDir, "identity.key");
   execFileSync("mkfifo", [key]);
   const child = startChild(t, loneMirror(dataDir));
   const opened = () => open(key, constants.O_WRONLY | constants.O_NONBLOCK);
   const writer = await until("the mirror opens it", opened, { timeoutMs: 60_000 });
-  t.teardown(() => writer.close());
   child.process.kill("SIGINT");
   child.process.kill("SIGTERM");
   await child.saw(/p2p-mirror: forced to end\n/);
   child.process.kill("SIGTERM");
-  t.equal(await child.ended, "SIGTERM");
+  const end = await child.ended;
+  await writer.close();
+  return end;
+}
+
+await t.test("a third signal ends a mirror whose disk never answers", async (t) => {
+  t.testdir();
+  let end: unknown = 1;
+  // When the second one comes between opening and reading, nothing hangs yet, and that one ends it.
+  for (let tries = 0; end === 1 && tries < 5; tries += 1) end = await endByThree(t);
+  t.equal(end, "SIGTERM");
 });
 
 await t.test("a reader that leaves is no error (EPIPE)", async (t) => {

@@ -7,16 +7,19 @@ import path from "node:path";
 import t from "tap";
 import { readContainerdConfig } from "../packages/p2p-mirror/src/doctor/containerd-config.ts";
 import { parseVersion } from "../packages/p2p-mirror/src/doctor/subject.ts";
-import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
+import type { DoctorReport, MirrorStatus } from "../packages/p2p-mirror/src/status.ts";
 import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
 import type { ComponentName } from "./rig/components.ts";
 import { startContainerd, type ContainerdOptions } from "./rig/containerd.ts";
 import { createCri } from "./rig/cri.ts";
 import { exec } from "./rig/exec.ts";
+import { makeImage, pushImage, type Content } from "./rig/images.ts";
 import { startMirror, writeClusterSecret, type Mirror } from "./rig/mirror.ts";
 import { need } from "./rig/need.ts";
+import { createNetwork } from "./rig/netns.ts";
 import { buildImage, startOciRegistry } from "./rig/oci-registry.ts";
 import { freePort } from "./rig/ports.ts";
+import { pullImage } from "./rig/pull.ts";
 import { tempFolder } from "./rig/temp.ts";
 import { until } from "./rig/until.ts";
 
@@ -58,6 +61,7 @@ const CASES: Readonly<Record<string, Case>> = {
   },
 };
 
+const REGISTRY = "registry.example.test";
 const LOOKED_AT = [
   "config-path",
   "registry-mirrors",
@@ -156,6 +160,22 @@ for (const component of CONTAINERDS) {
   });
 }
 
+await t.test("containerd-1.6: what is too old to pin images is said to be", async (t) => {
+  const components = await need(t, { root: true, components: ["containerd-1.6"] });
+  if (components === undefined) return;
+  const component = components("containerd-1.6");
+  await using containerd = await startContainerd({ component });
+  const flags = ["--containerd-socket", containerd.socket, "--containerd-config", containerd.configFile];
+  const { stdout } = await run(["doctor", "--json", "--admin", "http://127.0.0.1:9", ...flags]);
+  const { findings, skipped }: DoctorReport = JSON.parse(stdout);
+  const found = findings.filter(({ check }) => check === "containerd-version");
+  // The distribution's is; the last ones of that series are not.
+  const isOld = Number.parseInt(component.version.split(".")[2] ?? "", 10) < 25;
+  t.match(found, isOld ? [{ severity: "warning", what: component.version, fix: /1\.6\.25/ }] : []);
+  t.equal(found.length, isOld ? 1 : 0);
+  t.notOk(skipped.some(({ check }) => check === "containerd-version"));
+});
+
 await t.test("a mirror with another cluster secret is found out", async (t) => {
   const dir = t.testdir({});
   const one = await startMirror({ secretFiles: [await writeClusterSecret(path.join(dir, "one"))] });
@@ -197,6 +217,63 @@ await t.test("what the mirror meets at registries is told: another time, a limit
     ],
   );
   t.equal(findings.length, 3);
+});
+
+await t.test("packets of full size are lost on the way to a peer, small ones are not", async (t) => {
+  const components = await need(t, { netns: true });
+  if (components === undefined) return;
+  await using network = await createNetwork({ nodes: 2 });
+  const upstream = await startOciRegistry({ host: network.hostAddress });
+  t.teardown(() => upstream.close());
+  const secretFiles = [await writeClusterSecret(path.join(t.testdir({}), "secret"))];
+  const start = async (index: number, bootstrap: readonly string[]) => {
+    const node = network.nodes[index];
+    if (node === undefined) throw new TypeError("two nodes");
+    // As this process reaches it.
+    const from = `${node.address}:24220`;
+    const flags = ["--registry-listen", from];
+    const upstreams = { [REGISTRY]: upstream.url };
+    const mirror = await startMirror({ node, secretFiles, upstreams, bootstrap, flags });
+    t.teardown(() => mirror.close());
+    const pull = (image: Content, reference: string) =>
+      pullImage(image, { url: `http://${from}`, registry: REGISTRY, repository: "app", reference });
+    return { node, mirror, pull };
+  };
+  const holder = await start(0, []);
+  const other = await start(1, [holder.mirror.p2pAddress]);
+  await until("they know each other", async () => {
+    const { stdout } = await run(["status", "--json", "--admin", other.mirror.adminUrl]);
+    const { peers }: MirrorStatus = JSON.parse(stdout);
+    return peers.length === 1;
+  });
+  const images = ["fine", "lost-1", "lost-2", "lost-3", "lost-4"].map((tag) => ({
+    tag,
+    image: makeImage({ seed: tag, layers: [300_001, 300_002, 300_003] }),
+  }));
+  for (const { tag, image } of images) {
+    await pushImage(image, { registry: upstream.url, repository: "app", tags: [tag] });
+    await holder.pull(image, tag);
+  }
+  let findings: DoctorReport["findings"] = [];
+  for (const { tag, image } of images) {
+    await other.pull(image, tag);
+    ({ findings } = await reportOf(other.mirror));
+    if (tag !== "fine" && findings.length > 0) break;
+    if (tag !== "fine") continue;
+    t.same(findings, []);
+    const scrape = await other.mirror.metrics();
+    t.ok(scrape.sum("p2p_mirror_received_bytes_total", { source: "peer" }) > 900_000, "from the holder");
+    await holder.node.losePacketsAbove(1400);
+  }
+  t.match(findings, [
+    {
+      check: "peers",
+      severity: "warning",
+      what: new RegExp(`at ${holder.node.address}:24221 can be connected to, and its last \\d+ answers`),
+      why: /packets of full size may not get through/,
+      fix: /compare the MTU of the nodes' interfaces \(ip link\), try ping -M do -s 1472 10\./,
+    },
+  ]);
 });
 
 await t.test("the daemon makes its rounds: metric, status, log", async (t) => {

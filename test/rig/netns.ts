@@ -34,6 +34,11 @@ export interface NetworkNode {
   counters(): Promise<Counters>;
   /** Changes the rates of a running network; undefined removes a limit. */
   shape(rates: LinkRates): Promise<void>;
+  /**
+   * Packets from and to the node that are longer are lost on the way, and nobody is told: a tunnel that has a smaller MTU than
+   * its ends. The node sends packets as they are on a wire then, one by one.
+   */
+  losePacketsAbove(bytes: number): Promise<void>;
 }
 
 export interface NetworkOptions {
@@ -168,6 +173,11 @@ async function addNode(
     shape: async (wanted) => {
       await shapeDevice(netns, INTERFACE, { rate: wanted.egress, paths: wanted.egressTo });
       await shapeDevice(lan, port, { rate: wanted.ingress });
+    },
+    losePacketsAbove: async (bytes) => {
+      // What the kernel has not cut yet would not be measured.
+      await exec(["ip", "-n", netns, "link", "set", INTERFACE, "gso_max_segs", "1"]);
+      await exec(["ip", "-n", lan, "link", "set", port, "mtu", String(bytes)]);
     },
   };
   await node.shape(rates);

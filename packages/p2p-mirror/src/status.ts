@@ -72,7 +72,7 @@ export interface PeerStatus {
   readonly zone?: string;
   /** Of a round trip, by the last ping; undefined before the first, 30 s after the connection was made. */
   readonly latencyMs?: number;
-  /** Answers in a row that did not come, or stopped on the way, though it could be connected to. */
+  /** Answers in a row that did not come, or stopped on the way, though it could be connected to; small ones may have come between. */
   readonly faults?: number;
 }
 

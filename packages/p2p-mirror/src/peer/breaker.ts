@@ -2,14 +2,16 @@
 export interface Permit {
   /** The peer answered, whatever it said (404 and busy included). */
   alive(): void;
-  /** It delivered all that was asked. */
-  served(): void;
+  /** It delivered all that was asked, so many bytes. */
+  served(bytes: number): void;
   /** Nobody answered at its address: opens the breaker at once, unless it answered somebody else meanwhile. */
   dead(): void;
   /** No connection, but the answer to that came at once: as `dead`, for a shorter time. */
   refused(): void;
   /** It was silent, stalled or cut; the second such in a row opens the breaker. */
   failed(): void;
+  /** It was asked, and no byte came for seconds, whoever gave up then: opens nothing, but counts (`faultsInARow`). */
+  silent(): void;
   /** Over without a word (the caller left): frees the place of a probe. */
   release(): void;
 }
@@ -23,6 +25,11 @@ export interface BreakerOptions {
   readonly faults: number;
 }
 
+/** Packets of full size have come with so many bytes, jumbo frames too. */
+const LARGE_BYTES = 16 * 1024;
+/** Silence of long ago is none any more. */
+const SILENCE_COUNTS_MS = 600_000;
+
 /**
  * Circuit breaker of one peer. Closed: all may try. Open for a while: nobody does, so that a dead node costs each flight
  * nothing instead of a dial timeout. Then half-open: one request tries, and its outcome decides.
@@ -35,6 +42,9 @@ export class Breaker {
   #probing = false;
   #faults = 0;
   #inARow = 0;
+  /** Since a large answer came: where only packets of full size are lost, small ones go on to come between. */
+  #silences = 0;
+  #silentAt = -Infinity;
   /** When it last answered. */
   #aliveAt = -Infinity;
 
@@ -49,9 +59,10 @@ export class Breaker {
     return this.#openUntil !== undefined && this.#now() < this.#openUntil;
   }
 
-  /** Faults since it last delivered something, over all openings. */
+  /** Faults since it last delivered something, and silences since that was something large; over all openings. */
   get faultsInARow(): number {
-    return this.#inARow;
+    const silences = this.#now() - this.#silentAt < SILENCE_COUNTS_MS ? this.#silences : 0;
+    return Math.max(this.#inARow, silences);
   }
 
   /** Undefined: leave the peer alone now. */
@@ -79,10 +90,15 @@ export class Breaker {
     };
     return {
       alive,
-      served: () => {
+      served: (bytes) => {
         alive();
         this.#faults = 0;
         this.#inARow = 0;
+        if (bytes >= LARGE_BYTES) this.#silences = 0;
+      },
+      silent: () => {
+        this.#silences += 1;
+        this.#silentAt = this.#now();
       },
       dead: () => gone(this.#options.openMs),
       refused: () => gone(this.#options.refusedMs),

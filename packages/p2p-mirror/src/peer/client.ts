@@ -147,7 +147,7 @@ export class HttpsPeerClient implements PeerClient, Service {
     return this.#connections.isBroken(peer);
   }
 
-  /** Answers in a row that did not come or broke off, though it could be connected to. */
+  /** As `PeerStatus.faults`. */
   faultsOf(peer: Peer): number {
     return this.#connections.faultsOf(peer);
   }

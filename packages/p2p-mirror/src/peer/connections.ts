@@ -93,7 +93,7 @@ export class Connections {
     return this.#byPeer.peek(keyOf(peer))?.breaker.open === true;
   }
 
-  /** Answers in a row that did not come or broke off, for the status page. */
+  /** As `PeerStatus.faults`. */
   faultsOf(peer: Peer): number {
     return this.#byPeer.peek(keyOf(peer))?.breaker.faultsInARow ?? 0;
   }

@@ -30,6 +30,8 @@ export interface Head {
 }
 
 export interface ExchangeHooks {
+  /** A connection has it; at each try. */
+  readonly onSent: () => void;
   /** Before any byte of the body; `seconds` since the request was made. */
   readonly onHead: (head: Head, seconds: number) => void;
   readonly onBytes: (bytes: number) => void;
@@ -110,6 +112,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#failed !== undefined) return controller.abort(this.#failed);
     const { peer, firstByteMs } = this.#options;
     this.#controller = controller;
+    this.#hooks.onSent();
     this.#deadline(firstByteMs, () => new SourceError("NO_FIRST_BYTE", peer));
   }
 

@@ -1,3 +1,4 @@
+import { performance } from "node:perf_hooks";
 import { SourceError } from "@p2p-mirror/shared";
 import type { Permit } from "./breaker.ts";
 import type { ExchangeHooks, Head } from "./exchange.ts";
@@ -16,6 +17,9 @@ const OUTCOME_OF_CODE = {
   RATE_LIMITED: "status",
 } as const satisfies Record<SourceError["code"], FetchedOutcome>;
 
+/** Without a byte for so long a peer was silent, though its caller did not wait for the deadline (a flight goes on after 2 s). */
+const SILENT_MS = 1_500;
+
 /** One request's account: what its outcome tells the peer's breaker and the metrics, once. */
 export class Trial implements ExchangeHooks {
   readonly #peer: string;
@@ -24,6 +28,8 @@ export class Trial implements ExchangeHooks {
   readonly #metrics: PeerMetrics;
   #verdict: Verdict | undefined;
   #settled = false;
+  #sentAt = Infinity;
+  #bytes = 0;
 
   constructor(peer: string, question: PeerQuestion, deps: { permit: Permit; metrics: PeerMetrics }) {
     this.#peer = peer;
@@ -38,6 +44,8 @@ export class Trial implements ExchangeHooks {
     return this.#verdict;
   }
 
+  onSent = (): void => void (this.#sentAt = performance.now());
+
   onHead = (head: Head, seconds: number): void => {
     this.#metrics.firstByte.observe(seconds);
     this.#permit.alive();
@@ -48,19 +56,22 @@ export class Trial implements ExchangeHooks {
   };
 
   onBytes = (bytes: number): void => {
+    this.#bytes += bytes;
     if (this.#question.kind === "blob" || this.#question.kind === "piece")
       this.#metrics.receivedBytes.inc(bytes);
   };
 
   onEnd = (end: BodyEnd): void => {
     if (this.#settled) return;
-    if (end === "complete") this.#permit.served();
+    if (end === "complete") this.#permit.served(this.#bytes);
     else if (end !== "left") this.#permit.failed();
+    if (end === "stalled") this.#permit.silent();
     this.#settle(end === "left" ? "aborted" : end);
   };
 
   /** The caller aborted before there was an answer. */
   abandoned(): void {
+    if (performance.now() - this.#sentAt >= SILENT_MS) this.#permit.silent();
     this.#settle("aborted");
   }
 
@@ -70,6 +81,7 @@ export class Trial implements ExchangeHooks {
     if (error.code === "UNREACHABLE" && error.cause === undefined) this.#permit.dead();
     else if (error.code === "UNREACHABLE") this.#permit.refused();
     else if (error.code !== "BUSY") this.#permit.failed();
+    if (error.code === "NO_FIRST_BYTE") this.#permit.silent();
     this.#settle(OUTCOME_OF_CODE[error.code]);
   }
 

@@ -1,4 +1,4 @@
-import { appendFile, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t from "tap";
 import { parseHostsFile } from "../../src/hosts/hosts-file.ts";
@@ -121,6 +121,37 @@ await t.test("a mirror that was written down by hand", async (t) => {
   t.match(await hostsStatus(optionsFor(certs, { registries: ["a.test"] })), [
     { inForce: true, managed: false },
   ]);
+});
+
+await t.test("who reads while it is written finds the old file or the new one, whole", async (t) => {
+  const before = `server = "https://a.test"\n# ${"x".repeat(200_000)}\n[host."https://m.test"]\n`;
+  const certs = t.testdir({ "a.test": { "hosts.toml": before } });
+  const file = join(certs, "a.test/hosts.toml");
+  const options = optionsFor(certs, { registries: ["a.test"] });
+  await installHosts(options);
+  const whole = [before, await readFile(file, "utf8")];
+  const written = new AbortController();
+  const seen = new Map<string, number>();
+  const reading = async (): Promise<void> => {
+    while (!written.signal.aborted) {
+      const text = await readFile(file, "utf8");
+      seen.set(text, (seen.get(text) ?? 0) + 1);
+    }
+  };
+  const readers = Promise.all([reading(), reading()]);
+  for (let round = 0; round < 50; round += 1) {
+    await removeHosts(options);
+    await installHosts(options);
+  }
+  written.abort();
+  await readers;
+  t.same(
+    [...seen.keys()].filter((text) => !whole.includes(text)).map((text) => text.length),
+    [],
+    "nothing else was ever there",
+  );
+  t.equal(seen.size, 2, `both were: ${[...seen.values()].join(" and ")} times`);
+  t.same(await readdir(join(certs, "a.test")), ["hosts.toml"], "and nothing is beside it");
 });
 
 await t.test("half a block is nobody's: left alone, and said", async (t) => {

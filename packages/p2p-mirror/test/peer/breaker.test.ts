@@ -62,7 +62,7 @@ await t.test(
   async (t) => {
     const { breaker, clock } = setup();
     breaker.admit()?.failed();
-    breaker.admit()?.served();
+    breaker.admit()?.served(0);
     breaker.admit()?.failed();
     t.ok(breaker.admit());
     t.equal(clock.trips, 0);
@@ -86,6 +86,29 @@ await t.test(
   },
 );
 
+await t.test(
+  "silence is told until something large has come: small answers get through where large ones do not",
+  async (t) => {
+    const { breaker, clock } = setup();
+    for (let i = 0; i < 3; i += 1) {
+      breaker.admit()?.silent();
+      breaker.admit()?.served(16_383);
+    }
+    t.equal(breaker.faultsInARow, 3);
+    t.equal(clock.trips, 0, "who leaves early keeps nobody else away");
+    clock.now = 600_000;
+    t.equal(breaker.faultsInARow, 0, "long ago");
+    breaker.admit()?.silent();
+    t.equal(breaker.faultsInARow, 4);
+    breaker.admit()?.served(16_384);
+    t.equal(breaker.faultsInARow, 0);
+    breaker.admit()?.failed();
+    t.equal(breaker.faultsInARow, 1, "what broke off counts as before");
+    breaker.admit()?.served(1);
+    t.equal(breaker.faultsInARow, 0);
+  },
+);
+
 await t.test("requests that were under way when the peer died are one trip", async (t) => {
   const { breaker, clock } = setup();
   const permits = Array.from({ length: 6 }, () => breaker.admit());
@@ -97,7 +120,7 @@ await t.test("a dial that fails while the peer answers somebody else opens nothi
   const { breaker, clock } = setup();
   const [early, late] = [breaker.admit(), breaker.admit()];
   clock.now = 500;
-  breaker.admit()?.served();
+  breaker.admit()?.served(0);
   clock.now = 1000;
   early?.dead();
   late?.refused();

@@ -74,7 +74,7 @@ if (components !== undefined) {
     await mirror.untilWhole(nodes);
     const { version } = components("kubernetes");
     // Only then do Pods get the label of their node.
-    const zone = Number(version.split(".")[1]) < 35 ? undefined : ZONE;
+    const zone = Number(version.split(".")[1]) < 35 ? "" : ZONE;
     for (const node of nodes)
       t.equal((await mirror.status(node)).node.zone, zone, `the zone of ${node.name}`);
   });

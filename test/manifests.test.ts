@@ -67,6 +67,15 @@ await t.test("the manifests", async (t) => {
     }
   });
 
+  await t.test("show in the Pod's status why a program has ended", async (t) => {
+    for (const [folder, objects] of built) {
+      if (folder === "namespace") continue;
+      const { containers, initContainers } = podOf(objects);
+      for (const { name, terminationMessagePolicy } of [...containers, ...initContainers])
+        t.equal(terminationMessagePolicy, "FallbackToLogsOnError", `${folder}: ${name}`);
+    }
+  });
+
   await t.test("give the mirror settings that are right, at the places where things are", async (t) => {
     for (const [folder, objects] of built) {
       if (folder.startsWith("uninstall/") || folder === "namespace") continue;
@@ -107,23 +116,31 @@ await t.test("the manifests", async (t) => {
     }
   });
 
-  await t.test("are what the README says to apply, from where it says to push the image", async (t) => {
-    const readme = await readFile(join(MANIFESTS, "../README.md"), "utf8");
-    const kustomization = /^```yaml\n(resources: \[\.\.\/manifests\/[^]*?)^```$/m.exec(readme)?.[1] ?? "";
+  await t.test("are what the pages say to apply, from where they say to push the image", async (t) => {
+    const [readme = "", operations = ""] = await Promise.all(
+      ["README.md", "docs/operations.md"].map((file) => readFile(join(MANIFESTS, "..", file), "utf8")),
+    );
     const pushed = /^skopeo copy oci:\.build\/image docker:\/\/(\S+)$/m.exec(readme)?.[1];
-    for (const folder of ["base", ...(kustomization.match(/(?<=manifests\/)overlays\/\w+/g) ?? [])]) {
-      // Beside the manifests, as there.
-      const home = t.testdir({
-        manifests: t.fixture("symlink", MANIFESTS),
-        mirror: {
-          "kustomization.yaml": kustomization.replace("../manifests/base", `../manifests/${folder}`),
-        },
-      });
-      const { containers, initContainers } = podOf(
-        await build(components("kubernetes"), join(home, "mirror")),
-      );
-      const images = [...containers, ...initContainers].map(({ image }) => image);
-      t.same(images, [pushed, pushed], folder);
+    for (const [page, count] of [
+      [readme, 3],
+      [operations, 3],
+    ] as const) {
+      const kustomization = /^```yaml\n(resources: \[\.\.\/manifests\/[^]*?)^```$/m.exec(page)?.[1] ?? "";
+      // The first is the one that is written there, the others are in its comment.
+      const folders = kustomization.match(/\b(?:base|(?:overlays|uninstall)\/\w+)/g) ?? [];
+      t.equal(folders.length, count);
+      for (const folder of folders) {
+        // Beside the manifests, as there.
+        const home = t.testdir({
+          manifests: t.fixture("symlink", MANIFESTS),
+          own: { "kustomization.yaml": kustomization.replace(/(?<=manifests\/)[\w/]+/, folder) },
+        });
+        const { containers, initContainers } = podOf(
+          await build(components("kubernetes"), join(home, "own")),
+        );
+        const images = [...containers, ...initContainers].map(({ image }) => image);
+        t.same(images, [pushed, pushed], folder);
+      }
     }
   });
 

@@ -4,6 +4,7 @@ export interface Container {
   readonly name: string;
   readonly image: string;
   readonly args: readonly string[];
+  readonly terminationMessagePolicy?: string;
   readonly env?: readonly { readonly name: string; readonly value?: string; readonly valueFrom?: unknown }[];
   readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
   readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[];

@@ -52,6 +52,11 @@ export interface BootstrapFailure {
   readonly reason: DialFailure;
 }
 
+interface Failed extends BootstrapFailure {
+  /** Undefined: there was nothing to dial. */
+  readonly dialled?: Multiaddr;
+}
+
 /** The name of the handshake has the id of the secret in it: who does not know the name does not have the secret. */
 function failureOf(error: unknown, deadline: AbortSignal): DialFailure {
   if (deadline.aborted) return "timeout";
@@ -83,8 +88,8 @@ export class Bootstrapper {
   readonly #options: Required<BootstrapperOptions>;
   readonly #deps: BootstrapperDeps;
   readonly #closing = new AbortController();
-  /** Addresses of `bootstrap` that did not answer the last time, and why. */
-  readonly #failures = new Map<string, DialFailure>();
+  /** Of the last round. */
+  #failures: readonly Failed[] = [];
   #directoryAskedAt = -Infinity;
   /** What the directory said the last time; undefined: it did not. */
   #inDirectory: readonly Multiaddr[] | undefined;
@@ -100,9 +105,11 @@ export class Bootstrapper {
     this.#running = this.#run();
   }
 
-  /** Who was to lead to the cluster, and did not the last time it was tried. */
+  /** Who was to lead to the cluster, did not the last time it was tried, and has not come by itself since. */
   get failures(): BootstrapFailure[] {
-    return [...this.#failures].map(([address, reason]) => ({ address, reason }));
+    return this.#failures
+      .filter(({ dialled }) => dialled === undefined || !this.#deps.isKnown(dialled))
+      .map(({ address, reason }) => ({ address, reason }));
   }
 
   /** Everybody is gone: do not wait for the next round. */
@@ -129,12 +136,12 @@ export class Bootstrapper {
   }
 
   async #round(): Promise<void> {
-    const failed = new Map<string, DialFailure>();
+    const failed: Failed[] = [];
     const resolved = await Promise.all(
       this.#options.bootstrap.map((address) =>
         this.#addressesOf(address).catch((error: unknown) => {
           this.#deps.logger.debug({ err: error, host: address.host }, "a bootstrap name does not resolve");
-          failed.set(`${address.host}:${address.port}`, "unknown-name");
+          failed.push({ address: `${address.host}:${address.port}`, reason: "unknown-name" });
           return [];
         }),
       ),
@@ -148,14 +155,13 @@ export class Bootstrapper {
     const worker = async (): Promise<void> => {
       for (let next = candidates.shift(); next !== undefined; next = candidates.shift()) {
         if (this.#closing.signal.aborted) continue;
-        const failure = await this.#dial(next);
-        const text = next.toString();
-        if (failure !== undefined && listed.has(text)) failed.set(text, failure);
+        const reason = await this.#dial(next);
+        const address = next.toString();
+        if (reason !== undefined && listed.delete(address)) failed.push({ address, reason, dialled: next });
       }
     };
     await Promise.all(Array.from({ length: Math.min(PARALLEL_DIALS, candidates.length) }, worker));
-    this.#failures.clear();
-    for (const [address, reason] of failed) this.#failures.set(address, reason);
+    this.#failures = failed;
   }
 
   async #addressesOf({ host, port }: HostPort): Promise<Multiaddr[]> {
@@ -163,7 +169,7 @@ export class Bootstrapper {
     return found.map((address) => tcpMultiaddr({ host: address, port }));
   }
 
-  async #askDirectory(failed: Map<string, DialFailure>): Promise<readonly Multiaddr[]> {
+  async #askDirectory(failed: Failed[]): Promise<readonly Multiaddr[]> {
     const { directory, logger } = this.#deps;
     if (directory === undefined) return [];
     const now = performance.now();
@@ -177,7 +183,7 @@ export class Bootstrapper {
         this.#inDirectory = undefined;
       }
     }
-    if (this.#inDirectory === undefined) failed.set(directory.name, "no-list");
+    if (this.#inDirectory === undefined) failed.push({ address: directory.name, reason: "no-list" });
     return this.#inDirectory ?? [];
   }
 

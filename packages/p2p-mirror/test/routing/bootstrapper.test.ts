@@ -36,3 +36,28 @@ await t.test(
     t.equal(dialled.length, 4, "who is known is not dialled again");
   },
 );
+
+await t.test("who did not answer, and has come by itself since, is no failure any more", async (t) => {
+  const came = new Set<string>();
+  const bootstrapper = new Bootstrapper(
+    {
+      bootstrap: ["192.0.2.1", "192.0.2.2", "mirrors.test"].map((host) => ({ host, port: 24222 })),
+      // No second round while this test looks.
+      againMs: 3_600_000,
+    },
+    {
+      lookup: async () => Promise.reject(new Error("no such name")),
+      remembered: () => [],
+      isKnown: (address) => came.has(address.toString()),
+      isConnected: () => true,
+      dial: async () => Promise.reject(new Error("not there yet")),
+      logger: silentLogger(),
+    },
+  );
+  t.teardown(() => bootstrapper.close());
+  bootstrapper.start();
+  const failed = (): string[] => bootstrapper.failures.map(({ address }) => address).toSorted();
+  await until("all were tried", () => failed().length === 3);
+  came.add("/ip4/192.0.2.1/tcp/24222");
+  t.same(failed(), ["/ip4/192.0.2.2/tcp/24222", "mirrors.test:24222"]);
+});

@@ -43,19 +43,24 @@ await t.test("every metric of the dashboard and of the alerts is one that a mirr
   // There is no containerd, but a mirror that looks for one.
   const mirror = startChild(t, [...args, "--containerd-socket", join(dir, "none.sock")]);
   const { admin } = await readyUrls(mirror);
-  const names = async (): Promise<Set<string>> => {
-    const text = await (await fetch(`${admin}/metrics`)).text();
-    return new Set(text.match(/(?<=^# TYPE )\S+/gm));
-  };
+  const metrics = async (): Promise<string> => (await fetch(`${admin}/metrics`)).text();
+  const names = async (): Promise<Set<string>> => new Set((await metrics()).match(/(?<=^# TYPE )\S+/gm));
   await until("the doctor has looked", async () => (await names()).has("p2p_mirror_in_force"), {
     timeoutMs: 60_000,
   });
-  const known = await names();
+  const [known, text] = [await names(), await metrics()];
   for (const { of, expr } of exprs) {
     const used = metricsIn(expr);
     t.ok(used.length > 0 || expr.startsWith("up{"), `${of} looks at a metric`);
     for (const name of used) {
       t.ok(known.has(name.replace(/_(?:bucket|sum|count)$/, "")) || known.has(name), `${of}: ${name}`);
+    }
+  }
+  // A series that an alert names, with its labels, is there from the start, else its first increase would be missed.
+  for (const { alert, expr } of alerts) {
+    for (const [series, name, labels] of expr.matchAll(/(p2p_mirror_\w+)\{([^}]*)\}/g)) {
+      const isIt = (line: string): boolean => line.startsWith(`${name}{`) && line.includes(labels ?? "?");
+      t.ok(text.split("\n").some(isIt), `${alert}: ${series}`);
     }
   }
 });

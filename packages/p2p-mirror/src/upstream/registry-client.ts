@@ -192,11 +192,15 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
       return visibility.isPublic(chain, repository, probe, signal);
     },
     reachable,
-    status: () =>
-      [...endpoints.lately()].flatMap((endpoint) => {
+    status() {
+      // A hosts.toml may well name one origin twice, as a host and as the server.
+      const asked = new Map<Gate, Endpoint>();
+      for (const endpoint of endpoints.lately()) {
         const gate = transport.knownGate(endpoint);
-        return gate === undefined ? [] : [statusOf(endpoint, gate)];
-      }),
+        if (gate !== undefined && !asked.has(gate)) asked.set(gate, endpoint);
+      }
+      return [...asked].map(([gate, endpoint]) => statusOf(endpoint, gate));
+    },
     async close() {
       client.close();
       await transport.close();

@@ -234,3 +234,11 @@ void t.test("a registry is reachable as long as one of its hosts is", async (t) 
   t.equal(upstream.reachable(NAME), false);
   t.equal(await metric(), 0);
 });
+
+void t.test("a host that is listed twice is told of once", async (t) => {
+  const only = await registryOf(t);
+  const { upstream } = listed(t, host(only), host(only));
+  t.equal((await upstream.resolve(repository, "v1")).digest, image.digest);
+  t.match(upstream.status(), [{ registry: NAME, host: only.url, state: "ok" }]);
+  t.equal(upstream.status().length, 1);
+});

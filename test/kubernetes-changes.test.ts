@@ -1,5 +1,5 @@
 /** What happens to a cluster with the mirror in it: updates, power cuts, restarts, nodes that come and go, a lost control plane. */
-import { copyFile, writeFile } from "node:fs/promises";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import t from "tap";
 import { documentedLines, shell } from "./manifests/documented.ts";
@@ -22,6 +22,23 @@ const pull = async (node: KubernetesNode, repository: string): Promise<void> => 
   await using cri = createCri(node.machine.file(CONTAINERD_SOCKET));
   await cri.pull(`${REGISTRY}/${repository}:1`);
 };
+
+interface ContainerStatus {
+  readonly ready: boolean;
+  readonly state: { readonly terminated?: { readonly message?: string } };
+  readonly lastState: { readonly terminated?: { readonly message?: string } };
+}
+
+interface PodStatus {
+  readonly initContainerStatuses?: readonly ContainerStatus[];
+  readonly containerStatuses?: readonly ContainerStatus[];
+}
+
+/** What containers of a Pod have ended with, as `kubectl describe pod` shows it. */
+const lastWords = ({ initContainerStatuses = [], containerStatuses = [] }: PodStatus): readonly string[] =>
+  [...initContainerStatuses, ...containerStatuses]
+    .flatMap(({ state, lastState }) => [state.terminated?.message, lastState.terminated?.message])
+    .filter((message) => message !== undefined);
 
 /** Of the documented lines of a rotation. */
 const isStep = (line: string): boolean => line.startsWith("put ");
@@ -102,6 +119,10 @@ if (components !== undefined) {
     await writeFile(path.join(folder, "kustomization.yaml"), JSON.stringify({ ...type, ...kustomization }));
     await kubectl.run(["apply", "--kustomize", folder]);
   };
+  const podStatuses = async (): Promise<readonly PodStatus[]> =>
+    (await kubectl.get<{ items: { status: PodStatus }[] }>(["pods", `--namespace=${NAMESPACE}`])).items.map(
+      ({ status }) => status,
+    );
   const idOf = async (node: KubernetesNode): Promise<string> => (await mirror.status(node)).node.id;
 
   const kubernetes = components("kubernetes");
@@ -169,6 +190,32 @@ if (components !== undefined) {
     await pull(second, held);
     t.ok(upstream.bytesOf(held) < MIB, "and so does what was held");
   });
+
+  await t.test(
+    "an update with a setting that is wrong stops at the first node, which says why",
+    async (t) => {
+      const config = path.join(overlay, "config.yaml");
+      const right = await readFile(config, "utf8");
+      const applyConfig = async (text: string): Promise<void> => {
+        await writeFile(config, text);
+        await kubectl.run(["apply", "--kustomize", overlay]);
+      };
+      await applyConfig(`${right}limit_in: much\n`);
+      const why = await until(
+        "a Pod says it",
+        async () => (await podStatuses()).flatMap(lastWords).find((words) => words.includes("limit_in")),
+        { timeoutMs: 90_000, everyMs: 250 },
+      );
+      t.match(why, /^p2p-mirror: \S+config\.yaml:\d+: limit_in: "much" is not valid: .+\n?$/);
+      const ready = (await podStatuses()).filter(
+        ({ containerStatuses = [] }) => containerStatuses[0]?.ready === true,
+      );
+      t.equal(ready.length, nodes.length - 1, "the others run as before");
+      await applyConfig(right);
+      await mirror.untilReady(90_000);
+      await mirror.untilWhole(nodes, WHOLE_MS);
+    },
+  );
 
   await t.test("a node loses power and comes back", async (t) => {
     await pullDuring([first, second], async () => {

@@ -15,6 +15,8 @@ export const COMPONENT_NAMES = [
   "etcd",
   "coredns",
   "cni-plugins",
+  "network-policy",
+  "iptables",
   "catatonit",
   "busybox",
   "chromium",
@@ -144,6 +146,22 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
     binaries: ["host-local", "ptp", "loopback"],
     debian: [{ suite: "bookworm", packages: ["containernetworking-plugins"] }],
     folders: ["usr/lib/cni"],
+  },
+  // Enforces NetworkPolicies with the programs of iptables.
+  "network-policy": {
+    binaries: ["network-policy"],
+    go: { module: "network-policy", packages: ["."], ldflags: "-s -w" },
+  },
+  iptables: {
+    binaries: ["iptables-nft", "iptables-nft-save", "iptables-nft-restore", "ipset"],
+    version: { args: ["--version"], pattern: /v(\S+) \(nf_tables\)/ },
+    debian: [
+      {
+        suite: "bookworm",
+        packages: ["iptables", "ipset"],
+        libraries: ["libipset13", "libip4tc2", "libip6tc2", "libmnl0", "libnftnl11", "libxtables12"],
+      },
+    ],
   },
   catatonit: {
     binaries: ["catatonit"],

@@ -46,7 +46,7 @@ export const passed = async (ms: number): Promise<void> => {
 };
 
 /** Deadlines a test can wait for. */
-export const SHORT = { connectMs: 1000, firstByteMs: 400, idleMs: 400 } as const;
+export const SHORT = { connectMs: 2000, firstByteMs: 2000, idleMs: 1000 } as const;
 
 /** A registry with an image in it and a client for it; both end with the test. */
 export async function setup(t: Test, options: SetupOptions = {}): Promise<Setup> {

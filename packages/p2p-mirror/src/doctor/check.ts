@@ -17,8 +17,8 @@ export interface DoctorSettings {
   minFree(total: number): number;
   /** Where the mirror listens, by the name of the setting. */
   readonly listeners: readonly { readonly setting: string; readonly host: string; readonly port: number }[];
-  /** Where others are looked for. */
-  readonly bootstrap: readonly string[];
+  /** It has a cluster secret, so it is to be one of many, and no setting leads it to another one. */
+  readonly knowsNobody: boolean;
   /** Registries that are to go past the mirror. */
   readonly without: ReadonlySet<string>;
 }

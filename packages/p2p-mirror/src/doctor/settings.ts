@@ -1,4 +1,4 @@
-import { amountOf, formatHostPort } from "@p2p-mirror/shared/config";
+import { amountOf } from "@p2p-mirror/shared/config";
 import { withoutMirror } from "../config/hosts-settings.ts";
 import type { MirrorConfig } from "../config/mirror-config.ts";
 import type { DoctorSettings } from "./check.ts";
@@ -21,7 +21,10 @@ export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSett
       { setting: "admin_listen", ...adminListen },
       ...(metricsListen === undefined ? [] : [{ setting: "metrics_listen", ...metricsListen }]),
     ],
-    bootstrap: config.bootstrap.map(formatHostPort),
+    knowsNobody:
+      config.clusterSecretFiles.length > 0 &&
+      config.bootstrap.length === 0 &&
+      config.bootstrapService === undefined,
     without: withoutMirror(config.registries),
   };
 }

@@ -187,6 +187,15 @@ const CASES: Readonly<Record<string, Case>> = {
     given: { status: { bootstrap: [{ address: "10.0.0.2:24222", reason: "timeout" }] } },
     finds: { severity: "broken", what: /no answer/, fix: /firewalls/ },
   },
+  "nobody that could be asked for others": {
+    check: peers,
+    given: { settings: { knowsNobody: true } },
+    finds: {
+      severity: "warning",
+      what: /nothing that leads to another node/,
+      fix: /bootstrap \(HOST:24222\)/,
+    },
+  },
   "a peer whose data port is closed": {
     check: peers,
     given: { status: { peers: [{ ...peer, state: "broken" }] } },
@@ -250,6 +259,8 @@ await t.test("nothing is found where nothing is wrong", async (t) => {
       peers,
       { status: { peers: [{ ...peer, state: "up" }], bootstrap: [{ address: "x:1", reason: "refused" }] } },
     ],
+    // Others came to it: it is the one that leads them.
+    [peers, { settings: { knowsNobody: true }, status: { peers: [{ ...peer, state: "up" }] } }],
     [ports, {}],
   ];
   for (const [check, given] of fine) {

@@ -58,7 +58,7 @@ export function subjectOf(given: Given): Subject {
       dataDir: "/none",
       minFree: () => 0,
       listeners: [],
-      bootstrap: [],
+      knowsNobody: false,
       without: new Set(),
       ...given.settings,
     },

@@ -16,8 +16,18 @@ export const peers: Check = {
   async find(subject) {
     const status = await subject.status();
     if (status === undefined) throw new CannotTell("no mirror runs");
-    return [...bootstrap(status), ...unreachable(status), ...stalling(status)];
+    const alone = subject.settings.knowsNobody && status.peers.length === 0 ? [ALONE] : [];
+    return [...alone, ...bootstrap(status), ...unreachable(status), ...stalling(status)];
   },
+};
+
+const SERVES_NOBODY = "this node is alone: it serves nobody, and asks the registry for everything";
+/** Others that know this one would have come: it is no bootstrap node of a cluster either. */
+const ALONE: Found = {
+  severity: "warning",
+  what: "there is a cluster secret, but nothing that leads to another node, and no other node has come",
+  why: SERVES_NOBODY,
+  fix: "name one or two nodes that are always there in bootstrap (HOST:24222), or give bootstrap_service",
 };
 
 /** One way into the cluster is enough, but another secret is a mistake in any case. */
@@ -29,7 +39,7 @@ function bootstrap({ bootstrap: failed = [], peers: known }: MirrorStatus): Foun
       what: `bootstrap address ${address}: ${WHAT[reason]}`,
       why:
         known.length === 0
-          ? "this node is alone: it serves nobody, and asks the registry for everything"
+          ? SERVES_NOBODY
           : "nodes with another secret are another cluster: both ask the registry for everything",
       fix: FIX[reason],
     }));

@@ -8,7 +8,7 @@ const OF_THE_HISTOGRAM = ["min", "max", "mean", "stddev", "p50", "p90", "p99"];
 
 /**
  * CPU, memory, handles and collections of this process, by the names that Node.js programs have for them; without what a
- * mirror at rest would wake up a hundred times a second for (a third of the CPU it takes then).
+ * mirror at rest would wake up a hundred times a second for (docs/performance.md).
  */
 export function collectProcessMetrics(register: Registry): void {
   collectDefaultMetrics({ register, eventLoopMonitoringPrecision: HARDLY_EVER_MS });

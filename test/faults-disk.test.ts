@@ -6,6 +6,8 @@ import { createHash } from "node:crypto";
 import { mkdir, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import path from "node:path";
 import t, { type Test } from "tap";
+import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
+import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
 import { advertises, MIB, received, seconds } from "./faults-support.ts";
 import { startContainerd, type Containerd } from "./rig/containerd.ts";
 import { createCri, type Cri } from "./rig/cri.ts";
@@ -193,7 +195,7 @@ await t.test("the disk of the mirror is full", async (t) => {
 
   await t.test("from the start: served, not stored, counted", async (t) => {
     const upstream = await registry(t);
-    const mirror = await onSmallDisk(t, upstream.url, 12);
+    const mirror = await onSmallDisk(t, upstream.url, "12m");
     const image = await push(upstream, 20 * MIB);
     await pullFrom(mirror, image);
     t.ok((await mirror.metrics()).sum("p2p_mirror_unstored_blobs_total") >= 1, "counted");
@@ -206,7 +208,7 @@ await t.test("the disk of the mirror is full", async (t) => {
     async (t) => {
       const upstream = await registry(t);
       const [first, second] = [await push(upstream, 2 * MIB), await push(upstream, 3 * MIB)];
-      const mirror = await onSmallDisk(t, upstream.url, 8, fill);
+      const mirror = await onSmallDisk(t, upstream.url, "8m", fill);
       await pullFrom(mirror, first);
       await nothingStored(t, mirror, first);
       t.match(mirror.log(), /this node's identity is new, and for this run only/, "warned");
@@ -235,7 +237,7 @@ await t.test("the disk of the mirror is full", async (t) => {
     const { hostname: host, port } = new URL(upstream.url);
     const link = await startShapedLink({ target: { host, port: Number(port) }, downRate: 30 * MIB });
     t.teardown(() => link.close());
-    const mirror = await onSmallDisk(t, `http://${link.host}:${link.port}`, 120);
+    const mirror = await onSmallDisk(t, `http://${link.host}:${link.port}`, "120m");
     const image = await push(upstream, 70 * MIB);
     const began = performance.now();
     const pull = pullFrom(mirror, image);
@@ -250,6 +252,28 @@ await t.test("the disk of the mirror is full", async (t) => {
     t.match(mirror.log(), /cannot store a blob, serving on without/, "warned");
     t.equal(scrape.sum("p2p_mirror_http_cuts_total"), 0, "the client noticed nothing");
     await nothingStored(t, mirror, image);
+  });
+
+  await t.test("no inode is left: served, not stored, and the doctor says why", async (t) => {
+    const upstream = await registry(t);
+    const [first, second] = [await push(upstream, MIB), await push(upstream, MIB)];
+    const mirror = await onSmallDisk(t, upstream.url, "64m,nr_inodes=500");
+    await pullFrom(mirror, first);
+    await until("it is stored", () => isRight(cached(mirror, first.layer), first.layer));
+    const took = await takeInodes(mirror.dataDir);
+    t.comment(`${took} empty files took the rest`);
+    await pullFrom(mirror, second);
+    await nothingStored(t, mirror, second);
+    t.ok((await mirror.metrics()).sum("p2p_mirror_unstored_blobs_total") >= 1, "counted");
+    await pullFrom(mirror, first);
+    const doctor = ["doctor", "--json", "--containerd-socket", "none"];
+    const where = ["--admin", mirror.adminUrl, "--mirror", mirror.url, "--data-dir", mirror.dataDir];
+    const { stdout } = await run([...doctor, ...where]);
+    const { findings }: DoctorReport = JSON.parse(stdout);
+    t.match(
+      findings.filter(({ check }) => check === "disk"),
+      [{ severity: "warning", what: `the file system of ${mirror.dataDir} has no inode left` }],
+    );
   });
 });
 
@@ -272,16 +296,28 @@ async function fill(dir: string): Promise<void> {
   }
 }
 
-/** A mirror whose data lie on a disk of so many MiB; `before` does something to it before the first start. */
+/** Takes all inodes that are left, and says how many that were. */
+async function takeInodes(dir: string): Promise<number> {
+  await mkdir(ballast(dir));
+  for (let taken = 0; ; taken += 1) {
+    try {
+      await writeFile(path.join(ballast(dir), String(taken)), "");
+    } catch {
+      return taken;
+    }
+  }
+}
+
+/** A mirror whose data lie on a disk of a size (mount options of tmpfs may follow); `before` does something to it before the first start. */
 async function onSmallDisk(
   t: Test,
   upstream: string,
-  mebibytes: number,
+  size: string,
   before?: (dataDir: string) => Promise<void>,
 ): Promise<Mirror> {
   const dataDir = path.join(t.testdir(), "data");
   await mkdir(dataDir);
-  await exec(["mount", "-t", "tmpfs", "-o", `size=${mebibytes}m`, "tmpfs", dataDir]);
+  await exec(["mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", dataDir]);
   let mirror: Mirror | undefined;
   t.teardown(async () => {
     await mirror?.close();

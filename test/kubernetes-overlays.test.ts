@@ -1,31 +1,28 @@
 /** Other ways to install the mirror than the shortest, and the two ways to have it gone, on real kubelets. */
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import t from "tap";
 import { stringify } from "yaml";
+import { CONDITION_TYPE, type Condition } from "../packages/p2p-mirror/src/kubernetes/node-objects.ts";
 import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
+import { CERTS_DIR, FILES } from "./rig/kubernetes/node-files.ts";
 import type { KubernetesNode } from "./rig/kubernetes/node.ts";
 import { treeOf } from "./rig/kubernetes/tree.ts";
 import { need } from "./rig/need.ts";
 import { until } from "./rig/until.ts";
 
 interface Node {
-  readonly status: {
-    readonly conditions: readonly {
-      readonly type: string;
-      readonly status: string;
-      readonly message: string;
-    }[];
-  };
+  readonly status: { readonly conditions: readonly Condition[] };
 }
 
 const overlay = (name: string): string => join(MANIFESTS, name);
 const keepsData = async ({ machine }: KubernetesNode): Promise<boolean> =>
   (await readdir(machine.file("/var/lib"))).includes("p2p-mirror");
 
+const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(1)} s`;
 const SLOW = { timeoutMs: 90_000, everyMs: 250 };
 
 const components = await need(t, {
@@ -46,6 +43,20 @@ if (components !== undefined) {
   const untilGone = async (): Promise<void> => {
     await kubectl.run(["wait", "--for=delete", "--timeout=90s", `namespace/${NAMESPACE}`]);
   };
+  const untilCondition = async ({ name }: KubernetesNode, wanted: string): Promise<Condition> => {
+    let found: Condition | undefined;
+    await until(
+      `${CONDITION_TYPE} of ${name} is ${wanted}`,
+      async () => {
+        const { status } = await kubectl.get<Node>(["node", name]);
+        found = status.conditions.find(({ type }) => type === CONDITION_TYPE);
+        return found?.status === wanted;
+      },
+      SLOW,
+    );
+    if (found === undefined) throw new TypeError("it was there");
+    return found;
+  };
   await kubectl.apply(...PROMETHEUS_CRDS);
   const etcBefore = await etcOf();
 
@@ -64,23 +75,47 @@ if (components !== undefined) {
       await makeSecret();
       await mirror.untilReady(100_000);
       await mirror.untilWhole(nodes);
-      for (const { name, address } of nodes) {
+      for (const node of nodes) {
         // A mirror that was alone when its doctor first looked says so for a minute.
-        await until(
-          `${name} is in force`,
-          async () => {
-            const { status } = await kubectl.get<Node>(["node", name]);
-            const condition = status.conditions.find(({ type }) => type === "ImageMirrorInForce");
-            return condition?.status === "True";
-          },
-          SLOW,
-        );
+        await untilCondition(node, "True");
+        const { address } = node;
         const metrics = await (await fetch(`http://${address}:24225/metrics`)).text();
         t.match(metrics, /^p2p_mirror_in_force 1$/m);
         await t.rejects(fetch(`http://${address}:24223/status`), "the status stays on the node");
       }
     },
   );
+
+  await t.test("a node whose containerd goes past the mirror says so, and that it was mended", async (t) => {
+    const [node] = nodes;
+    if (node === undefined) throw new TypeError("a cluster has a node");
+    const file = node.machine.file(FILES.containerd);
+    const before = await readFile(file, "utf8");
+    const brokenAt = performance.now();
+    await writeFile(
+      file,
+      before.replace(`config_path = "${CERTS_DIR}"`, 'config_path = "/etc/containerd/other"'),
+    );
+    await node.containerd.restart();
+    const condition = await untilCondition(node, "False");
+    t.match(condition, { reason: "ConfigPath", message: /\/etc\/containerd\/other.*what to do: / });
+    const metrics = await (await fetch(`http://${node.address}:24225/metrics`)).text();
+    t.match(metrics, /^p2p_mirror_in_force 0$/m);
+    const mendedAt = performance.now();
+    await writeFile(file, before);
+    await node.containerd.restart();
+    t.match(await untilCondition(node, "True"), { reason: "NothingBroken" });
+    t.comment(`false after ${seconds(brokenAt)}, true again after ${seconds(mendedAt)}`);
+    const about = `involvedObject.kind=Node,involvedObject.name=${node.name},source=p2p-mirror`;
+    const { items } = await kubectl.get<{ items: readonly object[] }>([
+      "events",
+      `--field-selector=${about}`,
+    ]);
+    t.match(items.slice(-2), [
+      { type: "Warning", reason: "ImageMirrorNotInForce", message: /^ConfigPath: / },
+      { type: "Normal", reason: "ImageMirrorInForce" },
+    ]);
+  });
 
   await t.test("deleted, every hosts.toml is as it was; what was cached stays", async (t) => {
     await kubectl.run(["delete", "--kustomize", overlay("overlays/example")]);

@@ -101,6 +101,7 @@ class MirrorDaemon implements Daemon {
   readonly #closing = new AbortController();
   #running: Running | undefined;
   #status: StatusParts | undefined;
+  #doctor: DoctorRounds | undefined;
 
   constructor(config: MirrorConfig, deps: DaemonDeps) {
     this.#config = config;
@@ -192,7 +193,12 @@ class MirrorDaemon implements Daemon {
         : await run(
             createContainerdStore(
               { socket: config.containerdSocket, namespace: config.containerdNamespace },
-              { logger, metrics: createContainerdMetrics(metrics) },
+              {
+                logger,
+                metrics: createContainerdMetrics(metrics),
+                // Restarted, perhaps with another configuration.
+                onReturn: () => this.#doctor?.soon(),
+              },
             ),
           );
     const cache = await run(
@@ -336,7 +342,7 @@ class MirrorDaemon implements Daemon {
     await republishRecords(parts, signal);
     const { condition } = kubernetes;
     if (condition !== undefined) await run(condition);
-    const doctor = await run(
+    this.#doctor = await run(
       new DoctorRounds(doctorSettings(config, registry.url), {
         status: async () => (this.#status === undefined ? undefined : daemonStatus(this.#status)),
         clock: systemClock,
@@ -364,7 +370,7 @@ class MirrorDaemon implements Daemon {
       arrivals: registry.arrivals,
       bootstrapFailures: () => router.bootstrapFailures,
       hosts: async () => (hosts ? shownHosts(await hostsStatus(hosts)) : undefined),
-      doctor: () => doctor.report,
+      doctor: () => this.#doctor?.report,
     };
     return {
       registryUrl: registry.url,

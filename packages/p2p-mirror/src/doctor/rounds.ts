@@ -24,7 +24,11 @@ export interface RoundsDeps {
   readonly checks?: readonly Check[];
 }
 
-/** The doctor's rounds while the mirror serves: its cheap checks every minute, all of them every ten. */
+/**
+ * The doctor's rounds while the mirror serves: its cheap checks every minute, all of them every ten. A check that has found
+ * something is made every minute until it is gone, so that what was mended is not reported for ten; all are made soon after
+ * containerd was restarted, since that is when its configuration counts.
+ */
 export class DoctorRounds implements Service {
   readonly name = "doctor";
   readonly #settings: DoctorSettings;
@@ -61,6 +65,15 @@ export class DoctorRounds implements Service {
     this.#next(FIRST_MS);
   }
 
+  /** The node may be another now: the next round has all checks, and is not far. */
+  soon(): void {
+    this.#rounds = 0;
+    // A round that is under way asks for the next one itself.
+    if (this.#takeBack === undefined) return;
+    this.#takeBack();
+    this.#next(FIRST_MS);
+  }
+
   async close(): Promise<void> {
     this.#closing.abort(new DOMException("the mirror is closing", "AbortError"));
     this.#takeBack?.();
@@ -70,7 +83,8 @@ export class DoctorRounds implements Service {
   #next(ms: number): void {
     if (this.#closing.signal.aborted) return;
     this.#takeBack = this.#deps.clock.after(ms, () => {
-      this.#round = this.#look().finally(() => this.#next(EVERY_MS));
+      this.#takeBack = undefined;
+      this.#round = this.#look().finally(() => this.#next(this.#rounds === 0 ? FIRST_MS : EVERY_MS));
     });
   }
 
@@ -78,7 +92,8 @@ export class DoctorRounds implements Service {
     const { clock, logger, status } = this.#deps;
     const all = this.#rounds % CANARY_ROUNDS === 0 && this.#settings.hostsDir !== undefined;
     this.#rounds += 1;
-    const checks = this.#checks.filter(({ cheap }) => cheap || all);
+    const found = new Set(this.#kept.map(({ check }) => check));
+    const checks = this.#checks.filter(({ name, cheap }) => cheap || all || found.has(name));
     const subject = createSubject(this.#settings, status);
     try {
       const { signal } = this.#closing;

@@ -43,6 +43,7 @@ await t.test("a lost connection comes back by itself, with one reset and no fals
   t.same(kinds(watched.events), ["reset", "reset", "reset"]);
   t.equal(await watched.store.stat(gone), undefined);
   t.equal(await watched.metric("p2p_mirror_containerd_connects_total"), 3);
+  await until("its return is told", () => watched.returns() === 2);
 });
 
 await t.test("a containerd that hangs costs one timeout, then counts as away until it answers", async (t) => {

@@ -27,7 +27,8 @@ export const canary: Check = {
     return [
       {
         severity: "broken",
-        what: `containerd was asked to pull ${reference}, and the mirror at ${subject.settings.mirror} was not asked for it`,
+        // Without the tag, which is another one each time: the same finding is told once.
+        what: `containerd was asked to pull ${registry}/${CANARY.repository}, and the mirror at ${subject.settings.mirror} was not asked for it`,
         why: `pulls go past the mirror. containerd said: ${outcome}`,
         fix: "correct what else is found here; if that is nothing, see whether containerd was restarted after its configuration had changed, whether it is the one at this socket, and whether it reaches the mirror's address",
       },

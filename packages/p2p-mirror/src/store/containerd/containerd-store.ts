@@ -48,6 +48,8 @@ export interface ContainerdStoreOptions {
 export interface ContainerdStoreDeps {
   readonly logger: Logger;
   readonly metrics: ContainerdMetrics;
+  /** It was away, and is connected again. */
+  readonly onReturn?: (() => void) | undefined;
 }
 
 /** containerd's content store, read only. While containerd is away, what was known is served from files if they are seen. */
@@ -83,6 +85,7 @@ class Store implements ContainerdStore {
   readonly #connection: ContainerdConnection;
   readonly #follower: ContainerdFollower;
   #dir: ContentDir | undefined;
+  #wasConnected = false;
 
   constructor(options: ContainerdStoreOptions, deps: ContainerdStoreDeps) {
     this.#options = options;
@@ -203,6 +206,8 @@ class Store implements ContainerdStore {
       { blobs: this.#known.size, dir: this.#dir?.root },
       `containerd's content is read ${way}`,
     );
+    if (this.#wasConnected) this.#deps.onReturn?.();
+    this.#wasConnected = true;
   }
 
   async #findDir(client: ContainerdClient, signal: AbortSignal): Promise<ContentDir | undefined> {

@@ -15,6 +15,8 @@ export interface TestStore extends AsyncDisposable {
   /** JSON lines of level info and above. */
   readonly log: string[];
   metric(name: string): Promise<number>;
+  /** How often it was told that containerd is back. */
+  returns(): number;
 }
 
 /**
@@ -26,6 +28,7 @@ export async function startStore(
 ): Promise<TestStore> {
   const registry = new Registry();
   const log: string[] = [];
+  let returns = 0;
   const store = createContainerdStore(
     {
       namespace: "k8s.io",
@@ -39,6 +42,7 @@ export async function startStore(
     {
       logger: createLogger("info", { write: (line) => void log.push(line) }),
       metrics: createContainerdMetrics(registry),
+      onReturn: () => (returns += 1),
     },
   );
   const events: ContentEvent[] = [];
@@ -48,6 +52,7 @@ export async function startStore(
     store,
     events,
     log,
+    returns: () => returns,
     metric: async (name) => (await registry.getSingleMetric(name)?.get())?.values[0]?.value ?? 0,
     [Symbol.asyncDispose]: () => store.close(),
   };

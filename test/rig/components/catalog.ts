@@ -8,6 +8,7 @@ export const COMPONENT_NAMES = [
   "containerd-2.x",
   "docker-registry",
   "skopeo",
+  "buildah",
   "oras",
   "crane",
   "oci-conformance",
@@ -107,6 +108,18 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
       {
         suite: "bookworm",
         packages: ["skopeo"],
+        libraries: ["libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1"],
+      },
+    ],
+  },
+  // Builds a Dockerfile without a daemon.
+  buildah: {
+    binaries: ["buildah"],
+    version: { args: ["--version"], pattern: /version (\S+)/ },
+    debian: [
+      {
+        suite: "bookworm",
+        packages: ["buildah"],
         libraries: ["libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1"],
       },
     ],

@@ -16,8 +16,8 @@ import { Bootstrapper, type BootstrapFailure } from "./bootstrapper.ts";
 import { closestNodes } from "./closest-nodes.ts";
 import { keyHashOf, positionOfPeer, type KeyHash } from "./key.ts";
 import { decodePeers } from "./peer-list.ts";
+import { RecordsChannels } from "./records-channels.ts";
 import {
-  ask,
   createRecordsHandler,
   MAX_STREAMS_PER_PEER,
   RECORDS_PROTOCOL,
@@ -115,6 +115,7 @@ class LibP2pRouter implements KadRouter {
   readonly #acquaintance: Acquaintance;
   readonly #lookup: Lookup;
   readonly #records: RecordsService;
+  readonly #channels: RecordsChannels;
   readonly #closing = new AbortController();
   readonly #liveness: Liveness;
   readonly #remembered: RememberedPeers;
@@ -126,6 +127,7 @@ class LibP2pRouter implements KadRouter {
     this.#node = deps.node;
     this.streams = new NodeStreams(deps.node);
     this.#members = deps.members;
+    this.#channels = new RecordsChannels(deps.node);
     this.#facts = new PeerFactsBook(deps.node);
     this.self = { id: deps.identity.id, host: options.host, port: options.peerPort };
     this.#liveness = new Liveness({
@@ -247,6 +249,7 @@ class LibP2pRouter implements KadRouter {
     await this.#acquaintance.close();
     await this.#announcer.close();
     await this.#remembered.close();
+    this.#channels.close();
     await this.#node.stop();
   }
 
@@ -329,7 +332,7 @@ class LibP2pRouter implements KadRouter {
     if (!member.connected && address !== undefined) {
       await this.#node.dial(tcpMultiaddr(address).encapsulate(`/p2p/${member.id}`), { signal });
     }
-    return ask(this.#node, member.peerId, message, signal);
+    return this.#channels.ask(member.peerId, message, signal);
   }
 
   async #findAt(member: Member, key: KeyHash, signal: AbortSignal): Promise<Peer[]> {

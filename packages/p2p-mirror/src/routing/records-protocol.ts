@@ -1,14 +1,14 @@
-import { lpStream, type LengthPrefixedStream } from "@libp2p/utils";
-import type { Connection, PeerId, Stream, StreamHandler } from "@libp2p/interface";
-import { linkSignal } from "@p2p-mirror/shared";
+import type { Connection, Stream, StreamHandler } from "@libp2p/interface";
+import { raceSignal } from "@p2p-mirror/shared";
+import { decode, encode } from "it-length-prefixed";
 import type { Uint8ArrayList } from "uint8arraylist";
 import { bytesOf, HASH_BYTES, keyHashOfBytes, type KeyHash } from "./key.ts";
 
 export const RECORDS_PROTOCOL = "/p2p-mirror/records/1.0.0";
 
 /**
- * What nodes say to each other beside kad-dht's own messages: one message and one answer a stream; a byte that says what
- * is meant, and 32 bytes a key.
+ * What nodes say to each other beside kad-dht's own messages: over a stream, messages, each with one answer, in this order;
+ * a byte that says what is meant, and 32 bytes a key.
  *
  * - `announce`, `withdraw`, `leave`: provider records of the sender, for many keys at once. It does what kad-dht's
  *   ADD_PROVIDER does, without writing the sender's addresses to the peer store for every key, and with an answer (how
@@ -27,40 +27,47 @@ export interface Message {
 
 export const MAX_KEYS_PER_MESSAGE = 1024;
 const MAX_MESSAGE_BYTES = 1 + MAX_KEYS_PER_MESSAGE * HASH_BYTES;
-const MAX_ANSWER_BYTES = 32 * 1024;
-/** For the whole exchange on the serving side; a peer that opens a stream and says nothing is cut off. */
+export const MAX_ANSWER_BYTES = 32 * 1024;
+/** For the first message, and for each answer; a peer that opens a stream and says nothing is cut off. */
 const SERVE_TIMEOUT_MS = 3_000;
+/** A stream on which nothing more is asked; who has opened it closes it sooner (`records-channels.ts`). */
+const SERVE_IDLE_MS = 60_000;
 export const MAX_STREAMS_PER_PEER = 32;
 
 const LENGTH_BYTES = 4;
 
-/** Big-endian, always four bytes: a varint that never ends would be read until the deadline. */
-const framing = (maxDataLength: number) => ({
-  maxDataLength,
-  maxLengthLength: LENGTH_BYTES,
-  lengthEncoder: (length: number): Uint8Array => {
-    const bytes = Buffer.alloc(LENGTH_BYTES);
-    bytes.writeUInt32BE(length);
-    return bytes;
-  },
-  // RangeError is how lpStream is told that it takes more bytes to know.
-  lengthDecoder: (bytes: Uint8ArrayList): number => {
-    if (bytes.byteLength < LENGTH_BYTES) throw new RangeError("more to come");
-    return bytes.getUint32(0);
-  },
-});
+/** Big-endian, always four bytes. */
+const lengthEncoder = (length: number): Uint8Array<ArrayBuffer> => {
+  const bytes = new Uint8Array(LENGTH_BYTES);
+  new DataView(bytes.buffer).setUint32(0, length);
+  return bytes;
+};
+lengthEncoder.bytes = LENGTH_BYTES;
+// RangeError is how `decode` is told that it takes more bytes to know.
+const lengthDecoder = (bytes: Uint8ArrayList): number => {
+  if (bytes.byteLength < LENGTH_BYTES) throw new RangeError("more to come");
+  return bytes.getUint32(0);
+};
+lengthDecoder.bytes = LENGTH_BYTES;
 
-/** A stream as a sequence of messages, none longer than `maxBytes`. */
-export const framed = (stream: Stream, maxBytes: number): LengthPrefixedStream<Stream> =>
-  lpStream(stream, framing(maxBytes));
+/** What comes over a stream, until that is closed. Throws at a message longer than `maxBytes`, and at half a one. */
+export async function* receiveFrom(stream: Stream, maxBytes: number): AsyncGenerator<Uint8Array> {
+  const options = { maxDataLength: maxBytes, maxLengthLength: LENGTH_BYTES, lengthDecoder };
+  for await (const bytes of decode(stream, options)) yield bytes.subarray();
+}
+
+/** Resolves when there is room for more. */
+export async function sendOver(stream: Stream, message: Uint8Array, signal: AbortSignal): Promise<void> {
+  const framed = encode.single(message, { lengthEncoder, maxDataLength: Infinity });
+  if (!stream.send(framed)) await raceSignal(stream.onDrain(), signal);
+}
 
 export class RecordsProtocolError extends Error {
   override readonly name = "RecordsProtocolError";
 }
 
-const asError = (error: unknown): Error =>
+export const asError = (error: unknown): Error =>
   error instanceof Error ? error : new RecordsProtocolError(String(error));
-
 const isOperation = (name: string | undefined): name is Operation => name !== undefined && name in OPERATIONS;
 
 export function encodeMessage({ operation, keys }: Message): Uint8Array {
@@ -93,45 +100,39 @@ export interface RecordsHandlerDeps {
 /** The serving side. Whatever is wrong with a message ends its stream, and nothing else. */
 export function createRecordsHandler(deps: RecordsHandlerDeps): StreamHandler {
   return async (stream, connection) => {
-    const deadline = linkSignal([], SERVE_TIMEOUT_MS);
-    const { signal } = deadline;
     const sender = connection.remotePeer.toString();
-    let message: Message | undefined;
+    const late = new AbortController();
+    const watch = (ms: number): NodeJS.Timeout =>
+      setTimeout(() => {
+        const error = new RecordsProtocolError(`nothing for ${ms} ms`);
+        late.abort(error);
+        stream.abort(error);
+      }, ms);
+    let timer = watch(SERVE_TIMEOUT_MS);
+    /** Of what came last: it was a message, and its answer is not sent yet. */
+    let isAsked = false;
+    let served = 0;
     try {
-      const messages = framed(stream, MAX_MESSAGE_BYTES);
-      message = decodeMessage((await messages.read({ signal })).subarray());
-      await messages.write(await deps.answer(message, connection), { signal });
-      await stream.close({ signal });
+      for await (const bytes of receiveFrom(stream, MAX_MESSAGE_BYTES)) {
+        clearTimeout(timer);
+        timer = watch(SERVE_TIMEOUT_MS);
+        const message = decodeMessage(bytes);
+        isAsked = true;
+        const answer = await raceSignal(deps.answer(message, connection), late.signal);
+        await sendOver(stream, answer, late.signal);
+        isAsked = false;
+        served += 1;
+        clearTimeout(timer);
+        timer = watch(SERVE_IDLE_MS);
+      }
+      await raceSignal(stream.close(), late.signal);
     } catch (error) {
       stream.abort(asError(error));
-      if (message === undefined) deps.onRefused(error, sender);
-      else deps.onUnanswered(error, sender);
+      if (isAsked) deps.onUnanswered(error, sender);
+      // A connection that breaks, or an asker that has forgotten this stream, has asked nothing wrong.
+      else if (served === 0 || error instanceof RecordsProtocolError) deps.onRefused(error, sender);
     } finally {
-      deadline.release();
+      clearTimeout(timer);
     }
   };
-}
-
-export interface StreamOpener {
-  dialProtocol(peer: PeerId, protocol: string, options: { signal: AbortSignal }): Promise<Stream>;
-}
-
-/** The asking side. Rejects when the peer cannot be reached, does not answer in time, or answers too much. */
-export async function ask(
-  opener: StreamOpener,
-  peer: PeerId,
-  message: Message,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
-  const stream = await opener.dialProtocol(peer, RECORDS_PROTOCOL, { signal });
-  try {
-    const messages = framed(stream, MAX_ANSWER_BYTES);
-    await messages.write(encodeMessage(message), { signal });
-    const answer = (await messages.read({ signal })).subarray();
-    stream.close({ signal }).catch((error: unknown) => stream.abort(asError(error)));
-    return answer;
-  } catch (error) {
-    stream.abort(asError(error));
-    throw error;
-  }
 }

@@ -7,18 +7,24 @@ const BATCH_BYTES = 512 * 1024;
 /** Takes bytes that begin at `offset`; resolves when they are written. One call at a time. */
 export type WriteBatch = (offset: number, chunks: readonly Buffer[]) => Promise<void>;
 
+/** Whether somebody waits for bytes from `start` to `end` to be written, few as they are. */
+export type IsDue = (start: number, end: number) => boolean;
+
 /** Gathers consecutive bytes and writes them in batches, each write overlapping with the arrival of the next bytes. */
 export class BatchWriter {
   readonly #write: WriteBatch;
+  readonly #isDue: IsDue;
   #start: number;
   #batch: Buffer[] = [];
   #batched = 0;
   #writing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(start: number, write: WriteBatch) {
+  /** `isDue`: default, never. */
+  constructor(start: number, write: WriteBatch, isDue: IsDue = () => false) {
     this.#start = start;
     this.#write = write;
+    this.#isDue = isDue;
   }
 
   /** Undefined while there is room for more, else resolves when there is again. Throws the error of a write. */
@@ -26,7 +32,10 @@ export class BatchWriter {
     this.#throwIfFailed();
     this.#batch.push(chunk);
     this.#batched += chunk.length;
-    if (this.#batched < BATCH_BYTES) return undefined;
+    if (this.#batched < BATCH_BYTES) {
+      this.#beginIfDue();
+      return undefined;
+    }
     if (this.#writing !== undefined) return this.#flush();
     this.#begin();
     return undefined;
@@ -56,6 +65,11 @@ export class BatchWriter {
     while (this.#writing !== undefined) await this.#writing;
   }
 
+  #beginIfDue(): void {
+    const idle = this.#writing === undefined && this.#failure === undefined;
+    if (idle && this.#batched > 0 && this.#isDue(this.#start, this.#start + this.#batched)) this.#begin();
+  }
+
   #begin(): void {
     const [offset, chunks] = [this.#start, this.#batch];
     this.#start += this.#batched;
@@ -70,6 +84,7 @@ export class BatchWriter {
   #written(failure: { readonly error: unknown } | undefined): void {
     this.#writing = undefined;
     this.#failure ??= failure;
+    this.#beginIfDue();
   }
 
   #throwIfFailed(): void {

@@ -8,7 +8,7 @@ import {
   type ByteRange,
   type Clock,
 } from "@p2p-mirror/shared";
-import { BatchWriter } from "./batch-writer.ts";
+import { BatchWriter, type IsDue } from "./batch-writer.ts";
 import { TooSlowError } from "./peer-client.ts";
 import type { BlobSource } from "./source.ts";
 import { StallWatch, type Floor } from "./stall-watch.ts";
@@ -30,6 +30,8 @@ export interface RunTarget {
   passed?(bytes: number): void;
   /** Chunks that arrived and will not be written. */
   lost(offset: number, chunks: readonly Buffer[]): void;
+  /** Whether these bytes are to be written at once, not with others. */
+  isDue?: IsDue | undefined;
   /** Takes chunks that begin at `offset`; resolves when they are written. One call at a time. */
   write(offset: number, chunks: readonly Buffer[]): Promise<void>;
 }
@@ -84,7 +86,11 @@ export async function fetchRun(
         throw new IntegrityError("SIZE_MISMATCH", `${size} bytes`, `${said.size} bytes`, source.id);
       }
       target.accepted(said.start);
-      const writer = new BatchWriter(range.start, (offset, chunks) => target.write(offset, chunks));
+      const writer = new BatchWriter(
+        range.start,
+        (offset, chunks) => target.write(offset, chunks),
+        (start, end) => target.isDue?.(start, end) === true,
+      );
       const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
       let at = said.start;
       try {

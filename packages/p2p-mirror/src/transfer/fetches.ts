@@ -212,13 +212,14 @@ export class Fetches {
   }
 
   /**
-   * What this node fetches in the place of others is theirs again when they get on, and when it is to bring another piece for
-   * all: after a silence of upstream each of the crowd has such a request, all share the uplink, and none gets on.
+   * What this node fetches in the place of others is theirs again when they get on, as what comes from any of them shows, and
+   * when it is to bring another piece for all: after a silence of upstream each of the crowd has such a request, all share the
+   * uplink, and none gets on.
    */
   #giveBack(swarm: SwarmFetches): void {
     // Where upstream ignores ranges, what has come so far would come again.
     if (this.#unranged) return;
-    const all = swarm.due || this.#selfHelp.waits;
+    const all = swarm.due || swarm.active > 0 || this.#selfHelp.waits;
     for (const { run, abort, inTheirPlace } of this.#fetching)
       if (inTheirPlace && (all || swarm.canBeHad(run.first))) abort.abort(new Preempted());
   }

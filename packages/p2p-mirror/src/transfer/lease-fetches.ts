@@ -174,6 +174,9 @@ export class LeaseFetches {
           this.#deps.written("upstream", 0);
         },
         lost: (offset, chunks) => pieces.lost(offset, chunks),
+        // The sooner a piece is whole, the sooner neighbours give it on.
+        isDue: (from, to) =>
+          member.neighbours.length > 0 && pieces.geometry.end(pieces.geometry.at(from)) <= to,
         write: async (offset, chunks) => {
           this.#deps.written("upstream", await pieces.write(run, offset, chunks, undefined));
         },

@@ -1,18 +1,22 @@
 import type { ByteRange } from "@p2p-mirror/shared";
 
 const KIB = 1024;
-const SMALLEST = 256 * KIB;
+/** Of an image of 16 MiB with 256 KiB eight nodes had all 0.3 s later, in simulation; 64 KiB are four times the requests. */
+const SMALLEST = 128 * KIB;
 const LARGEST = 8 * 1024 * KIB;
+const FRONT = 256 * KIB;
 
 /**
- * How a blob of `size` bytes is cut: pieces of size/128, a power of two between 256 KiB and 8 MiB; the first such piece is
- * cut into 256 KiB ones, so that the first bytes are usable early. Every node cuts alike, from the size alone.
+ * How a blob of `size` bytes is cut: pieces of size/128, a power of two between 128 KiB and 8 MiB; where that is more than
+ * 256 KiB, the first piece is cut into such ones, so that the first bytes are usable early. Every node cuts alike, from the
+ * size alone.
  */
 export class PieceGeometry {
   readonly size: number;
   readonly pieceSize: number;
   readonly count: number;
-  /** Pieces of 256 KiB at the front, in place of the first large one. */
+  /** At the front, in place of the first large piece: their size, and how many. */
+  readonly #front: number;
   readonly #small: number;
 
   constructor(size: number) {
@@ -21,15 +25,16 @@ export class PieceGeometry {
       LARGEST,
       Math.max(SMALLEST, 2 ** Math.ceil(Math.log2(Math.max(1, size / 128)))),
     );
-    this.#small = this.pieceSize / SMALLEST;
+    this.#front = Math.min(FRONT, this.pieceSize);
+    this.#small = this.pieceSize / this.#front;
     this.count =
       size <= this.pieceSize
-        ? Math.ceil(size / SMALLEST)
+        ? Math.ceil(size / this.#front)
         : this.#small + Math.ceil((size - this.pieceSize) / this.pieceSize);
   }
 
   start(piece: number): number {
-    return piece < this.#small ? piece * SMALLEST : (piece - this.#small + 1) * this.pieceSize;
+    return piece < this.#small ? piece * this.#front : (piece - this.#small + 1) * this.pieceSize;
   }
 
   /** One past the last byte. */
@@ -40,7 +45,7 @@ export class PieceGeometry {
   /** The piece that holds the byte at `offset`. */
   at(offset: number): number {
     return offset < this.pieceSize
-      ? Math.floor(offset / SMALLEST)
+      ? Math.floor(offset / this.#front)
       : this.#small + Math.floor(offset / this.pieceSize) - 1;
   }
 

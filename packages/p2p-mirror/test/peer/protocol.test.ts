@@ -26,11 +26,11 @@ await t.test("paths are read as they are written", async (t) => {
 await t.test("a piece is one of those that its size makes", async (t) => {
   const digest = digestOf(Buffer.from("x"));
   const long = digestOf(Buffer.from("x"), "sha512");
-  // 256 KiB each; 8 MiB each but for the first 32; the largest size that can be said.
+  // 128 KiB each; 8 MiB each but for the first 32; the largest size that can be said.
   for (const [size, count] of [
     [1, 1],
-    [262_144, 1],
-    [262_145, 2],
+    [131_072, 1],
+    [131_073, 2],
     [2 ** 35, 4_127],
     [999_999_999_999_999, 119_209_321],
   ] as const) {

@@ -10,8 +10,9 @@ import { decodePeers } from "../../src/routing/peer-list.ts";
 import {
   createRecordsHandler,
   encodeMessage,
-  framed,
+  receiveFrom,
   RECORDS_PROTOCOL,
+  sendOver,
 } from "../../src/routing/records-protocol.ts";
 import { createSwarmCodec } from "../../src/swarm/codec.ts";
 import { createLibp2pWire } from "../../src/swarm/libp2p-wire.ts";
@@ -92,9 +93,9 @@ await t.test("it and a node of today agree on what both speak; two of it on what
   t.equal(toToday.protocol, SWARM_PROTOCOL, "what it opens to today's node is of today");
 
   const asked = await next.node.dialProtocol(today.identity.peerId, RECORDS, { signal });
-  const messages = framed(asked, 32 * 1024);
-  await messages.write(encodeMessage({ operation: "meet", keys: [] }), { signal });
-  const met = decodePeers((await messages.read({ signal })).subarray(), 10);
+  await sendOver(asked, encodeMessage({ operation: "meet", keys: [] }), signal);
+  const answer = await receiveFrom(asked, 32 * 1024).next();
+  const met = decodePeers(answer.value ?? new Uint8Array(), 10);
   t.equal(asked.protocol, RECORDS_PROTOCOL);
   t.same(
     met.map(({ peerId }) => peerId.toString()),

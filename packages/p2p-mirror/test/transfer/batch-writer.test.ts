@@ -54,3 +54,39 @@ await t.test("after a write that failed nothing is written, and what is left is 
   t.strictSame(writer.rest, { offset: BATCH, chunks: [rest] });
   t.throws(() => writer.add(rest), { message: "the disk is gone" });
 });
+
+await t.test(
+  "bytes that somebody waits for are written at once, or as soon as a write before them is over",
+  async (t) => {
+    const piece = 1_000;
+    const writes: { from: number; to: number; done: () => void }[] = [];
+    const writer = new BatchWriter(
+      0,
+      (offset, chunks) => {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        writes.push({ from: offset, to: offset + Buffer.concat([...chunks]).length, done: resolve });
+        return promise;
+      },
+      (start, end) => Math.floor(start / piece) < Math.floor(end / piece),
+    );
+    const written = (): number[][] => writes.map(({ from, to }) => [from, to]);
+    void writer.add(Buffer.alloc(700));
+    t.same(written(), [], "a piece is not whole");
+    void writer.add(Buffer.alloc(700));
+    t.same(written(), [[0, 1_400]]);
+    t.equal(writer.add(Buffer.alloc(700)), undefined, "nobody is held up");
+    t.equal(writes.length, 1, "one write at a time");
+    writes[0]?.done();
+    await new Promise(setImmediate);
+    t.same(written().slice(1), [[1_400, 2_100]]);
+    void writer.add(Buffer.alloc(100));
+    writes[1]?.done();
+    await new Promise(setImmediate);
+    t.equal(writes.length, 2, "no piece is whole by these");
+    const end = writer.end();
+    await new Promise(setImmediate);
+    writes[2]?.done();
+    await end;
+    t.same(written().slice(2), [[2_100, 2_200]]);
+  },
+);

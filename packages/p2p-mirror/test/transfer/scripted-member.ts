@@ -8,7 +8,7 @@ import { WholeSpool } from "../../src/transfer/spool.ts";
 import type { SwarmFetchesDeps } from "../../src/transfer/swarm-fetches.ts";
 
 /** Of a small blob. */
-export const PIECE_BYTES = 256 * 1024;
+export const PIECE_BYTES = 128 * 1024;
 
 /** A membership in which the test says what the coordinator and the neighbours would. */
 export class ScriptedMember implements SwarmMember {

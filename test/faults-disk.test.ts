@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { codeOf } from "@p2p-mirror/shared/config";
 import t, { type Test } from "tap";
 import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
 import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
@@ -302,7 +303,8 @@ async function takeInodes(dir: string): Promise<number> {
   for (let taken = 0; ; taken += 1) {
     try {
       await writeFile(path.join(ballast(dir), String(taken)), "");
-    } catch {
+    } catch (error) {
+      if (codeOf(error) !== "ENOSPC") throw error;
       return taken;
     }
   }
@@ -320,8 +322,11 @@ async function onSmallDisk(
   await exec(["mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", dataDir]);
   let mirror: Mirror | undefined;
   t.teardown(async () => {
-    await mirror?.close();
-    await exec(["umount", dataDir]);
+    try {
+      await mirror?.close();
+    } finally {
+      await exec(["umount", dataDir]);
+    }
   });
   await before?.(dataDir);
   mirror = await startMirror({

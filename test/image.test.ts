@@ -178,6 +178,7 @@ async function matchesDockerfile(
     );
     const runc = components("containerd-2.x").bin("runc");
     const buildah = await createBuildah(components("buildah"), runc, path.join(home, "buildah"));
+    t.teardown(() => buildah.run(["rm", "--all"]));
     t.match(base, `node:${manifest.devDependencies.node}-`);
     const volumes = await makeNodeBase(buildah, {
       name: `docker.io/library/${base}`,
@@ -189,7 +190,6 @@ async function matchesDockerfile(
     await buildah.run(["bud", ...build, `--file=${file}`, `--tag=${tag}`, CHECKOUT], { cwd: CHECKOUT });
     const container = await buildah.run(["from", "--pull-never", tag]);
     const built = await buildah.run(["mount", container]);
-    t.teardown(() => buildah.run(["rm", "--all"]));
 
     const unpacked = path.join(home, "unpacked");
     await mkdir(unpacked);

@@ -14,6 +14,11 @@ import { treeOf } from "./rig/kubernetes/tree.ts";
 import { need } from "./rig/need.ts";
 import { until } from "./rig/until.ts";
 
+interface Event {
+  readonly type: string;
+  readonly reason: string;
+}
+
 interface Node {
   readonly status: { readonly conditions: readonly Condition[] };
 }
@@ -107,14 +112,19 @@ if (components !== undefined) {
     t.match(await untilCondition(node, "True"), { reason: "NothingBroken" });
     t.comment(`false after ${seconds(brokenAt)}, true again after ${seconds(mendedAt)}`);
     const about = `involvedObject.kind=Node,involvedObject.name=${node.name},source=p2p-mirror`;
-    const { items } = await kubectl.get<{ items: readonly object[] }>([
-      "events",
-      `--field-selector=${about}`,
-    ]);
-    t.match(items.slice(-2), [
-      { type: "Warning", reason: "ImageMirrorNotInForce", message: /^ConfigPath: / },
-      { type: "Normal", reason: "ImageMirrorInForce" },
-    ]);
+    // They are told after the condition, and listed in no order.
+    for (const [type, reason] of [
+      ["Warning", "ImageMirrorNotInForce"],
+      ["Normal", "ImageMirrorInForce"],
+    ]) {
+      await until(`an Event ${reason}`, async () => {
+        const { items } = await kubectl.get<{ items: readonly Event[] }>([
+          "events",
+          `--field-selector=${about}`,
+        ]);
+        return items.some((event) => event.type === type && event.reason === reason);
+      });
+    }
   });
 
   await t.test("deleted, every hosts.toml is as it was; what was cached stays", async (t) => {

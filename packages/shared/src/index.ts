@@ -1,4 +1,5 @@
 export * from "./abort.ts";
+export { drained } from "./drained.ts";
 export * from "./block-pool.ts";
 export * from "./block-socket.ts";
 export * from "./buffer-pool.ts";

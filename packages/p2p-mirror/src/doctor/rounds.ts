@@ -43,6 +43,7 @@ export class DoctorRounds implements Service {
   #rounds = 0;
   #round: Promise<void> | undefined;
   #takeBack: (() => void) | undefined;
+  #due = 0;
 
   constructor(settings: DoctorSettings, deps: RoundsDeps) {
     this.#settings = settings;
@@ -68,8 +69,9 @@ export class DoctorRounds implements Service {
   /** The node may be another now: the next round has all checks, and is not far. */
   soon(): void {
     this.#rounds = 0;
-    // A round that is under way asks for the next one itself.
-    if (this.#takeBack === undefined) return;
+    // A round that is under way asks for the next one itself; one that is near is not put off, or who restarts all the time
+    // would see none.
+    if (this.#takeBack === undefined || this.#due - this.#deps.clock.now() <= FIRST_MS) return;
     this.#takeBack();
     this.#next(FIRST_MS);
   }
@@ -82,6 +84,7 @@ export class DoctorRounds implements Service {
 
   #next(ms: number): void {
     if (this.#closing.signal.aborted) return;
+    this.#due = this.#deps.clock.now() + ms;
     this.#takeBack = this.#deps.clock.after(ms, () => {
       this.#takeBack = undefined;
       this.#round = this.#look().finally(() => this.#next(this.#rounds === 0 ? FIRST_MS : EVERY_MS));

@@ -1,5 +1,5 @@
 import type { Connection, Stream, StreamHandler } from "@libp2p/interface";
-import { raceSignal } from "@p2p-mirror/shared";
+import { drained, raceSignal } from "@p2p-mirror/shared";
 import { decode, encode } from "it-length-prefixed";
 import type { Uint8ArrayList } from "uint8arraylist";
 import { bytesOf, HASH_BYTES, keyHashOfBytes, type KeyHash } from "./key.ts";
@@ -33,6 +33,8 @@ const SERVE_TIMEOUT_MS = 3_000;
 /** A stream on which nothing more is asked; who has opened it closes it sooner (`records-channels.ts`). */
 const SERVE_IDLE_MS = 60_000;
 export const MAX_STREAMS_PER_PEER = 32;
+/** A peer whose messages wait for more than so many of the longest is cut off. */
+const MESSAGES_AHEAD = 4;
 
 const LENGTH_BYTES = 4;
 
@@ -53,13 +55,36 @@ lengthDecoder.bytes = LENGTH_BYTES;
 /** What comes over a stream, until that is closed. Throws at a message longer than `maxBytes`, and at half a one. */
 export async function* receiveFrom(stream: Stream, maxBytes: number): AsyncGenerator<Uint8Array> {
   const options = { maxDataLength: maxBytes, maxLengthLength: LENGTH_BYTES, lengthDecoder };
-  for await (const bytes of decode(stream, options)) yield bytes.subarray();
+  for await (const bytes of decode(chunksOf(stream, MESSAGES_AHEAD * maxBytes), options))
+    yield bytes.subarray();
+}
+
+/** What a stream receives while nobody takes it is kept in memory by libp2p, without a limit: here it has one. */
+async function* chunksOf(stream: Stream, mostAhead: number): AsyncGenerator<Uint8Array | Uint8ArrayList> {
+  const chunks = stream[Symbol.asyncIterator]();
+  // Listens from here on; this node's own listener comes after it, or what has come already would be given to that alone.
+  const first = chunks.next();
+  let ahead = 0;
+  const onMessage = ({ data }: { readonly data: Uint8Array | Uint8ArrayList }): void => {
+    ahead += data.byteLength;
+    if (ahead > mostAhead) stream.abort(new RecordsProtocolError("too much at once"));
+  };
+  stream.addEventListener("message", onMessage);
+  try {
+    for (let next = await first; next.done !== true; next = await chunks.next()) {
+      ahead -= next.value.byteLength;
+      yield next.value;
+    }
+  } finally {
+    stream.removeEventListener("message", onMessage);
+    await chunks.return?.();
+  }
 }
 
 /** Resolves when there is room for more. */
 export async function sendOver(stream: Stream, message: Uint8Array, signal: AbortSignal): Promise<void> {
   const framed = encode.single(message, { lengthEncoder, maxDataLength: Infinity });
-  if (!stream.send(framed)) await raceSignal(stream.onDrain(), signal);
+  if (!stream.send(framed)) await drained(stream, signal);
 }
 
 export class RecordsProtocolError extends Error {
@@ -104,7 +129,7 @@ export function createRecordsHandler(deps: RecordsHandlerDeps): StreamHandler {
     const late = new AbortController();
     const watch = (ms: number): NodeJS.Timeout =>
       setTimeout(() => {
-        const error = new RecordsProtocolError(`nothing for ${ms} ms`);
+        const error = new DOMException(`nothing for ${ms} ms`, "TimeoutError");
         late.abort(error);
         stream.abort(error);
       }, ms);
@@ -129,7 +154,7 @@ export function createRecordsHandler(deps: RecordsHandlerDeps): StreamHandler {
     } catch (error) {
       stream.abort(asError(error));
       if (isAsked) deps.onUnanswered(error, sender);
-      // A connection that breaks, or an asker that has forgotten this stream, has asked nothing wrong.
+      // A connection that breaks, or an asker that stands still, has asked nothing wrong.
       else if (served === 0 || error instanceof RecordsProtocolError) deps.onRefused(error, sender);
     } finally {
       clearTimeout(timer);

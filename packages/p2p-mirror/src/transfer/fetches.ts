@@ -46,8 +46,8 @@ interface Fetching {
   readonly source: BlobSource;
   readonly run: Run;
   readonly abort: AbortController;
-  /** It is one piece that others should bring, and nobody had. */
-  readonly inTheirPlace: boolean;
+  /** It is one piece that others should bring, and nobody had: bytes that had come by the swarm until then. */
+  readonly theirs: number | undefined;
 }
 
 /** The requests of one flight that are under way, and who is asked next for what. */
@@ -130,7 +130,8 @@ export class Fetches {
     const { source } = candidate;
     const inTheirPlace =
       source.kind === "upstream" && this.#swarm?.alone === false && crowd?.member.rarity(run.first) === 0;
-    const fetching = { source, run, abort: new AbortController(), inTheirPlace };
+    const theirs = inTheirPlace ? this.#swarm?.received : undefined;
+    const fetching = { source, run, abort: new AbortController(), theirs };
     this.#fetching.add(fetching);
     const before = pieces.received;
     void this.#fetch(fetching)
@@ -219,9 +220,11 @@ export class Fetches {
   #giveBack(swarm: SwarmFetches): void {
     // Where upstream ignores ranges, what has come so far would come again.
     if (this.#unranged) return;
-    const all = swarm.due || swarm.active > 0 || this.#selfHelp.waits;
-    for (const { run, abort, inTheirPlace } of this.#fetching)
-      if (inTheirPlace && (all || swarm.canBeHad(run.first))) abort.abort(new Preempted());
+    const all = swarm.due || this.#selfHelp.waits;
+    for (const { run, abort, theirs } of this.#fetching) {
+      if (theirs === undefined) continue;
+      if (all || swarm.received > theirs || swarm.canBeHad(run.first)) abort.abort(new Preempted());
+    }
   }
 
   /** Nothing can be stored, so nothing can be given either. */

@@ -13,7 +13,15 @@ await t.test(
     const lines: string[] = [];
     const logger = createLogger("info", { write: (line) => void lines.push(line) });
     const registry = new Registry();
-    const clock = manualClock();
+    const manual = manualClock();
+    const waits: number[] = [];
+    const clock = {
+      ...manual,
+      after: (ms: number, callback: () => void) => {
+        waits.push(ms);
+        return manual.after(ms, callback);
+      },
+    };
     const made: string[] = [];
     const wrong = new Set<string>();
     const checkOf = (name: string, cheap: boolean): Check => ({
@@ -71,7 +79,10 @@ await t.test(
     wrong.clear();
     await clock.tick();
     made.length = 0;
+    waits.length = 0;
     rounds.soon();
+    rounds.soon();
+    t.same(waits, [10_000], "sooner, and not put off again and again");
     await clock.tick();
     t.same(made.splice(0), ["cheap", "dear"], "containerd came back");
     await clock.tick();

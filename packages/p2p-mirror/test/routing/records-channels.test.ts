@@ -95,7 +95,8 @@ await t.test("a peer that does not answer is asked over another stream", async (
     ),
   );
   t.equal(streams.length, 2);
-  t.not(streams[0]?.status, "open");
+  await until("the first one ends", () => streams[0]?.status !== "open");
+  t.equal(streams[1]?.status, "open");
 });
 
 await t.test("one that closes a stream after each answer is asked over a new one each time", async (t) => {
@@ -110,6 +111,8 @@ await t.test("one that closes a stream after each answer is asked over a new one
     t.ok(Buffer.from(await ask(name)).equals(encodeMessage(find(name))), name);
   }
   t.equal(streams.length, 3);
+  const together = await Promise.all(["four", "five"].map((name) => ask(name)));
+  t.equal(together.length, 2, "also when two are asked at once");
 });
 
 await t.test("what is no answer ends the stream, and fails who waits for it", async (t) => {
@@ -118,4 +121,57 @@ await t.test("what is no answer ends the stream, and fails who waits for it", as
   });
   await t.rejects(ask("how long is that?"));
   await until("it is over", () => streams.every(({ status }) => status !== "open"));
+});
+
+await t.test("who takes no answers is sent no more of them, and cut off", async (t) => {
+  const answer = Buffer.alloc(30_000, 1);
+  let answered = 0;
+  const [asker, answerer] = [await startNode(t), await startNode(t)];
+  const streams: Stream[] = [];
+  const handler = answering(async () => {
+    answered += 1;
+    return answer;
+  });
+  await answerer.handle(RECORDS_PROTOCOL, (stream, connection) => {
+    streams.push(stream);
+    return handler(stream, connection);
+  });
+  const connection = await asker.dial(answerer.getMultiaddrs());
+  const stream = await connection.newStream(RECORDS_PROTOCOL);
+  // Once it takes all that waits, and never again.
+  let taken = 0;
+  stream.addEventListener("message", ({ data }) => {
+    taken += data.byteLength;
+    if (taken > 400_000) stream.pause();
+  });
+  const question = encodeMessage(find("again and again"));
+  const { signal } = new AbortController();
+  for (let nth = 0; nth < 2_000 && stream.status === "open"; nth += 1)
+    await sendOver(stream, question, signal).catch(() => undefined);
+  const [serving] = streams;
+  await until("it is cut off", () => serving?.status !== "open", { timeoutMs: 20_000 });
+  t.ok(answered < 500, `${answered} of 2,000 were answered`);
+});
+
+await t.test("a flood of questions while one is being answered has an end", async (t) => {
+  const { promise: never } = Promise.withResolvers<Uint8Array>();
+  const [asker, answerer] = [await startNode(t), await startNode(t)];
+  await answerer.handle(
+    RECORDS_PROTOCOL,
+    answering(async () => never),
+  );
+  const connection = await asker.dial(answerer.getMultiaddrs());
+  const stream = await connection.newStream(RECORDS_PROTOCOL);
+  const { signal } = new AbortController();
+  const question = Buffer.alloc(32 * 1024, 1);
+  let sent = 0;
+  while (stream.status === "open" && sent < 1_000) {
+    const ok = await sendOver(stream, question, signal).then(
+      () => true,
+      () => false,
+    );
+    if (!ok) break;
+    sent += 1;
+  }
+  t.ok(sent < 100, `cut off after ${sent} of 1,000 messages of 32 KiB`);
 });

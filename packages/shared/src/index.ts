@@ -1,5 +1,4 @@
 export * from "./abort.ts";
-export { drained } from "./drained.ts";
 export * from "./block-pool.ts";
 export * from "./block-socket.ts";
 export * from "./buffer-pool.ts";

@@ -1,7 +1,8 @@
 import type { Connection, Stream, StreamHandler } from "@libp2p/interface";
-import { drained, raceSignal } from "@p2p-mirror/shared";
+import { raceSignal } from "@p2p-mirror/shared";
 import { decode, encode } from "it-length-prefixed";
 import type { Uint8ArrayList } from "uint8arraylist";
+import { drained } from "./drained.ts";
 import { bytesOf, HASH_BYTES, keyHashOfBytes, type KeyHash } from "./key.ts";
 
 export const RECORDS_PROTOCOL = "/p2p-mirror/records/1.0.0";

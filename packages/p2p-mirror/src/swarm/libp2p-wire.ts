@@ -1,5 +1,5 @@
 import type { Stream, StreamHandler } from "@libp2p/interface";
-import { drained, type Clock, type Logger } from "@p2p-mirror/shared";
+import type { Clock, Logger } from "@p2p-mirror/shared";
 import { encode, decode } from "it-length-prefixed";
 import { pipe } from "it-pipe";
 import { pushable } from "it-pushable";
@@ -110,7 +110,7 @@ function channelOver(stream: Stream, peer: string, { codec, clock, logger }: Lib
   const transmit = async (): Promise<void> => {
     await pipe(outbox, async (messages) => {
       for await (const bytes of messages) {
-        if (!stream.send(encode.single(bytes))) await drained(stream);
+        if (!stream.send(encode.single(bytes))) await stream.onDrain();
       }
     });
     if (stream.status === "open") await stream.close();

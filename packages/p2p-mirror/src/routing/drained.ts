@@ -1,4 +1,4 @@
-import { raceSignal } from "./abort.ts";
+import { raceSignal } from "@p2p-mirror/shared";
 
 /** A stream of libp2p, as far as it matters here. */
 export interface Drainable {

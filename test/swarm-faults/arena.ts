@@ -129,6 +129,14 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
     const know = async (): Promise<boolean> =>
       (await Promise.all(nodes.map(({ mirror }) => peersOf(mirror)))).every((count) => count === NODES - 1);
     await until("the mirrors know each other", know, { timeoutMs: 60_000 });
+    // After a partition that has healed connections are up, and silent until TCP sends again.
+    const flows = async (): Promise<boolean> => {
+      const lists = await Promise.all(
+        nodes.map(({ network }) => network.exec(["ss", "-tinH", "state", "established"])),
+      );
+      return lists.every(({ stdout }) => !/ backoff:\d/.test(stdout));
+    };
+    await until("no connection waits to send again", flows, { timeoutMs: 60_000, everyMs: 100 });
   };
   let images = 0;
   const push = async (where: RegistryName): Promise<Pushed> => {

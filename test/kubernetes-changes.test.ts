@@ -111,7 +111,11 @@ if (components !== undefined) {
     await cause();
     const isNew = async (): Promise<boolean> =>
       (await mirror.isReady(node)) && (await mirror.status(node)).node.startedAt !== startedAt;
-    await until("kubelet has started a new mirror", isNew, { timeoutMs: 180_000, everyMs: 250 });
+    await until("kubelet has started a new mirror", isNew, {
+      timeoutMs: 90_000,
+      everyMs: 250,
+      detail: () => node.kubelet.log().slice(-5_000),
+    });
   };
   /** A kustomization of the cluster's own. */
   const apply = async (folder: string, kustomization: object): Promise<void> => {

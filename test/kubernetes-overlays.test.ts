@@ -5,6 +5,7 @@ import { join, relative } from "node:path";
 import t from "tap";
 import { stringify } from "yaml";
 import { CONDITION_TYPE, type Condition } from "../packages/p2p-mirror/src/kubernetes/node-objects.ts";
+import { seconds } from "./faults-support.ts";
 import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
@@ -27,7 +28,6 @@ const overlay = (name: string): string => join(MANIFESTS, name);
 const keepsData = async ({ machine }: KubernetesNode): Promise<boolean> =>
   (await readdir(machine.file("/var/lib"))).includes("p2p-mirror");
 
-const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(1)} s`;
 const SLOW = { timeoutMs: 90_000, everyMs: 250 };
 
 const components = await need(t, {

@@ -89,6 +89,9 @@ const CHROMIUM_LIBRARIES = (
   "libxdamage1 libxdmcp6 libxext6 libxfixes3 libxi6 libxkbcommon0 libxnvctrl0 libxrandr2 libxrender1 libzstd1 zlib1g"
 ).split(" ");
 
+/** What programs that share `containers/image` and its storage are linked with. */
+const CONTAINERS_LIBRARIES = ["libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1"];
+
 export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
   "containerd-1.6": containerd(/ v?(1\.6\.\S+)/, "bookworm"),
   "containerd-1.7": containerd(/ v?(1\.7\.\S+)/, "trixie"),
@@ -108,7 +111,7 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
       {
         suite: "bookworm",
         packages: ["skopeo"],
-        libraries: ["libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1"],
+        libraries: CONTAINERS_LIBRARIES,
       },
     ],
   },
@@ -120,7 +123,7 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
       {
         suite: "bookworm",
         packages: ["buildah"],
-        libraries: ["libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1"],
+        libraries: CONTAINERS_LIBRARIES,
       },
     ],
   },

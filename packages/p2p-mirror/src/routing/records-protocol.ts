@@ -94,6 +94,7 @@ export class RecordsProtocolError extends Error {
 
 export const asError = (error: unknown): Error =>
   error instanceof Error ? error : new RecordsProtocolError(String(error));
+
 const isOperation = (name: string | undefined): name is Operation => name !== undefined && name in OPERATIONS;
 
 export function encodeMessage({ operation, keys }: Message): Uint8Array {
@@ -128,35 +129,37 @@ export function createRecordsHandler(deps: RecordsHandlerDeps): StreamHandler {
   return async (stream, connection) => {
     const sender = connection.remotePeer.toString();
     const late = new AbortController();
-    const watch = (ms: number): NodeJS.Timeout =>
-      setTimeout(() => {
+    let timer: NodeJS.Timeout | undefined;
+    /** What is next must be there in so long. */
+    const within = (ms: number): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
         const error = new DOMException(`nothing for ${ms} ms`, "TimeoutError");
         late.abort(error);
         stream.abort(error);
       }, ms);
-    let timer = watch(SERVE_TIMEOUT_MS);
+    };
+    within(SERVE_TIMEOUT_MS);
     /** Of what came last: it was a message, and its answer is not sent yet. */
     let isAsked = false;
-    let served = 0;
+    let hasServed = false;
     try {
       for await (const bytes of receiveFrom(stream, MAX_MESSAGE_BYTES)) {
-        clearTimeout(timer);
-        timer = watch(SERVE_TIMEOUT_MS);
+        within(SERVE_TIMEOUT_MS);
         const message = decodeMessage(bytes);
         isAsked = true;
         const answer = await raceSignal(deps.answer(message, connection), late.signal);
         await sendOver(stream, answer, late.signal);
         isAsked = false;
-        served += 1;
-        clearTimeout(timer);
-        timer = watch(SERVE_IDLE_MS);
+        hasServed = true;
+        within(SERVE_IDLE_MS);
       }
       await raceSignal(stream.close(), late.signal);
     } catch (error) {
       stream.abort(asError(error));
       if (isAsked) deps.onUnanswered(error, sender);
       // A connection that breaks, or an asker that stands still, has asked nothing wrong.
-      else if (served === 0 || error instanceof RecordsProtocolError) deps.onRefused(error, sender);
+      else if (!hasServed || error instanceof RecordsProtocolError) deps.onRefused(error, sender);
     } finally {
       clearTimeout(timer);
     }

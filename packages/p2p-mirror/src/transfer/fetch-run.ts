@@ -89,7 +89,7 @@ export async function fetchRun(
       const writer = new BatchWriter(
         range.start,
         (offset, chunks) => target.write(offset, chunks),
-        (start, end) => target.isDue?.(start, end) === true,
+        target.isDue,
       );
       const recycle = isRecycling(body) ? (chunk: Buffer) => body.recycle(chunk) : undefined;
       let at = said.start;

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Resolver } from "node:dns/promises";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Component } from "../components.ts";
 import { exec } from "../exec.ts";
@@ -102,8 +102,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       `--service-account-signing-key-file=${file("sa.key")}`,
     ],
     async () => {
-      // The server makes its certificate itself.
-      await writeFile(config, textFor("admin", await readFile(certificate, "utf8")), { mode: 0o600 });
+      // The server makes its certificate itself. Others may read the file while it is written again.
+      const text = textFor("admin", await readFile(certificate, "utf8"));
+      await writeFile(`${config}.new`, text, { mode: 0o600 });
+      await rename(`${config}.new`, config);
       const args = [`--kubeconfig=${config}`, "get", "--raw=/readyz"];
       return (await exec([kubernetes.bin("kubectl"), ...args], { env: kubernetes.env })).stdout === "ok";
     },

@@ -2,7 +2,7 @@
  * What an administrator had in hosts.toml still counts once the mirror is in front: real containerds pull from registries
  * that only that file leads to, and the mirror is the one who asks them.
  */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import t, { type Test } from "tap";
 import { createTestCa } from "../packages/p2p-mirror/test/upstream/test-ca.ts";
@@ -13,11 +13,13 @@ import { startMirror, type Mirror, type MirrorOptions } from "./rig/mirror.ts";
 import { need } from "./rig/need.ts";
 import {
   buildImage,
+  type BuiltImage,
   startOciRegistry,
   type OciRegistry,
   type OciRegistryOptions,
 } from "./rig/oci-registry.ts";
 import { startRecorder } from "./rig/recorder.ts";
+import { tempFolder } from "./rig/temp.ts";
 import { until } from "./rig/until.ts";
 
 const CONTAINERDS: readonly ComponentName[] = ["containerd-1.7", "containerd-2.1", "containerd-2.x"];
@@ -39,6 +41,8 @@ const CASES: Readonly<Record<string, (t: Test, scene: Scene) => Promise<void>>> 
   "_default sends every registry to one place, until somebody changes it": changes,
   "what only the administrator's key opens is declined by default, and containerd gets it by itself":
     declined,
+  "a file the mirror does not understand: containerd asks its hosts, and the mirror not even the registry itself":
+    notUnderstood,
 };
 
 async function keysOfAll(t: Test, scene: Scene): Promise<void> {
@@ -131,11 +135,58 @@ async function declined(t: Test, scene: Scene): Promise<void> {
   );
 }
 
+/** k3s's table, which containerd passes over, and a CA in a bundle that only containerd takes. */
+async function notUnderstood(t: Test, { containerd, ...scene }: Scene): Promise<void> {
+  const ca = await createTestCa();
+  const tls = await ca.issue();
+  const bundle = `${`# ${"a CA of somebody else, left out".repeat(2)}\n`.repeat(80_000)}${ca.cert}`;
+  const trusted = path.join(await tempFolder("ca"), "ca.crt");
+  await writeFile(trusted, ca.cert);
+  t.teardown(() => rm(path.dirname(trusted), { recursive: true }));
+  const files = {
+    rewrite: (url: string) => `[host."${url}".rewrite]\n    "^rancher/(.*)" = "mirrored/$1"\n`,
+    ca: () => `  ca = "bundle.crt"\n`,
+  };
+  const registries = [];
+  for (const [what, line] of Object.entries(files)) {
+    // The registry that the image's name says: the mirror reaches and trusts it, and would get another image there.
+    const itself = await scene.registry(`not ${what}`, { tls });
+    const theirs = await scene.registry(what, what === "ca" ? { tls } : {});
+    const name = new URL(itself.url).host;
+    const hosts = `# generated\nserver = "http://127.0.0.1:9"\n[host."${theirs.url}"]\n  capabilities = ["pull", "resolve"]\n${line(theirs.url)}`;
+    await scene.administrator(name, hosts, { "bundle.crt": bundle });
+    registries.push({ what, name, itself, theirs });
+  }
+  const mirror = await scene.mirror({
+    access: "open",
+    containerdSocket: containerd.socket,
+    env: { NODE_EXTRA_CA_CERTS: trusted },
+  });
+  for (const { what, name, itself, theirs } of registries) {
+    await installed(containerd, name);
+    await scene.pull(name);
+    t.same(askers(theirs), ["containerd"], what);
+    t.equal(await asked(mirror, name), 404, `${what}: a tag`);
+    const { digest } = imageOf(what);
+    const held = await fetch(`${mirror.url}/v2/app/manifests/${digest}?ns=${name}`);
+    await held.body?.cancel();
+    t.equal(held.status, 200, `${what}: what this node holds is served`);
+    t.same(itself.requests, [], `${what}: nobody asked the registry itself`);
+    t.match(mirror.log(), `${name}/hosts.toml`, `${what}: the log says which file`);
+  }
+  const metrics = await mirror.metrics();
+  t.equal(metrics.sum("p2p_mirror_upstream_requests_total"), 0);
+  t.ok(metrics.sum("p2p_mirror_http_requests_total") > 0, "the mirror was asked first");
+}
+
 const askers = (registry: OciRegistry): string[] => [
   ...new Set(
     registry.requests.map(({ headers }) => String(headers["user-agent"]).replace(/\/.*/, "")).toSorted(),
   ),
 ];
+
+const imageOf = (seed: string): BuiltImage =>
+  buildImage({ repository: "app", tag: "v1", seed, layerSizes: [5000] });
 
 /** What a client gets for a tag that nobody has. */
 async function asked(mirror: Mirror, registry: string): Promise<number> {
@@ -167,7 +218,7 @@ for (const component of CONTAINERDS) {
           async registry(name, options) {
             const registry = await startOciRegistry(options);
             t.teardown(() => registry.close());
-            registry.push(buildImage({ repository: "app", tag: "v1", seed: name, layerSizes: [5000] }));
+            registry.push(imageOf(name));
             return registry;
           },
           async administrator(name, hosts, files = {}) {

@@ -211,12 +211,14 @@ function renderHosts({ hosts }) {
     count(hosts.length, "directory").replace(/ys$/, "ies"),
     table(
       ["directory", "mirror", "containerd asks"],
-      hosts.map(({ directory, inForce, managed, asks, problem }) => [
+      hosts.map(({ directory, inForce, managed, asks, problem, notUnderstood }) => [
         mark(directory, "mono"),
         inForce
           ? mark(managed ? "first" : "first, by hand", "good")
           : mark(managed ? "not first" : "no", "bad"),
-        problem ?? asks.join(", then "),
+        problem ??
+          asks.join(", then ") +
+            (notUnderstood === undefined ? "" : ` (the mirror does not: ${notUnderstood})`),
       ]),
     ),
   );

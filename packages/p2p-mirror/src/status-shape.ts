@@ -64,6 +64,7 @@ const FIELDS: Readonly<Record<keyof MirrorStatus, Check>> = {
         managed: boolean,
         asks: listOf(string),
         problem: maybe(string),
+        notUnderstood: maybe(string),
       }),
     ),
   ),

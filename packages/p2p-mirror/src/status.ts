@@ -94,6 +94,8 @@ export interface HostsDirectoryStatus {
   readonly asks: readonly string[];
   /** Why containerd passes over the file, or cannot read it. */
   readonly problem?: string;
+  /** Why the mirror cannot ask these hosts in containerd's place, and so asks nobody unless its settings say whom. */
+  readonly notUnderstood?: string;
 }
 
 export interface FlightStatus {

@@ -17,6 +17,7 @@ export * from "./range.ts";
 export * from "./rate-limit.ts";
 export * from "./recycling.ts";
 export * from "./reference.ts";
+export * from "./registry-settings.ts";
 export * from "./single-flight.ts";
 export * from "./streams.ts";
 export * from "./url-secrets.ts";

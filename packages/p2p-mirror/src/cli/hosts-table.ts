@@ -5,9 +5,10 @@ import { renderTable } from "./table.ts";
 export const renderHosts = (status: readonly HostsDirectoryStatus[]): string =>
   renderTable(
     ["DIRECTORY", "MIRROR", "CONTAINERD ASKS"],
-    status.map(({ directory, inForce, managed, asks, problem }) => [
+    status.map(({ directory, inForce, managed, asks, problem, notUnderstood }) => [
       directory,
       inForce ? (managed ? "first" : "first, by hand") : managed ? "not first" : "no",
-      problem ?? asks.join(", "),
+      problem ??
+        asks.join(", ") + (notUnderstood === undefined ? "" : ` (the mirror does not: ${notUnderstood})`),
     ]),
   );

@@ -313,7 +313,7 @@ export const MIRROR_SCHEMA = {
       format: "path",
       "x-placeholder": "DIR",
       description:
-        "containerd's config_path, the directory of hosts.toml files. While it serves, the mirror keeps itself first in each of them, and leaves all else there as it is (`p2p-mirror hosts remove` takes it out). What else is there also counts for the mirror itself: it asks the hosts and the server that are listed, in their order, with their certificates and headers, unless `registries` says where a registry is. Default: none, for `p2p-mirror hosts install`.",
+        "containerd's config_path, the directory of hosts.toml files. While it serves, the mirror keeps itself first in each of them, and leaves all else there as it is (`p2p-mirror hosts remove` takes it out). What else is there also counts for the mirror itself: it asks the hosts and the server that are listed, in their order, with their certificates and headers, unless `registries` says where a registry is. For a file that it does not understand (`rewrite` of k3s, a CA that it cannot read) it asks nobody, and containerd goes on to the hosts in it. Default: none, for `p2p-mirror hosts install`.",
     },
     hosts_remove_on_exit: {
       type: "boolean",

@@ -21,6 +21,8 @@ export interface DoctorSettings {
   readonly knowsNobody: boolean;
   /** Registries that are to go past the mirror. */
   readonly without: ReadonlySet<string>;
+  /** Registries whose settings say where they are, whatever hosts.toml says: by lower-case name. */
+  readonly told: ReadonlySet<string>;
 }
 
 /** The node as the checks see it; each part is found out when a check wants it, once. */

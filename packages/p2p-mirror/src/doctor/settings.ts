@@ -1,3 +1,4 @@
+import { saysWhere } from "@p2p-mirror/shared";
 import { amountOf } from "@p2p-mirror/shared/config";
 import { withoutMirror } from "../config/hosts-settings.ts";
 import type { MirrorConfig } from "../config/mirror-config.ts";
@@ -26,5 +27,6 @@ export function doctorSettings(config: MirrorConfig, mirror: string): DoctorSett
       config.bootstrap.length === 0 &&
       config.bootstrapService === undefined,
     without: withoutMirror(config.registries),
+    told: new Set(config.registries.entries().flatMap(([name, one]) => (saysWhere(one) ? [name] : []))),
   };
 }

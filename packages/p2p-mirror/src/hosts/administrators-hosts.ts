@@ -24,13 +24,21 @@ export interface AdministratorsHost extends Omit<HostSettings, "ca" | "client"> 
 
 type Hosts = readonly AdministratorsHost[];
 
+/**
+ * Of a file that is not understood. Not the registry itself: it may be what the administrator does not want to be asked
+ * (k3s rewrites names for a registry of its own), or out of reach. Asking nobody is a 404 at once, and containerd, which
+ * understands the file, goes on to the hosts that are in it. The mirror's block may stay in front: what a node of the
+ * cluster holds is right by its digest, wherever it is from.
+ */
+const NOBODY: Hosts = [];
+
 /** Bundles of all public CAs have about 250 KiB. */
 const MAX_PEM_BYTES = 4 * 1024 * 1024;
 
 /**
  * What containerd would do for each registry if the mirror were not there: all of hosts.toml but the mirror's own block.
  * The mirror asks these hosts in containerd's place, so that what the administrator had set up still counts. A file that
- * is not understood is said once, and its registry stays as it was.
+ * is not understood is said once, and while it is not, the mirror asks nobody for its registry, whatever stood there before.
  */
 export class AdministratorsHosts {
   readonly #hostsDir: string;
@@ -51,7 +59,10 @@ export class AdministratorsHosts {
     this.#logger = logger;
   }
 
-  /** By the first directory that is there, as containerd looks (`hostDirFromRoot`). Undefined: nobody is listed. */
+  /**
+   * By the first directory that is there, as containerd looks (`hostDirFromRoot`). Undefined: nobody is listed. Empty:
+   * nobody is to be asked.
+   */
   of(registry: string): Hosts | undefined {
     const names = [directoryName(registry), registry, DEFAULT_DIRECTORY];
     const name = names.find((one) => this.#byDirectory.has(one));
@@ -67,35 +78,52 @@ export class AdministratorsHosts {
       const directory = new RegistryDirectory(this.#hostsDir, name);
       try {
         if (!(await directory.exists())) continue;
-        const hosts = await this.#readOne(directory);
+        const hosts = await readHosts(directory, this.#isSelf);
         after.set(name, isDeepStrictEqual(hosts, before.get(name)) ? before.get(name) : hosts);
       } catch (error) {
         const reason = reasonOf(error);
-        after.set(name, before.get(name));
+        after.set(name, NOBODY);
         said.set(name, reason);
         if (this.#said.get(name) === reason) continue;
         this.#logger.warn(
           { file: directory.file, reason },
-          "hosts.toml is not understood: what it says of upstream is not taken over, its registry stays as it was",
+          "hosts.toml is not understood: the mirror asks nobody for its registry, unless its own settings say whom; containerd asks the hosts of the file for what no node holds",
         );
       }
     }
     this.#byDirectory = after;
     this.#said = said;
   }
+}
 
-  async #readOne(directory: RegistryDirectory): Promise<Hosts | undefined> {
-    const text = await directory.read();
-    const rest = text === undefined ? "" : (withoutBlock(text)?.rest ?? text);
-    const settings = rest === "" ? await fromCertificates(directory) : fromFile(rest);
-    const hosts = settings.flatMap((one, index): HostSettings[] => {
-      if (one.url === undefined || !this.#isSelf(one.url)) return [one];
-      // As the last one, it was to be everything; something must be behind it.
-      return index === settings.length - 1 ? [ITSELF] : [];
-    });
-    const says = hosts.length > 1 || hosts.some((one) => !isDeepStrictEqual(one, ITSELF));
-    return says ? await Promise.all(hosts.map((one) => withPem(one, directory.path))) : undefined;
+/** Undefined: the file is understood. Otherwise one line that says why not. */
+export async function whyNotUnderstood(
+  directory: RegistryDirectory,
+  isSelf: (url: string) => boolean,
+): Promise<string | undefined> {
+  try {
+    await readHosts(directory, isSelf);
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
   }
+}
+
+/** Undefined: nobody is listed. @throws what `reasonOf` knows */
+async function readHosts(
+  directory: RegistryDirectory,
+  isSelf: (url: string) => boolean,
+): Promise<Hosts | undefined> {
+  const text = await directory.read();
+  const rest = text === undefined ? "" : (withoutBlock(text)?.rest ?? text);
+  const settings = rest === "" ? await fromCertificates(directory) : fromFile(rest);
+  const hosts = settings.flatMap((one, index): HostSettings[] => {
+    if (one.url === undefined || !isSelf(one.url)) return [one];
+    // As the last one, it was to be everything; something must be behind it.
+    return index === settings.length - 1 ? [ITSELF] : [];
+  });
+  const says = hosts.length > 1 || hosts.some((one) => !isDeepStrictEqual(one, ITSELF));
+  return says ? Promise.all(hosts.map((one) => withPem(one, directory.path))) : undefined;
 }
 
 /** The registry as its name says, with everything at its default. */

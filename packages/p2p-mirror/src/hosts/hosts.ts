@@ -1,4 +1,5 @@
 import { TomlError } from "smol-toml";
+import { whyNotUnderstood } from "./administrators-hosts.ts";
 import { parseHostsFile } from "./hosts-file.ts";
 import { DamagedBlockError, formatBlock, withBlock, withoutBlock, type Extra } from "./managed-block.ts";
 import {
@@ -65,6 +66,8 @@ export interface HostsStatus {
   readonly asks: readonly string[];
   /** Why containerd passes over this file, or cannot read it. */
   readonly problem?: string;
+  /** Why the mirror cannot ask these hosts in containerd's place, and so asks nobody unless its settings say whom. */
+  readonly notUnderstood?: string;
 }
 
 export async function hostsStatus(options: HostsOptions): Promise<HostsStatus[]> {
@@ -208,7 +211,9 @@ async function statusOf(
     const managed = text.includes("# >>> p2p-mirror");
     const { hosts, server } = parseHostsFile(text);
     const asks = [...hosts.keys(), server ?? ITSELF];
-    return { inForce: asks[0] === mirror, managed, asks };
+    const why = await whyNotUnderstood(directory, (url) => url === mirror);
+    const understood = why === undefined ? {} : { notUnderstood: why };
+    return { inForce: asks[0] === mirror, managed, asks, ...understood };
   } catch (error) {
     return { inForce: false, managed: false, asks: [ITSELF], problem: reasonOf(error) };
   }

@@ -1,7 +1,7 @@
+import { saysWhere } from "@p2p-mirror/shared";
 import { LRUCache } from "lru-cache";
 import {
   endpointOf,
-  saysWhere,
   type Endpoint,
   type RegistryConfig,
   type RegistryHost,

@@ -8,7 +8,7 @@ import type { Endpoint } from "./registry-config.ts";
  */
 export async function inOrder<T>(
   endpoints: readonly Endpoint[],
-  { registry, repository }: Repository,
+  repository: Repository,
   signal: AbortSignal | undefined,
   ask: (endpoint: Endpoint) => Promise<T>,
 ): Promise<T> {
@@ -22,8 +22,12 @@ export async function inOrder<T>(
       failure = error;
     }
   }
-  throw failure ?? new NotFoundError("NAME_UNKNOWN", `a host that gives ${registry}/${repository}`);
+  throw failure ?? nobodyGives(repository);
 }
+
+/** As if it were not there: whoever asked goes on to somebody else, at once. */
+export const nobodyGives = ({ registry, repository }: Repository): NotFoundError =>
+  new NotFoundError("NAME_UNKNOWN", `a host that gives ${registry}/${repository}`);
 
 const isOfThisHost = (error: unknown): error is Error =>
   error instanceof SourceError || error instanceof NotFoundError || error instanceof IntegrityError;

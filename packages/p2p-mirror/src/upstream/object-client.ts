@@ -1,4 +1,11 @@
-import { hideUrlSecrets, linkSignal, SourceError, type Logger, type Repository } from "@p2p-mirror/shared";
+import {
+  hideUrlSecrets,
+  isKnownByConfig,
+  linkSignal,
+  SourceError,
+  type Logger,
+  type Repository,
+} from "@p2p-mirror/shared";
 import pRetry from "p-retry";
 import { failureOf } from "./answers.ts";
 import type { Authorization, Authorizer } from "./authorizer.ts";
@@ -7,7 +14,7 @@ import { follow, type Followed, type FollowRequest } from "./follow.ts";
 import { heedLimits } from "./limits.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import { RedirectMemory } from "./redirects.ts";
-import { isKnownByConfig, objectUrl, type Endpoint } from "./registry-config.ts";
+import { objectUrl, type Endpoint } from "./registry-config.ts";
 import { isPermanent } from "./transport-errors.ts";
 import { discard, headersOf, type RequestKind, type Transport, type WireAnswer } from "./transport.ts";
 

@@ -11,7 +11,7 @@ import { fetchBlob, fetchBlobSize } from "./blobs.ts";
 import { CredentialStore } from "./credentials.ts";
 import { Endpoints, type Chain } from "./endpoints.ts";
 import type { Gate, GateOptions } from "./gate.ts";
-import { inOrder } from "./in-order.ts";
+import { inOrder, nobodyGives } from "./in-order.ts";
 import { fetchManifest, resolveManifest } from "./manifests.ts";
 import type { UpstreamMetrics } from "./metrics.ts";
 import type { ProxySettings } from "./proxy.ts";
@@ -189,6 +189,8 @@ export function createUpstream(options: CreateUpstreamOptions, deps: UpstreamDep
     },
     async isPublic(repository, { signal, probe } = {}) {
       const chain = endpoints.of(repository.registry);
+      // No verdict, neither one of before nor one to remember: who could say so is only out of this node's reach.
+      if (chain.all.length === 0) throw nobodyGives(repository);
       return visibility.isPublic(chain, repository, probe, signal);
     },
     reachable,

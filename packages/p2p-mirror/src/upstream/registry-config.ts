@@ -29,7 +29,7 @@ export interface RegistryHost extends RegistryConfig {
 
 /** The hosts listed for registries, in the order in which they are asked. */
 export interface RegistryHosts {
-  /** Undefined: none are listed. The very same array while nothing has changed. */
+  /** Undefined: none are listed. Empty: nobody is to be asked. The very same array while nothing has changed. */
   of(registry: string): readonly RegistryHost[] | undefined;
 }
 
@@ -103,19 +103,6 @@ export function anonymousOf(endpoint: Endpoint): Endpoint {
     config: { ...endpoint.config, headers: undefined, clientCert: undefined },
   };
 }
-
-/** Whether requests carry something by which the registry could know this node, before any login. */
-export const isKnownByConfig = ({ headers, clientCert }: RegistryConfig): boolean =>
-  clientCert !== undefined || (headers !== undefined && Object.keys(headers).length > 0);
-
-/** Whether a registry's settings say where or how it is reached, and not only what is kept of it. */
-export const saysWhere = (config: RegistryConfig | undefined): boolean =>
-  config !== undefined &&
-  (config.url !== undefined ||
-    (config.ca?.length ?? 0) > 0 ||
-    config.skipVerify === true ||
-    config.overridePath === true ||
-    isKnownByConfig(config));
 
 const isLoopbackName = (name: string): boolean =>
   name === "localhost" || name === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(name);

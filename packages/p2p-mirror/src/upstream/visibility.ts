@@ -1,5 +1,6 @@
 import {
   isDigest,
+  isKnownByConfig,
   NotFoundError,
   raceSignal,
   SingleFlight,
@@ -12,7 +13,7 @@ import { LRUCache } from "lru-cache";
 import type { Chain } from "./endpoints.ts";
 import { resolveManifest } from "./manifests.ts";
 import type { ObjectClient } from "./object-client.ts";
-import { anonymousOf, isKnownByConfig, type Endpoint } from "./registry-config.ts";
+import { anonymousOf, type Endpoint } from "./registry-config.ts";
 
 /** Something a request wants from the repository, by which its visibility can be tried. */
 export type Probe = { readonly manifest: string } | { readonly blob: Digest };

@@ -67,6 +67,17 @@ await t.test("what was left alone is exit code 1, with the reason; the rest is i
   t.match(stderr, /^p2p-mirror: left alone[^\n]*a\.test\n$/);
 });
 
+await t.test("status says which files the mirror does not understand", async (t) => {
+  const certs = t.testdir({ "a.test": { "hosts.toml": '[host."https://m.example"]\n  ca = "gone.crt"\n' } });
+  await run(["hosts", "install", "--hosts-dir", certs]);
+  const { exitCode, stdout } = await run(["hosts", "status", "--hosts-dir", certs]);
+  t.equal(exitCode, 0);
+  t.match(
+    stdout,
+    /a\.test +first +.*https:\/\/m\.example, .* \(the mirror does not: .*gone\.crt cannot be read/,
+  );
+});
+
 await t.test("wrong calls change nothing", async (t) => {
   const certs = t.testdir({ file: "" });
   const calls: [string[], RegExp][] = [

@@ -297,6 +297,40 @@ await t.test("hosts.toml files that do not name the mirror first", async (t) => 
   t.equal(after.findings.length, 1);
 });
 
+await t.test("hosts.toml files that the mirror does not understand", async (t) => {
+  const rewrite = '[host."https://m.example"]\n[host."https://m.example".rewrite]\n"^(.*)" = "x/$1"\n';
+  const certs = t.testdir({
+    _default: { "hosts.toml": '[host."https://m.example"]\n  ca = "/etc/elsewhere/ca.crt"\n' },
+    "a.test:5000": { "hosts.toml": rewrite },
+    "Told.test": { "hosts.toml": rewrite },
+    "left-out.test": { "hosts.toml": rewrite },
+    "fine.test": { "hosts.toml": '[host."https://m.example"]\n' },
+  });
+  await installHosts({ hostsDir: certs, mirror: MIRROR, registries: [] });
+  const settings = { hostsDir: certs, without: new Set(["left-out.test"]), told: new Set(["told.test"]) };
+  const { findings } = await reportOf(hostsFiles, { settings });
+  t.match(findings, [
+    {
+      severity: "broken",
+      what: /_default\/hosts\.toml: .*\/etc\/elsewhere\/ca\.crt cannot be read/,
+      why: /asks nobody for images of registries without a directory/,
+      fix: /where the mirror can read it/,
+    },
+    {
+      severity: "broken",
+      what: /a\.test:5000\/hosts\.toml: .*rewrite: this mirror does not/,
+      why: /asks nobody for images of a\.test:5000; containerd pulls them past it/,
+      fix: /registries: \{ "a\.test:5000": \{ mirror: false \} \}/,
+    },
+  ]);
+  t.equal(findings.length, 2, "not what its settings speak of");
+  const unread = await reportOf(hostsFiles, {
+    settings: { hostsDir: undefined },
+    config: { configPath: certs },
+  });
+  t.same(unread.findings, [], "a mirror without hosts_dir does not read them");
+});
+
 await t.test("ports that others have, with their name, only while no mirror runs", async (t) => {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");

@@ -19,3 +19,8 @@ await t.test("a mirror that is to be one of many, and that nothing leads to anot
   const service = { bootstrap_service: "p2p-mirror/p2p-mirror", kubernetes_api: "10.0.0.1:443" };
   t.notOk((await settingsOf({ ...secret, ...service })).knowsNobody);
 });
+
+await t.test("registries whose settings say where they are need no hosts.toml", async (t) => {
+  const { told } = await settingsOf({ upstream: ["a.test=https://b.test"] });
+  t.same([...told], ["a.test"]);
+});

@@ -60,6 +60,7 @@ export function subjectOf(given: Given): Subject {
       listeners: [],
       knowsNobody: false,
       without: new Set(),
+      told: new Set(),
       ...given.settings,
     },
     config: async () => ({ ...CONFIG, ...given.config }),

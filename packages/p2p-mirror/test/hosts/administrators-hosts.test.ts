@@ -3,8 +3,9 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { createLogger, silentLogger } from "@p2p-mirror/shared";
 import { leadsTo } from "../../src/daemon-hosts.ts";
-import { AdministratorsHosts } from "../../src/hosts/administrators-hosts.ts";
+import { AdministratorsHosts, whyNotUnderstood } from "../../src/hosts/administrators-hosts.ts";
 import { installHosts } from "../../src/hosts/hosts.ts";
+import { RegistryDirectory } from "../../src/hosts/registry-directory.ts";
 import { LAYOUTS, PEM } from "./layouts.ts";
 import { layOut } from "./tree.ts";
 
@@ -110,6 +111,25 @@ await t.test("which directory it is: as containerd looks", async (t) => {
   t.equal(urlOf("b.test"), "https://default.example");
 });
 
+await t.test(
+  "certificates of Docker's layout that cannot be read, and a _default that is not understood",
+  async (t) => {
+    const { hosts } = reader(t, {
+      _default: toml('[host."https://m.example"]\n  ca = "/nowhere/ca.crt"\n'),
+      "a.test": { "ca.crt": "no certificate" },
+      "b.test": serverAt("b"),
+    });
+    await hosts.read();
+    t.strictSame(hosts.of("elsewhere.test"), []);
+    t.strictSame(hosts.of("a.test"), []);
+    t.equal(
+      hosts.of("b.test")?.[0]?.url,
+      "https://b.example",
+      "another registry's file is no matter of theirs",
+    );
+  },
+);
+
 await t.test("certificates without a hosts.toml, also after the mirror has made one", async (t) => {
   const { certs, hosts } = reader(t, {
     "a.test": { "ca.crt": CERTIFICATE, "node.cert": CERTIFICATE, "node.key": KEY },
@@ -156,11 +176,11 @@ await t.test("the mirror itself, written down by hand, is nobody to ask", async 
 });
 
 await t.test(
-  "what is not understood is said once, with the file; the registry stays as it was",
+  "what is not understood is said once, with the file; nobody is asked, not even whom it named before",
   async (t) => {
     const { certs, hosts, lines } = reader(t, { "a.test": toml('server = "https://good.example"\n') });
     await hosts.read();
-    const good = hosts.of("a.test");
+    t.equal(hosts.of("a.test")?.length, 1);
     const file = join(certs, "a.test/hosts.toml");
     const bad: readonly [string, RegExp][] = [
       ["server =", /no TOML, line 1/],
@@ -189,11 +209,25 @@ await t.test(
       const line: unknown = JSON.parse(lines[0] ?? "{}");
       t.match(line, { file, reason }, text);
       t.notMatch(lines[0], /password|a\\nb/, "nothing of what may be a secret");
-      t.equal(hosts.of("a.test"), good);
+      t.strictSame(hosts.of("a.test"), [], text);
+      const why = await whyNotUnderstood(new RegistryDirectory(certs, "a.test"), isSelf);
+      t.match(why, reason, text);
     }
+    await writeFile(file, hostWith('rewrite = { "^(.*)" = "x/$1" }'));
+    await hosts.read();
+    const nobody = hosts.of("a.test");
+    t.same(await installHosts({ hostsDir: certs, mirror, registries: ["a.test"] }), [
+      { directory: "a.test", outcome: "installed" },
+    ]);
+    await hosts.read();
+    t.equal(hosts.of("a.test"), nobody, "the same with the mirror in front");
+    await writeFile(file, 'server = "https://good.example"\n');
+    await hosts.read();
+    t.equal(hosts.of("a.test")?.[0]?.url, "https://good.example");
     await rm(join(certs, "a.test"), { recursive: true });
     await hosts.read();
     t.equal(hosts.of("a.test"), undefined);
+    t.equal(await whyNotUnderstood(new RegistryDirectory(certs, "a.test"), isSelf), undefined);
   },
 );
 

@@ -126,6 +126,34 @@ void t.test("a host is asked for what it is there for", async (t) => {
   await t.rejects(none.upstream.resolve(repository, "v1"), NotFoundError);
 });
 
+void t.test("where nobody may be asked, nobody is, and all is declined at once as not there", async (t) => {
+  const own = await registryOf(t);
+  const asked = { registry: new URL(own.url).host, repository: "team/app" };
+  let now: readonly RegistryHost[] = [host(own)];
+  const { upstream } = clientOf(t, {}, { hosts: { of: () => now } });
+  const isPublic = (): Promise<boolean> => upstream.isPublic(asked, { probe: { blob: layer } });
+  t.equal(await isPublic(), true);
+  own.forget();
+  now = [];
+  const asks: Readonly<Record<string, () => Promise<unknown>>> = {
+    tag: () => upstream.resolve(asked, "v1"),
+    manifest: () => upstream.manifest(asked, image.digest),
+    size: () => upstream.blobSize(asked, layer),
+    blob: () => upstream.blob(asked, layer, undefined),
+    tags: () => upstream.tags(asked, {}),
+    referrers: () => upstream.referrers(asked, image.digest, {}),
+    "whether it is public, though it just was": isPublic,
+  };
+  for (const [what, ask] of Object.entries(asks)) await t.rejects(ask(), NotFoundError, what);
+  t.same(own.requests, []);
+  t.equal(upstream.reachable(asked.registry), true, "nobody was found unreachable");
+  t.same(upstream.status(), []);
+  now = [host(own)];
+  t.equal(await isPublic(), true, "no other verdict was kept");
+  const told = clientOf(t, { [NAME]: { url: own.url } }, { hosts: { of: () => [] } });
+  t.equal((await told.upstream.resolve(repository, "v1")).digest, image.digest, "but whom its settings name");
+});
+
 void t.test("each host has its own CA, client certificate, headers and path", async (t) => {
   const ca = await createTestCa();
   const strict = await registryOf(t, { tls: { ...(await ca.issue()), clientCa: ca.cert } });

@@ -1,4 +1,5 @@
 /** The manifests before a real API server, and what it lets a mirror do: what it needs, and nothing else. */
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { silentLogger, systemClock } from "@p2p-mirror/shared";
 import t from "tap";
@@ -6,7 +7,7 @@ import type { ApiRequest, KubernetesApi } from "../packages/p2p-mirror/src/kuber
 import { endpointsOf } from "../packages/p2p-mirror/src/kubernetes/endpoint-slices.ts";
 import { NodeCondition } from "../packages/p2p-mirror/src/kubernetes/node-condition.ts";
 import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
-import { mirrorOn, nodeNamed } from "./manifests/account.ts";
+import { mirrorOn, nodeNamed, tokenFileOf } from "./manifests/account.ts";
 import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
 import { kustomizations, MANIFESTS } from "./manifests/kustomize.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
@@ -16,6 +17,16 @@ import { until } from "./rig/until.ts";
 interface Node {
   readonly status: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
+
+/** Who they are, and what they may. */
+const OF_EVERY_ACCOUNT = [
+  "selfsubjectaccessreviews.authorization.k8s.io [] [] [create]",
+  "selfsubjectreviews.authentication.k8s.io [] [] [create]",
+  "selfsubjectrulesreviews.authorization.k8s.io [] [] [create]",
+];
+
+/** Of a line of `kubectl auth can-i --list`: a right to a URL, not to objects. */
+const isUrl = (line: string): boolean => line.startsWith("[/");
 
 const { signal } = new AbortController();
 const MERGE = "application/strategic-merge-patch+json";
@@ -84,6 +95,34 @@ if (components !== undefined) {
       t.match(described, /Warning +ImageMirrorNotInForce .*Canary: pulls go past the mirror/);
       await condition.close();
       t.equal(await stateOf(), undefined);
+    });
+
+    await t.test("its account has these rights, and what every account has", async (t) => {
+      const token = await readFile(tokenFileOf("node-1", folder), "utf8");
+      const rightsIn = async (namespace: string): Promise<string[]> => {
+        const list = [
+          "auth",
+          "can-i",
+          "--list",
+          "--no-headers",
+          `--namespace=${namespace}`,
+          `--token=${token}`,
+        ];
+        const lines = (await kubectl.run(list)).split("\n");
+        // Resources, URLs that are none, names of resources, verbs.
+        return lines.map((line) => line.replaceAll(/ +/g, " ").trim()).filter((line) => line !== "");
+      };
+      for (const [namespace, own] of [
+        ["p2p-mirror", ["endpointslices.discovery.k8s.io [] [] [list]", "nodes/status [] [] [patch]"]],
+        ["default", ["events [] [] [create]", "nodes/status [] [] [patch]"]],
+        ["kube-system", ["nodes/status [] [] [patch]"]],
+      ] as const) {
+        const rights = await rightsIn(namespace);
+        const wanted = [...own, ...OF_EVERY_ACCOUNT].toSorted();
+        t.same(rights.filter((line) => !isUrl(line)).toSorted(), wanted, namespace);
+        const written = rights.filter((line) => isUrl(line) && !line.endsWith(" [get]"));
+        t.same(written, [], `${namespace}: URLs that are no objects are read only`);
+      }
     });
 
     await t.test("what it does not need is refused", async (t) => {

@@ -4,6 +4,10 @@ import { accountOf } from "../rig/kubernetes/account.ts";
 import type { Cluster } from "../rig/kubernetes/cluster.ts";
 
 const NAMESPACE = "p2p-mirror";
+const podOn = (node: string): string => `mirror-on-${node}`;
+
+/** Where {@link mirrorOn} has put the token, as kubelet does. */
+export const tokenFileOf = (node: string, folder: string): string => join(folder, podOn(node), "token");
 
 /** A Node as kubelet would have made it, without a kubelet. */
 export const nodeNamed = (name: string): object => ({
@@ -24,7 +28,7 @@ export async function mirrorOn(
   folder: string,
 ): Promise<KubernetesApiClient> {
   const { kubectl, kubeconfig } = cluster;
-  const pod = `mirror-on-${node}`;
+  const pod = podOn(node);
   await kubectl.apply({
     apiVersion: "v1",
     kind: "Pod",

@@ -1,5 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { amountOf } from "@p2p-mirror/shared/config";
 import t from "tap";
 import { stringify } from "yaml";
 import { loadMirrorConfig } from "../packages/p2p-mirror/src/config/load.ts";
@@ -8,6 +9,7 @@ import { ENV_PREFIX, MIRROR_SCHEMA } from "../packages/p2p-mirror/src/config/sch
 import { run } from "../packages/p2p-mirror/test/cli/terminal.ts";
 import {
   build,
+  componentFolders,
   kustomizations,
   MANIFESTS,
   nameOf,
@@ -24,6 +26,7 @@ const RIGHTS: Readonly<Record<string, readonly string[]>> = {
   "overlays/example": ["create events", "list endpointslices", "patch nodes/status"],
   "overlays/high-security": [],
   "uninstall/base": [],
+  "uninstall/gke": [],
   "uninstall/k3s": [],
   "uninstall/rke2": [],
 };
@@ -42,6 +45,20 @@ await t.test("the manifests", async (t) => {
         await writeFile(file, objects.map((object) => stringify(object)).join("---\n"));
       }
       t.strictSame(objects, parseObjects(await readFile(file, "utf8")), folder);
+    }
+  });
+
+  await t.test("have each component in one of them at least", async (t) => {
+    const { all, unused } = await componentFolders();
+    t.ok(all.includes("components/gke"));
+    t.same(unused, []);
+  });
+
+  await t.test("run on nodes that the image is made for", async (t) => {
+    for (const [folder, objects] of built) {
+      if (folder === "namespace") continue;
+      const wanted = { "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64" };
+      t.same(podOf(objects).nodeSelector, wanted, folder);
     }
   });
 
@@ -90,6 +107,8 @@ await t.test("the manifests", async (t) => {
         // So that what the doctor says of a path is right on the node, too.
         if (hostPath !== undefined) t.equal(hostPath.path, mounts.get(name), `${folder}: ${name}`);
       }
+      // Kubelet removes images at 85 % used, and evicts Pods with less than 15 % free. In a cluster that is thrown away it may.
+      if (folder !== "overlays/dev") t.ok(amountOf(config.cacheMinFree, 100) > 15, `${folder}: least free`);
       t.equal(config.dataDir, mounts.get("data"), folder);
       t.equal(config.hostsDir, mounts.get("hosts"), folder);
       t.equal(environmentOf(hosts)["P2P_MIRROR_HOSTS_DIR"], config.hostsDir, folder);
@@ -116,14 +135,35 @@ await t.test("the manifests", async (t) => {
     }
   });
 
+  await t.test("are removed from where they were", async (t) => {
+    for (const [folder, objects] of built) {
+      if (!folder.startsWith("uninstall/")) continue;
+      const installed = podOf(
+        built.get(folder.replace("uninstall/base", "base").replace("uninstall/", "overlays/")) ?? [],
+      );
+      const removal = podOf(objects);
+      const [uninstall] = removal.initContainers;
+      const onNode = (flag: string): string | undefined => {
+        const path = uninstall?.args.find((arg) => arg.startsWith(`--${flag}=`))?.split("=")[1];
+        const mount = uninstall?.volumeMounts?.find(({ mountPath }) => path?.startsWith(`${mountPath}/`));
+        const volume = removal.volumes.find(({ name }) => name === mount?.name);
+        return path?.replace(mount?.mountPath ?? "", volume?.hostPath?.path ?? "");
+      };
+      const volumeOf = (wanted: string): string | undefined =>
+        installed.volumes.find(({ name }) => name === wanted)?.hostPath?.path;
+      t.equal(onNode("hosts-dir"), volumeOf("hosts"), folder);
+      t.equal(onNode("data-dir"), volumeOf("data"), folder);
+    }
+  });
+
   await t.test("are what the pages say to apply, from where they say to push the image", async (t) => {
     const [readme = "", operations = ""] = await Promise.all(
       ["README.md", "docs/operations.md"].map((file) => readFile(join(MANIFESTS, "..", file), "utf8")),
     );
     const pushed = /^skopeo copy oci:\.build\/image docker:\/\/(\S+)$/m.exec(readme)?.[1];
     for (const [page, count] of [
-      [readme, 3],
-      [operations, 3],
+      [readme, 4],
+      [operations, 4],
     ] as const) {
       const kustomization = /^```yaml\n(resources: \[\.\.\/manifests\/[^]*?)^```$/m.exec(page)?.[1] ?? "";
       // The first is the one that is written there, the others are in its comment.

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
-import { parseAllDocuments } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import type { Component } from "../rig/components.ts";
 import { exec } from "../rig/exec.ts";
 
@@ -18,14 +18,32 @@ export interface KubernetesObject {
   readonly spec?: unknown;
 }
 
-/** Folders with a kustomization that can be built by itself, by path in `manifests`. Components cannot. */
+/** Folders with a kustomization that can be built by itself, by path in `manifests`. Components are built as part of these. */
 export async function kustomizations(): Promise<string[]> {
+  return (await foldersToBuild()).filter((folder) => !isComponent(folder));
+}
+
+/** Components, by path in `manifests`, and those that no kustomization here has: nothing of them would be looked at. */
+export async function componentFolders(): Promise<{ readonly all: string[]; readonly unused: string[] }> {
+  const all = (await foldersToBuild()).filter(isComponent);
+  const used = new Set<string>();
+  for (const folder of await kustomizations()) {
+    const text = await readFile(join(MANIFESTS, folder, "kustomization.yaml"), "utf8");
+    const { components: named = [] }: { readonly components?: readonly string[] } = parse(text);
+    for (const one of named) used.add(join(folder, one));
+  }
+  return { all, unused: all.filter((folder) => !used.has(folder)) };
+}
+
+async function foldersToBuild(): Promise<string[]> {
   const files = await readdir(MANIFESTS, { recursive: true });
   return files
-    .filter((file) => file.endsWith("/kustomization.yaml") && !file.startsWith("components/"))
+    .filter((file) => file.endsWith("/kustomization.yaml"))
     .map((file) => dirname(file))
     .toSorted();
 }
+
+const isComponent = (folder: string): boolean => folder.startsWith("components/");
 
 /**
  * The objects that `kubectl apply -k` would send, by kind, namespace and name.

@@ -21,6 +21,7 @@ export interface Container {
 export interface PodSpec {
   readonly containers: readonly Container[];
   readonly initContainers: readonly Container[];
+  readonly nodeSelector?: Readonly<Record<string, string>>;
   readonly volumes: readonly {
     readonly name: string;
     readonly hostPath?: { readonly path: string };

@@ -5,7 +5,7 @@ import { ENV_PREFIX, MIRROR_SCHEMA } from "./schema.ts";
 export const EXAMPLE_FILE = `# yaml-language-server: $schema=./configuration.schema.json
 data_dir: /var/lib/p2p-mirror
 cache_size: 50GiB
-cache_min_free: 15%
+cache_min_free: 20%
 cluster_secret_file:
   - /etc/p2p-mirror/cluster-secret
 bootstrap:

@@ -59,7 +59,7 @@ const CASES: Readonly<Record<string, Case>> = {
     finds: {
       severity: "broken",
       what: /\/etc\/elsewhere.*hosts_dir is \/etc\/containerd\/certs\.d/,
-      fix: /set hosts_dir/,
+      fix: /set hosts_dir .* to \/etc\/elsewhere .*on Kubernetes P2P_MIRROR_HOSTS_DIR/,
     },
   },
   "the CRI plugin is off": {

@@ -73,7 +73,9 @@ async function wrongDirectory(
       severity: "broken",
       what: `config_path is ${path}, and the mirror's hosts_dir is ${hostsDir}`,
       why: "containerd reads other hosts.toml files than those that name the mirror",
-      fix: fix(`set hosts_dir of the mirror to ${path} (as the mirror sees that directory), or `),
+      fix: fix(
+        `set hosts_dir of the mirror to ${path} (as the mirror sees that directory; on Kubernetes P2P_MIRROR_HOSTS_DIR, mounts and volume of the DaemonSet, as in manifests/overlays/gke), or `,
+      ),
     },
   ];
 }

@@ -2,11 +2,12 @@
 import { component } from "../test/rig/components.ts";
 import { probeNetworks } from "../test/rig/netns.ts";
 import type { BenchResult } from "./lib/bench.ts";
+import { crowdBound } from "./lib/crowd/bound.ts";
 import { runCrowd, type CrowdDeps } from "./lib/crowd/crowd.ts";
 import { parseCrowdOptions, type CrowdOptions } from "./lib/crowd/options.ts";
 import { figuresOf, MAX_LOAD, rowOf, type Figures } from "./lib/crowd/report.ts";
 import type { SystemName } from "./lib/crowd/shapes.ts";
-import { openSite } from "./lib/crowd/site.ts";
+import { linksOf, openSite } from "./lib/crowd/site.ts";
 import { targetsOf, type Measured } from "./lib/crowd/targets.ts";
 import { residentMemory } from "./lib/programs.ts";
 
@@ -20,6 +21,7 @@ const WHAT: Readonly<Record<keyof Measured, string>> = {
   mirror: "mirror",
   lone: "mirror, one node alone",
   plain: "mirror, from one peer",
+  paced: "mirror, from one peer, in the crowd's time",
 };
 /** One node, with no other in the cluster. */
 const LONE = { nodes: 1, seeded: false, stagger: 0 } as const;
@@ -55,6 +57,7 @@ export async function flashCrowd(
     mirror: [],
     lone: [],
     plain: [],
+    paced: [],
   };
   const rows: Record<string, string | number>[] = [];
   const deps: CrowdDeps = { site, registry, containerd, signal, say };
@@ -82,7 +85,10 @@ export async function flashCrowd(
   for (let run = 1; run <= options.runs; run += 1) {
     for (const system of options.systems) {
       if (system === "mirror" && options.wanPerNode !== undefined) await measure(run, "lone", system, LONE);
-      if (system === "mirror" && options.cost) await measure(run, "plain", system, PLAIN);
+      if (system === "mirror" && options.cost) {
+        await measure(run, "plain", system, PLAIN);
+        await measure(run, "paced", system, { ...PLAIN, nodeRate: paceOf(options) });
+      }
       await measure(run, system, system, {});
     }
   }
@@ -96,9 +102,16 @@ export async function flashCrowd(
       registry: registry.version,
       congestionControl: site.upstreamPlace.congestionControl,
       imageBytes: site.image.bytes,
-      payloadRates: site.links,
+      payloadRates: linksOf(options),
     },
   };
+}
+
+/** Mbit/s of a node's link that takes as long for an image as the crowd must. */
+function paceOf(options: CrowdOptions): number {
+  const links = linksOf(options);
+  const pullers = options.seeded ? options.nodes - 1 : options.nodes;
+  return (options.nodeRate * (1 / links.ingress)) / crowdBound(1, pullers, links, options.seeded ? 1 : 0);
 }
 
 /** Crowds of several sizes, one after the other: their targets say which. */

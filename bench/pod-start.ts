@@ -29,7 +29,7 @@ export async function run([
   const site = await openPodSite(stack, { nodes: Number(nodes), containerd });
   const start = await startOfPods(site, Number(size) * MIB);
   const rows: Record<string, string | number>[] = [];
-  const targets: Target[] = [];
+  const targets: Target[] = [atMost(`apply to all Ready, nodes: ${nodes}`, site.readySeconds, 30, "s")];
   for (const mbits of links.split(",").map(Number)) {
     const link = mbits === 0 ? "no limit" : `${mbits} Mbit/s`;
     site.cluster.upstream.setRate(mbits === 0 ? undefined : (mbits * 1e6) / 8);

@@ -6,7 +6,13 @@ import { documentedLines, shell } from "./manifests/documented.ts";
 import { createCri } from "./rig/cri.ts";
 import { makeImage, pushImage } from "./rig/images.ts";
 import { CLUSTER_COMPONENTS, REGISTRY, startCluster } from "./rig/kubernetes/cluster.ts";
-import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
+import {
+  installedMirror,
+  MANIFESTS,
+  NAMESPACE,
+  pushLastRelease,
+  pushMirror,
+} from "./rig/kubernetes/installed-mirror.ts";
 import { CONTAINERD_SOCKET } from "./rig/kubernetes/node-files.ts";
 import type { KubernetesNode } from "./rig/kubernetes/node.ts";
 import { need } from "./rig/need.ts";
@@ -82,8 +88,11 @@ if (components !== undefined) {
     });
     return repository;
   };
-  /** New images are pulled on all these nodes at once, one after the other, until the work is done. Gives how many. */
-  const pullDuring = async (on: readonly KubernetesNode[], work: () => Promise<void>): Promise<number> => {
+  /** New images are pulled on all these nodes at once, one after the other, until the work is done. */
+  const pullDuring = async <T>(
+    on: readonly KubernetesNode[],
+    work: () => Promise<T>,
+  ): Promise<{ readonly pulls: number; readonly result: T }> => {
     const done = new AbortController();
     const working = work().finally(() => done.abort());
     let pulls = 0;
@@ -94,8 +103,8 @@ if (components !== undefined) {
         pulls += on.length;
       } while (!done.signal.aborted);
     };
-    await Promise.all([working, pulling()]);
-    return pulls;
+    const [result] = await Promise.all([working, pulling()]);
+    return { pulls, result };
   };
   /** Bytes that upstream sends while an image that `from` has is pulled by `to`. */
   const bytesFromUpstream = async (from: KubernetesNode, to: KubernetesNode): Promise<number> => {
@@ -139,15 +148,20 @@ if (components !== undefined) {
   await bash(["command -v openssl >&2 || openssl() { od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n'; }"]);
 
   const home = t.testdir({ image: {}, overlay: {} });
-  await pushMirror(upstream.url, path.join(home, "image"));
+  const thisRelease = await pushMirror(upstream.url, path.join(home, "image"));
+  const lastRelease = await pushLastRelease(upstream.url, path.join(home, "last"));
   const overlay = path.join(home, "overlay");
   await copyFile(`${MANIFESTS}/overlays/dev/config.yaml`, path.join(overlay, "config.yaml"));
-  await apply(overlay, {
-    resources: [path.relative(overlay, `${MANIFESTS}/base`)],
-    configMapGenerator: [
-      { name: "p2p-mirror", namespace: NAMESPACE, behavior: "merge", files: ["config.yaml"] },
-    ],
-  });
+  const applyOverlay = (more: object = {}): Promise<void> =>
+    apply(overlay, {
+      resources: [path.relative(overlay, `${MANIFESTS}/base`)],
+      configMapGenerator: [
+        { name: "p2p-mirror", namespace: NAMESPACE, behavior: "merge", files: ["config.yaml"] },
+      ],
+      ...more,
+    });
+  const [name, newTag] = lastRelease.split(":");
+  await applyOverlay({ images: [{ name, newTag }] });
   await bash(await documentedLines("operations.md", "## The secret"));
   const { data } = await kubectl.get<{ data: { first: string } }>([
     "secret",
@@ -157,6 +171,33 @@ if (components !== undefined) {
   const oldSecret = Buffer.from(data.first, "base64").toString().trim();
   await mirror.untilReady();
   await mirror.untilWhole(nodes);
+
+  await t.test("from the last release to this one during pulls, back, and forward again", async (t) => {
+    const before = await Promise.all(nodes.map(idOf));
+    const held = await newImage([8 * MIB]);
+    await pull(first, held);
+    const undo = async (): Promise<void> => {
+      await kubectl.run(["rollout", "undo", `--namespace=${NAMESPACE}`, "daemonset/p2p-mirror"]);
+    };
+    for (const [what, change, wanted] of [
+      ["forward", applyOverlay, thisRelease],
+      ["back", undo, lastRelease],
+      ["forward again", applyOverlay, thisRelease],
+    ] as const) {
+      const { pulls } = await pullDuring(nodes, async () => {
+        await change();
+        await mirror.untilReady(120_000);
+      });
+      t.comment(`${what}: ${pulls} pulls`);
+      t.same([...new Set(await mirror.images())], [wanted], what);
+      await mirror.untilWhole(nodes, WHOLE_MS);
+      t.ok((await bytesFromUpstream(first, third)) < MIB, "what one has, the others get from it");
+    }
+    t.same(await Promise.all(nodes.map(idOf)), before, "identities survive");
+    upstream.forget();
+    await pull(second, held);
+    t.ok(upstream.bytesOf(held) < MIB, "and so does what was held");
+  });
 
   await t.test("three rolling updates during pulls: the secret is changed as documented", async (t) => {
     const before = await Promise.all(nodes.map(idOf));
@@ -182,7 +223,7 @@ if (components !== undefined) {
       };
       for (const { kubelet } of nodes) kubelet.freeze();
       const thaw = (): void => nodes.forEach(({ kubelet }) => kubelet.thaw());
-      const pulls = await pullDuring(nodes, async () => {
+      const { pulls } = await pullDuring(nodes, async () => {
         await Promise.all([bash([step]), halfway().finally(thaw)]);
       });
       t.comment(`${pulls} pulls during the update`);
@@ -224,6 +265,7 @@ if (components !== undefined) {
   await t.test("a node loses power and comes back", async (t) => {
     await pullDuring([first, second], async () => {
       await third.cutPower();
+      await mirror.untilWhole([first, second], WHOLE_MS);
       await third.boot();
       await until("its mirror is ready again", () => mirror.isReady(third), {
         timeoutMs: 120_000,
@@ -247,8 +289,11 @@ if (components !== undefined) {
   });
 
   await t.test("a node joins, is drained and deleted", async (t) => {
-    const fourth = await cluster.addNode({ containerd: "2.x" });
-    await until("it has a mirror", () => mirror.isReady(fourth), { timeoutMs: 60_000, everyMs: 250 });
+    const { result: fourth } = await pullDuring(nodes, async () => {
+      const node = await cluster.addNode({ containerd: "2.x" });
+      await until("it has a mirror", () => mirror.isReady(node), { timeoutMs: 60_000, everyMs: 250 });
+      return node;
+    });
     await mirror.untilWhole([...nodes, fourth], WHOLE_MS);
     t.ok((await bytesFromUpstream(first, fourth)) < MIB, "it is a member at once");
     const only = await newImage([8 * MIB]);

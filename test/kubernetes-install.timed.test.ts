@@ -17,6 +17,7 @@ import { untilGood } from "./rig/until-good.ts";
 import { until } from "./rig/until.ts";
 
 const MIB = 1024 * 1024;
+const LARGE = [80 * MIB, 80 * MIB, 40 * MIB];
 /** Thin enough that it, and not the processors, decides how long the image takes. */
 const UPLINK = 16 * MIB;
 const ONE_COPY = 1.05;
@@ -77,6 +78,11 @@ if (components !== undefined) {
     const zone = Number(version.split(".")[1]) < 35 ? "" : ZONE;
     for (const node of nodes)
       t.equal((await mirror.status(node)).node.zone, zone, `the zone of ${node.name}`);
+    for (const node of nodes) {
+      const mib = (await mirror.residentBytes(node)) / MIB;
+      t.comment(`${node.name} takes ${mib.toFixed(0)} MiB`);
+      t.ok(mib > 0 && mib <= 110);
+    }
   });
 
   await t.test("the status page is reached by kubectl port-forward", async (t) => {
@@ -119,7 +125,7 @@ if (components !== undefined) {
   await t.test("200 MiB for three nodes at once cross the uplink once", async (t) => {
     const once = async (nth: number): Promise<number> => {
       const name = `large-${nth}`;
-      const content = await imageOf(name, [80 * MIB, 80 * MIB, 40 * MIB]);
+      const content = await imageOf(name, LARGE);
       const size = blobsOf(content).reduce((sum, { bytes }) => sum + bytes.length, 0);
       upstream.setRate(UPLINK);
       const before = upstream.crossed;
@@ -171,11 +177,19 @@ if (components !== undefined) {
     await kubectl.run(["delete", "pod", "without"]);
   });
 
-  await t.test("upstream is gone: what a node holds still starts elsewhere, by tag", async () => {
+  await t.test("upstream is gone: what two nodes hold still starts on the third, by tag", async () => {
+    await imageOf("kept", LARGE);
+    const image = `${REGISTRY}/kept:1`;
+    await kubectl.apply(
+      podOf("kept-1", { image, node: first.name }),
+      podOf("kept-2", { image, node: second.name }),
+    );
+    await untilRuns("kept-1");
+    await untilRuns("kept-2");
     await upstream.off();
     const container = { imagePullPolicy: "Always" };
-    await kubectl.apply(podOf("three", { image: `${REGISTRY}/pulled:1`, node: third.name, container }));
-    await untilRuns("three");
+    await kubectl.apply(podOf("kept-3", { image, node: third.name, container }));
+    await untilRuns("kept-3");
     await upstream.on();
   });
 

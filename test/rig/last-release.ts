@@ -1,6 +1,9 @@
 import { mkdir, readdir, symlink } from "node:fs/promises";
 import path from "node:path";
 import { programOfImage } from "../../bench/lib/programs.ts";
+import { bundle } from "../../packages/p2p-mirror/image/bundle.ts";
+import { PROGRAM, programFiles } from "../../packages/p2p-mirror/image/mirror-image.ts";
+import type { Image } from "../../packages/p2p-mirror/image/oci-layout.ts";
 import { exec } from "./exec.ts";
 
 /** Holds one archive of sources, named by its version; `keep-release.ts` makes it. */
@@ -24,12 +27,32 @@ export async function lastVersion(): Promise<string> {
 
 /** The program of the last release, built in a new folder from its own sources and the packages that are installed here. */
 export async function lastRelease(folder: string): Promise<Program> {
+  const { version, checkout } = await unpack(folder);
+  return { version, main: await programOfImage(folder, checkout) };
+}
+
+/** This checkout's container image with the program of the last release in place of its own. */
+export async function withLastRelease(image: Image, folder: string): Promise<Image> {
+  const { checkout } = await unpack(folder);
+  const { files } = await bundle(checkout);
+  const isProgram = ({ path: at }: { readonly path: string }): boolean => at.startsWith(`${PROGRAM}/`);
+  const layers = image.layers.map((layer) => {
+    const rest = layer.entries.filter((entry) => !isProgram(entry));
+    return rest.length === layer.entries.length
+      ? layer
+      : { ...layer, entries: [...rest, ...programFiles(files)] };
+  });
+  return { ...image, layers };
+}
+
+/** Its sources, beside the packages that are installed here. */
+async function unpack(folder: string): Promise<{ readonly version: string; readonly checkout: string }> {
   const version = await lastVersion();
   const checkout = path.join(folder, "checkout");
   await mkdir(checkout, { recursive: true });
   await exec(["tar", "-xzf", path.join(RELEASES, `${version}.tar.gz`), "-C", checkout]);
   await linkPackages(checkout);
-  return { version, main: await programOfImage(folder, checkout) };
+  return { version, checkout };
 }
 
 /** All but the packages of the workspace, which are the release's own. */

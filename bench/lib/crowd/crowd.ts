@@ -79,10 +79,11 @@ export async function runCrowd(
 
   if (site.warmUp !== undefined) refuseFailures(await pull(site.warmUp, all));
   if (options.seeded) {
-    await site.shape(false);
+    await site.unshape();
     refuseFailures(await pull(site.image, [0]));
     await system.seeded(site.image.objects.length);
-    await site.shape(true);
+    await site.shape(options);
+    stage.defer(() => site.shape());
   }
   await untilIdle(system, signal);
 

@@ -5,7 +5,7 @@ import { tempFolder } from "../../../test/rig/temp.ts";
 import { armCri, armFetch, type ArmedPull } from "./armed-pull.ts";
 import { crowdBound, payloadRate } from "./bound.ts";
 import type { CrowdOptions } from "./options.ts";
-import { SLOWER, type PushedImage, type Site } from "./site.ts";
+import { linksOf, SLOWER, type PushedImage, type Site } from "./site.ts";
 
 /** One node's pull. */
 export interface Pulled {
@@ -36,7 +36,7 @@ export async function pullAtOnce(
   await using stage = new AsyncDisposableStack();
   const folder = await tempFolder("crowd");
   stage.defer(() => rm(folder, { recursive: true, force: true }));
-  const timeoutMs = patienceMs(image, options, site);
+  const timeoutMs = patienceMs(image, options);
   const armed: { readonly index: number; readonly pull: ArmedPull }[] = [];
   for (const index of nodes) {
     const containerd = containerds[index];
@@ -54,7 +54,7 @@ export async function pullAtOnce(
   signal.addEventListener("abort", stop);
   stage.defer(async () => signal.removeEventListener("abort", stop));
   signal.throwIfAborted();
-  const spread = image === site.image ? staggerMs(options, site) : 0;
+  const spread = image === site.image ? staggerMs(options, image) : 0;
   const start = performance.now();
   const pulling = Promise.all(
     armed.map(async ({ index, pull }, nth): Promise<Pulled> => {
@@ -76,14 +76,15 @@ export async function pullAtOnce(
 }
 
 /** What the last node's beginning waits for, of which the first one's is the start. */
-function staggerMs({ stagger }: CrowdOptions, { image, links }: Site): number {
-  return 1000 * (stagger === "pull" ? crowdBound(image.bytes, 1, links) : stagger);
+function staggerMs(options: CrowdOptions, image: PushedImage): number {
+  const { stagger } = options;
+  return 1000 * (stagger === "pull" ? crowdBound(image.bytes, 1, linksOf(options)) : stagger);
 }
 
 /** Longer than the worst of the systems takes, when every copy goes through the thinnest of the links. */
-function patienceMs(image: PushedImage, options: CrowdOptions, { links }: Site): number {
+function patienceMs(image: PushedImage, options: CrowdOptions): number {
   const { upstreamRate, nodeRate, cacheRate = nodeRate, wanPerNode = nodeRate, nodes, slowNode } = options;
   const thinnest = payloadRate(Math.min(upstreamRate, nodeRate, cacheRate, wanPerNode));
-  const alone = slowNode ? (SLOWER * image.bytes) / links.ingress : 0;
+  const alone = slowNode ? (SLOWER * image.bytes) / linksOf(options).ingress : 0;
   return 1000 * (60 + alone + (1.5 * (nodes + 1) * image.bytes) / thinnest);
 }

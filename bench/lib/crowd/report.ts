@@ -2,7 +2,7 @@ import { median, rounded } from "../bench.ts";
 import { crowdBound, directBound } from "./bound.ts";
 import type { CrowdResult, NodeResult } from "./crowd.ts";
 import type { CrowdOptions } from "./options.ts";
-import type { Site } from "./site.ts";
+import { linksOf, type Site } from "./site.ts";
 
 /** Percent of all cores above which a run measures cores, not links. */
 export const MAX_LOAD = 70;
@@ -38,6 +38,7 @@ export interface Figures {
 
 export function figuresOf(run: number, result: CrowdResult, options: CrowdOptions, site: Site): Figures {
   const isSlow = ({ index }: NodeResult): boolean => index === site.slow;
+  const links = linksOf(options);
   const seconds = result.pullers.filter((one) => !isSlow(one)).map((one) => one.seconds);
   return {
     run,
@@ -45,11 +46,11 @@ export function figuresOf(run: number, result: CrowdResult, options: CrowdOption
     last: Math.max(...seconds),
     median: median(seconds),
     slow: result.pullers.find(isSlow)?.seconds,
-    bound: crowdBound(site.image.bytes, seconds.length, site.links, options.seeded ? 1 : 0),
+    bound: crowdBound(site.image.bytes, seconds.length, links, options.seeded ? 1 : 0),
     directBound:
       options.slowNode || options.stagger !== 0
         ? undefined
-        : directBound(site.image.bytes, seconds.length, site.links),
+        : directBound(site.image.bytes, seconds.length, links),
     copies: result.upstreamBytes / site.image.bytes,
     payloadCopies: result.upstreamPayload / site.image.bytes,
     mostSent: Math.max(...result.sentBytes) / site.image.bytes,

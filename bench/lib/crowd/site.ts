@@ -31,13 +31,27 @@ export interface Site extends AsyncDisposable {
   readonly image: PushedImage;
   /** Pulled before the clock runs, where the options want that. */
   readonly warmUp: PushedImage | undefined;
-  /** Of the nodes that are not slow. */
-  readonly links: Links;
   /** Index of the node that is. */
   readonly slow: number | undefined;
-  /** Sets all rates; `false` removes them, for what is prepared before the clock runs. */
-  shape(on: boolean): Promise<void>;
+  /** Sets all rates, by default those of the bench's options. */
+  shape(rates?: LinkOptions): Promise<void>;
+  /** Removes them, for what is prepared before the clock runs. */
+  unshape(): Promise<void>;
 }
+
+/** What of the options says how fast links are. */
+export type LinkOptions = Pick<
+  CrowdOptions,
+  "upstreamRate" | "nodeRate" | "cacheRate" | "wanPerNode" | "slowNode"
+>;
+
+/** Of the nodes that are not slow. */
+export const linksOf = ({ upstreamRate, nodeRate, wanPerNode }: LinkOptions): Links => ({
+  upstream: payloadRate(upstreamRate),
+  egress: payloadRate(nodeRate),
+  ingress: payloadRate(nodeRate),
+  wan: wanPerNode === undefined ? undefined : payloadRate(wanPerNode),
+});
 
 export async function openSite(options: CrowdOptions, registry: Component): Promise<Site> {
   await using opening = new AsyncDisposableStack();
@@ -54,18 +68,17 @@ export async function openSite(options: CrowdOptions, registry: Component): Prom
       : await push(upstream, "warm-up", `${options.seed} warm-up`, options.warmUp, options.layers);
 
   const slow = options.slowNode ? options.nodes - 1 : undefined;
-  const rates = ratesOf(
-    options,
-    [cachePlace, ...nodePlaces].map((place) => place.address),
-    slow,
-  );
-  const shape = async (on: boolean): Promise<void> => {
-    const set = (place: NetworkNode, wanted: LinkRates): Promise<void> => place.shape(on ? wanted : {});
-    await set(upstreamPlace, rates.upstream);
-    await set(cachePlace, rates.cache);
-    for (const [index, place] of nodePlaces.entries()) await set(place, rates.node(index));
+  const addresses = [cachePlace, ...nodePlaces].map((place) => place.address);
+  const shape = async (wanted: LinkOptions = options): Promise<void> => {
+    const rates = ratesOf(wanted, addresses, slow);
+    await upstreamPlace.shape(rates.upstream);
+    await cachePlace.shape(rates.cache);
+    for (const [index, place] of nodePlaces.entries()) await place.shape(rates.node(index));
   };
-  await shape(true);
+  const unshape = async (): Promise<void> => {
+    for (const place of network.nodes) await place.shape({});
+  };
+  await shape();
   const running = opening.move();
   return {
     network,
@@ -75,14 +88,9 @@ export async function openSite(options: CrowdOptions, registry: Component): Prom
     nodePlaces,
     image,
     warmUp,
-    links: {
-      upstream: payloadRate(options.upstreamRate),
-      egress: payloadRate(options.nodeRate),
-      ingress: payloadRate(options.nodeRate),
-      wan: options.wanPerNode === undefined ? undefined : payloadRate(options.wanPerNode),
-    },
     slow,
     shape,
+    unshape,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
 }
@@ -95,7 +103,7 @@ interface Rates {
 
 const mbit = (megabits: number): string => `${Math.round(megabits * 1000)}kbit`;
 
-function ratesOf(options: CrowdOptions, addresses: readonly string[], slow: number | undefined): Rates {
+function ratesOf(options: LinkOptions, addresses: readonly string[], slow: number | undefined): Rates {
   const both = (megabits: number): LinkRates => ({ egress: mbit(megabits), ingress: mbit(megabits) });
   const { wanPerNode, upstreamRate, cacheRate, nodeRate } = options;
   const paths =

@@ -3,8 +3,9 @@ import type { CrowdOptions } from "./options.ts";
 import { MAX_LOAD, type Figures } from "./report.ts";
 
 /**
- * What was measured, a run each. Of the mirror besides: `lone`, one node with nobody else, and `plain`, one node that
- * fetches from one that holds the image, where these are what the crowd is compared with.
+ * What was measured, a run each. Of the mirror besides, where these are what the crowd is compared with: `lone`, one node
+ * with nobody else; `plain`, one node that fetches from one that holds the image; `paced`, the same with links on which
+ * it takes as long as the crowd must: what a pull costs goes by time as much as by bytes.
  */
 export interface Measured {
   readonly direct: readonly Figures[];
@@ -12,6 +13,7 @@ export interface Measured {
   readonly mirror: readonly Figures[];
   readonly lone: readonly Figures[];
   readonly plain: readonly Figures[];
+  readonly paced: readonly Figures[];
 }
 
 const MIB = 1024 * 1024;
@@ -23,7 +25,7 @@ const MAX_RESIDENT_MIB = 200;
  * where it is about bytes.
  */
 export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
-  const { mirror, plain } = measured;
+  const { mirror, plain, paced } = measured;
   const all = Object.values<readonly Figures[]>({ ...measured }).flat();
   const right = sum(all, ({ right }) => right) / sum(all, ({ result }) => result.pullers.length);
   const targets = [
@@ -31,7 +33,7 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
     ...rigOf(measured.direct),
   ];
   if (mirror.length === 0) return targets;
-  const gone = sum([...mirror, ...plain, ...measured.lone], ({ result }) => result.daemonsGone);
+  const gone = sum([...mirror, ...plain, ...paced, ...measured.lone], ({ result }) => result.daemonsGone);
   const most = (pick: (one: Figures) => number): number => Math.max(...mirror.map(pick));
   const resident = most(({ result }) => result.daemonPeakBytes) / MIB;
   const copies = most(({ copies }) => copies);
@@ -40,9 +42,13 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
     atMost("peak RSS of a mirror", resident, MAX_RESIDENT_MIB, "MiB"),
     atMost("bytes out of upstream / image", copies, options.seeded ? 0.3 : 1.05),
   );
-  if (plain.length > 0) {
-    const cost = medianOf(mirror, (one) => one.cpuPerGib) / medianOf(plain, (one) => one.cpuPerGib);
-    targets.push(atMost("CPU of the mirrors per GiB / that of a plain fetch from a peer", cost, 1.3));
+  for (const [what, fetches] of [
+    ["as fast as the links are", plain],
+    ["in the crowd's time", paced],
+  ] as const) {
+    if (fetches.length === 0) continue;
+    const cost = medianOf(mirror, (one) => one.cpuPerGib) / medianOf(fetches, (one) => one.cpuPerGib);
+    targets.push(atMost(`CPU of the mirrors per GiB / that of a plain fetch from a peer, ${what}`, cost, 1.3));
   }
   if (options.shape === "fast") return targets;
   // What cores limited says nothing of the links.

@@ -31,6 +31,8 @@ const CONFIG = {
 export interface PodSite {
   readonly cluster: Cluster;
   readonly mirror: InstalledMirror;
+  /** From `kubectl apply` until a mirror was Ready on every node. */
+  readonly readySeconds: number;
   /** Of its nodes. */
   readonly containerd: Component;
   readonly busybox: Component;
@@ -62,12 +64,14 @@ export async function openPodSite(
     ],
   };
   await writeFile(join(overlay, "kustomization.yaml"), JSON.stringify(kustomization));
-  await cluster.kubectl.run(["apply", "--kustomize", overlay]);
   const mirror = installedMirror(cluster);
+  const begin = performance.now();
+  await cluster.kubectl.run(["apply", "--kustomize", overlay]);
   await mirror.untilReady();
+  const readySeconds = (performance.now() - begin) / 1000;
   await mirror.untilWhole(cluster.nodes);
   const containerd = components(`containerd-${wish.containerd}`);
-  return { cluster, mirror, containerd, busybox: components("busybox"), folder };
+  return { cluster, mirror, readySeconds, containerd, busybox: components("busybox"), folder };
 }
 
 async function componentsOf(names: readonly ComponentName[]): Promise<Components> {

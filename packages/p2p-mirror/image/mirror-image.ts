@@ -23,6 +23,8 @@ export interface MirrorImage {
 
 export const NAME = "ghcr.io/p2p-mirror/p2p-mirror";
 const HOME = "usr/lib/p2p-mirror";
+/** Folder of the bundle. */
+export const PROGRAM = `${HOME}/program`;
 export const SBOM_FILE = "usr/share/sbom/p2p-mirror.cdx.json";
 
 /** The container image: Node.js, the libraries it is linked with, and the program as a bundle. */
@@ -75,7 +77,7 @@ export async function mirrorImage(options: ImageOptions): Promise<MirrorImage> {
           entries: [
             file(`${HOME}/package.json`, JSON.stringify({ name: "p2p-mirror", version, type: "module" })),
             ...(await page(join(checkout, PACKAGE, "page"))),
-            ...[...program.files].map(([name, content]) => programFile(name, content)),
+            ...programFiles(program.files),
             link("usr/bin/p2p-mirror", `../lib/p2p-mirror/program/main.js`),
             ...npm.flatMap(({ licences }) => licences),
             ...(await licencesIn(checkout, "usr/share/licenses/p2p-mirror", license)),
@@ -90,7 +92,7 @@ export async function mirrorImage(options: ImageOptions): Promise<MirrorImage> {
         Env: Object.entries({ PATH: "/usr/bin", ...start.env, SSL_CERT_FILE: `/${CA_FILE}` }).map(
           ([name, value]) => `${name}=${value}`,
         ),
-        Entrypoint: ["/usr/bin/node", "--use-openssl-ca", ...start.flags, `/${HOME}/program/main.js`],
+        Entrypoint: ["/usr/bin/node", "--use-openssl-ca", ...start.flags, `/${PROGRAM}/main.js`],
         Cmd: ["serve"],
         WorkingDir: "/",
         Labels: annotations,
@@ -111,9 +113,13 @@ const SKELETON: readonly Entry[] = [
   directory("var/lib/p2p-mirror", 0o700),
 ];
 
+/** The files of a bundle, where the image has its program. */
+export const programFiles = (files: ReadonlyMap<string, Buffer>): Entry[] =>
+  [...files].map(([name, content]) => programFile(name, content));
+
 /** `kubectl exec … -- p2p-mirror doctor` starts the file itself: commands do not need the flags of the daemon. */
 function programFile(name: string, content: Buffer): Entry {
-  const path = `${HOME}/program/${name}`;
+  const path = `${PROGRAM}/${name}`;
   if (name !== "main.js") return file(path, content);
   const body = content.subarray(content.indexOf("\n") + 1);
   return file(path, Buffer.concat([Buffer.from("#!/usr/bin/node\n"), body]), true);

@@ -1,9 +1,10 @@
 import path from "node:path";
 import { mirrorImage } from "../../../packages/p2p-mirror/image/mirror-image.ts";
-import { writeLayout } from "../../../packages/p2p-mirror/image/oci-layout.ts";
+import { type Image, writeLayout } from "../../../packages/p2p-mirror/image/oci-layout.ts";
 import type { MirrorStatus } from "../../../packages/p2p-mirror/src/status.ts";
 import { pushImage } from "../images.ts";
 import { readLayout } from "../images/layout.ts";
+import { withLastRelease } from "../last-release.ts";
 import { until } from "../until.ts";
 import type { Cluster } from "./cluster.ts";
 import type { KubernetesNode } from "./node.ts";
@@ -17,7 +18,7 @@ const ADMIN = "http://127.0.0.1:24223";
 
 interface Pod {
   readonly metadata: { readonly name: string; readonly deletionTimestamp?: string };
-  readonly spec: { readonly nodeName: string };
+  readonly spec: { readonly nodeName: string; readonly containers: readonly { readonly image: string }[] };
 }
 
 /** The mirrors that run in a cluster, one on each node. */
@@ -28,9 +29,13 @@ export interface InstalledMirror {
   podOn(node: KubernetesNode): Promise<string>;
   /** Names of the nodes whose Pods are to go. */
   leaving(): Promise<string[]>;
+  /** Of all Pods' containers. */
+  images(): Promise<string[]>;
   /** Whether its mirror answers that it is; no matter what the API server thinks. */
   isReady(node: KubernetesNode): Promise<boolean>;
   status(node: KubernetesNode): Promise<MirrorStatus>;
+  /** Its resident memory, by its metrics. */
+  residentBytes(node: KubernetesNode): Promise<number>;
   /** SIGKILL to its process; kubelet starts it again. */
   kill(node: KubernetesNode): Promise<void>;
   /** Resolves when each of these nodes' mirrors knows all the others. */
@@ -40,14 +45,27 @@ export interface InstalledMirror {
 /**
  * Builds the container image and pushes it to where the manifests' name of it leads in a cluster of the rig.
  * @param folder empty, for the image on its way
+ * @returns the image's name and tag
  */
-export async function pushMirror(registry: string, folder: string): Promise<void> {
+export async function pushMirror(registry: string, folder: string): Promise<string> {
   const { image } = await mirrorImage({ checkout: CHECKOUT });
+  return push(image, registry, folder);
+}
+
+/** The same with the program of the last release in it, under a tag of its own. */
+export async function pushLastRelease(registry: string, folder: string): Promise<string> {
+  const { image } = await mirrorImage({ checkout: CHECKOUT });
+  const last = await withLastRelease(image, path.join(folder, "release"));
+  return push({ ...last, tag: `${image.tag}-last` }, registry, folder);
+}
+
+async function push(image: Image, registry: string, folder: string): Promise<string> {
   const layout = path.join(folder, "image");
   // As fast as can be: it does not go far.
   await writeLayout(image, layout, { level: 1 });
   const repository = image.name.slice(image.name.indexOf("/") + 1);
   await pushImage(await readLayout(layout), { registry, repository, tags: [image.tag] });
+  return `${image.name}:${image.tag}`;
 }
 
 export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): InstalledMirror {
@@ -64,8 +82,13 @@ export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): Installe
       (await pods()).flatMap(({ metadata, spec }) =>
         metadata.deletionTimestamp === undefined ? [] : [spec.nodeName],
       ),
+    images: async () => (await pods()).flatMap(({ spec }) => spec.containers.map(({ image }) => image)),
     isReady: async (node) => (await ask(node, "/readyz")).code === 200,
     status,
+    async residentBytes(node) {
+      const { body } = await ask(node, "/metrics");
+      return Number(/^process_resident_memory_bytes (\S+)$/m.exec(body)?.[1]);
+    },
     async kill(node) {
       const ours = 'labels."io.kubernetes.container.name"==p2p-mirror';
       const containers = lines(await node.ctr(["containers", "list", "--quiet", ours]));

@@ -152,6 +152,42 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
+const withoutRanges = (world: World): void => {
+  world.upstream.faults.ranges = false;
+};
+
+/** One streams the whole; the others, whose requests for it had waited with that one's, leave it alone (7.4 copies left upstream). */
+const silentWithoutRanges = (seed: number): Scenario => ({
+  ...silentUpstream(seed),
+  nodes: 8,
+  time: 3.2,
+  copies: 1.6,
+  happens: (world) => {
+    withoutRanges(world);
+    silentUpstream(seed).happens?.(world);
+  },
+});
+
+/** The next coordinator does not know that there are no ranges, and is told by who does (5.2 copies left upstream). */
+const coordinatorDiesWithoutRanges = (seed: number): Scenario => ({
+  nodes: 8,
+  seed,
+  seconds: 8,
+  time: 1.6,
+  copies: 1.6,
+  happens: (world) => {
+    withoutRanges(world);
+    world.clock.after(2 * NOTICED_AFTER_MS, () => world.node(coordinator(world)).crash());
+  },
+});
+
+for (const seed of [1, 2, 3]) {
+  await t.test(`an upstream without ranges sends the whole once or twice, seed ${seed}`, async (t) => {
+    t.equal(await is(silentWithoutRanges(seed)), undefined, "it is silent for a while");
+    t.equal(await is(coordinatorDiesWithoutRanges(seed)), undefined, "the coordinator dies");
+  });
+}
+
 for (const seed of [1, 2, 3]) {
   await t.test(`what is made wrong on purpose is noticed, seed ${seed}`, async (t) => {
     t.equal(await is(coordinatorDies(seed)), undefined, "the coordinator dies: nothing is wrong");

@@ -119,7 +119,9 @@ function problemOf(world: World, faults: readonly Fault[], began: number): strin
   for (const node of readers(world)) {
     const failures = node.pulls.filter(({ error }) => error instanceof IntegrityError);
     const liars = faults.filter(({ kind }) => kind === "lies").length;
-    if (failures.length > liars) return `${node.id} failed ${failures.length} times by wrong bytes`;
+    // Who is banned is known until the next start.
+    const lives = faults.some(({ kind, victim }) => kind === "restart" && victim === node) ? 2 : 1;
+    if (failures.length > lives * liars) return `${node.id} failed ${failures.length} times by wrong bytes`;
     for (const pull of node.pulls) {
       const problem = problemOfPull(node, pull, faults, began);
       if (problem !== undefined) return problem;

@@ -218,8 +218,8 @@ export class Fetches {
    * uplink, and none gets on.
    */
   #giveBack(swarm: SwarmFetches): void {
-    // Where upstream ignores ranges, what has come so far would come again.
-    if (this.#unranged) return;
+    // Where upstream ignores ranges, what has come so far would come again, if it was not another's to bring.
+    if (this.#unranged && !this.#selfHelp.waits) return;
     const all = swarm.due || this.#selfHelp.waits;
     for (const { run, abort, theirs } of this.#fetching) {
       if (theirs === undefined) continue;

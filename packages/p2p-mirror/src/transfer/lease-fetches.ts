@@ -85,10 +85,16 @@ export class LeaseFetches {
     return this.#deps.member.leases.find((lease) => lease.id === id);
   }
 
+  #isWhole({ first, end }: Lease): boolean {
+    return first === 0 && end === this.#deps.pieces.geometry.count;
+  }
+
   #fetch(lease: Lease, from: number): void {
     const { candidates, member, pieces } = this.#deps;
     if (this.#fetching.has(lease.id)) return;
     if (!candidates.mayAskUpstream) return member.handBack(lease, { kind: "unauthorized" });
+    // A coordinator that is new does not know it.
+    if (this.#unranged && !this.#isWhole(lease)) return member.handBack(lease, { kind: "unranged" });
     const upstream = this.#upstream ?? this.#takeUpstream();
     // After a failure nothing is begun before it is settled when to try again.
     if (upstream === undefined || upstream.failure !== undefined) return;
@@ -159,7 +165,7 @@ export class LeaseFetches {
           this.#unranged = true;
           const lease = this.#lease(id);
           // The coordinator knows already: it is this node that streams the whole.
-          if (lease?.first === 0 && lease.end === pieces.geometry.count) return;
+          if (lease !== undefined && this.#isWhole(lease)) return;
           if (lease !== undefined) member.handBack(lease, { kind: "unranged" });
           throw new Reassigned();
         },

@@ -132,6 +132,9 @@ if (components !== undefined) {
     await writeFile(path.join(folder, "kustomization.yaml"), JSON.stringify({ ...type, ...kustomization }));
     await kubectl.run(["apply", "--kustomize", folder]);
   };
+  const undoUpdate = async (): Promise<void> => {
+    await kubectl.run(["rollout", "undo", `--namespace=${NAMESPACE}`, "daemonset/p2p-mirror"]);
+  };
   const podStatuses = async (): Promise<readonly PodStatus[]> =>
     (await kubectl.get<{ items: { status: PodStatus }[] }>(["pods", `--namespace=${NAMESPACE}`])).items.map(
       ({ status }) => status,
@@ -176,12 +179,9 @@ if (components !== undefined) {
     const before = await Promise.all(nodes.map(idOf));
     const held = await newImage([8 * MIB]);
     await pull(first, held);
-    const undo = async (): Promise<void> => {
-      await kubectl.run(["rollout", "undo", `--namespace=${NAMESPACE}`, "daemonset/p2p-mirror"]);
-    };
     for (const [what, change, wanted] of [
       ["forward", applyOverlay, thisRelease],
-      ["back", undo, lastRelease],
+      ["back", undoUpdate, lastRelease],
       ["forward again", applyOverlay, thisRelease],
     ] as const) {
       const { pulls } = await pullDuring(nodes, async () => {

@@ -35,9 +35,8 @@ export async function lastRelease(folder: string): Promise<Program> {
 export async function withLastRelease(image: Image, folder: string): Promise<Image> {
   const { checkout } = await unpack(folder);
   const { files } = await bundle(checkout);
-  const isProgram = ({ path: at }: { readonly path: string }): boolean => at.startsWith(`${PROGRAM}/`);
   const layers = image.layers.map((layer) => {
-    const rest = layer.entries.filter((entry) => !isProgram(entry));
+    const rest = layer.entries.filter((entry) => !entry.path.startsWith(`${PROGRAM}/`));
     return rest.length === layer.entries.length
       ? layer
       : { ...layer, entries: [...rest, ...programFiles(files)] };

@@ -48,7 +48,9 @@ export function targetsOf(measured: Measured, options: CrowdOptions): Target[] {
   ] as const) {
     if (fetches.length === 0) continue;
     const cost = medianOf(mirror, (one) => one.cpuPerGib) / medianOf(fetches, (one) => one.cpuPerGib);
-    targets.push(atMost(`CPU of the mirrors per GiB / that of a plain fetch from a peer, ${what}`, cost, 1.3));
+    targets.push(
+      atMost(`CPU of the mirrors per GiB / that of a plain fetch from a peer, ${what}`, cost, 1.3),
+    );
   }
   if (options.shape === "fast") return targets;
   // What cores limited says nothing of the links.

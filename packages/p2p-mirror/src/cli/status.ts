@@ -5,6 +5,8 @@ import { renderHosts } from "./hosts-table.ts";
 import type { Speeds } from "./speeds.ts";
 import { renderTable } from "./table.ts";
 
+const SHOWN_IMAGES = 10;
+
 /** The `status` command's text. `now` in milliseconds since the epoch. */
 export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds = new Map()): string {
   const { node, cache } = status;
@@ -21,15 +23,16 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
     ].join("\n"),
     section(
       "peers",
-      ["PEER", "ADDRESS", "ZONE", "LATENCY", "STATE"],
-      status.peers.map(({ id, address, zone = "", latencyMs, state }) => [
+      ["PEER", "ADDRESS", "ZONE", "LATENCY", "STATE", "VERSION"],
+      status.peers.map(({ id, address, zone = "", latencyMs, state, version = "" }) => [
         id,
         address,
         zone,
         latencyMs === undefined ? "" : `${latencyMs} ms`,
         state,
+        version,
       ]),
-    ),
+    ) + bootstrapLines(status),
     status.flights.length === 0
       ? "no flights\n"
       : status.flights.map((flight) => renderFlight(flight, speeds.get(flight.digest))).join(""),
@@ -44,6 +47,7 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
       ]),
     ),
     ...(status.hosts === undefined || status.hosts.length === 0 ? [] : [renderHosts(status.hosts)]),
+    renderHeld(status, now),
     ...(status.swarm.banned.length === 0
       ? []
       : [
@@ -56,6 +60,11 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
   return sections.join("\n");
 }
 
+const bootstrapLines = ({ bootstrap = [] }: MirrorStatus): string =>
+  bootstrap
+    .map(({ address, reason }) => `bootstrap ${plain(address)} leads nowhere: ${plain(reason)}\n`)
+    .join("");
+
 /** One line with what is limited, or none. */
 function limitLines(limits: MirrorStatus["limits"]): string[] {
   const texts = (["upstream", "in", "out"] as const).flatMap((direction) => {
@@ -67,13 +76,12 @@ function limitLines(limits: MirrorStatus["limits"]): string[] {
   return texts.length === 0 ? [] : [`limits: ${texts.join(", ")}`];
 }
 
-/** What is broken, a line each; warnings are counted. */
+/** What the doctor found, a line each, the broken first. What to do is with `doctor`. */
 function doctorLines(doctor: MirrorStatus["doctor"]): string[] {
-  if (doctor === undefined) return [];
-  const broken = doctor.findings.filter(({ severity }) => severity === "broken");
-  const warnings = doctor.findings.length - broken.length;
-  const more = warnings === 0 ? [] : [`doctor: ${warnings} warnings; p2p-mirror doctor has them`];
-  return [...broken.map(({ what }) => `broken: ${plain(what)}`), ...more];
+  const findings = doctor?.findings ?? [];
+  return (["broken", "warning"] as const).flatMap((severity) =>
+    findings.filter((one) => one.severity === severity).map(({ what }) => `${severity}: ${plain(what)}`),
+  );
 }
 
 /** What `status --watch` says to a log: a line for each flight, or one. */
@@ -92,12 +100,20 @@ function section(name: string, head: readonly string[], rows: readonly (readonly
   return rows.length === 0 ? `no ${name}\n` : renderTable(head, rows);
 }
 
+/** The images that were resolved last, as many as leave room for the rest. */
+function renderHeld(status: MirrorStatus, now: number): string {
+  const newest = status.images.toSorted((a, b) => b.resolvedAt.localeCompare(a.resolvedAt));
+  const left = newest.length - SHOWN_IMAGES;
+  const more = left > 0 ? `and ${left} more; p2p-mirror ls has them\n` : "";
+  return renderImages({ images: newest.slice(0, SHOWN_IMAGES) }, now) + more;
+}
+
 /** The `ls` command's text: what this node holds, by tag. */
-export function renderImages(status: MirrorStatus, now: number): string {
-  if (status.images.length === 0) return "no images\n";
+export function renderImages({ images }: Pick<MirrorStatus, "images">, now: number): string {
+  if (images.length === 0) return "no images\n";
   return renderTable(
     ["IMAGE", "DIGEST", "SIZE", "RESOLVED"],
-    status.images.map((image) => [
+    images.map((image) => [
       image.reference,
       shortDigest(image.digest),
       image.size === undefined ? "" : formatBytes(image.size),

@@ -2,83 +2,9 @@ import { createServer, type RequestListener } from "node:http";
 import t, { type Test } from "tap";
 import { formatAge, formatBytes, plain, shortDigest, shortId } from "../../src/cli/format.ts";
 import { isMirrorStatus } from "../../src/status-shape.ts";
-import type { MirrorStatus } from "../../src/status.ts";
+import type { DoctorReport, Finding } from "../../src/status.ts";
+import { DIGEST, STATUS } from "./full-status.ts";
 import { run } from "./terminal.ts";
-
-const DIGEST = `sha256:${"ab".repeat(32)}`;
-
-const STATUS: MirrorStatus = {
-  node: {
-    id: "12D3KooWexample",
-    version: "0.1.0",
-    startedAt: "2026-01-01T00:00:00.000Z",
-    ready: true,
-    advertised: "10.0.0.1:24221",
-    access: "public",
-    containerd: "connected",
-  },
-  peers: [
-    { id: "12D3KooWa", address: "10.0.0.2:24221", state: "up", zone: "eu-1", latencyMs: 3 },
-    { id: "12D3KooWb", address: "10.0.0.3:24221", state: "broken" },
-  ],
-  flights: [
-    {
-      digest: DIGEST,
-      size: 2048,
-      received: 1024,
-      readers: 2,
-      fromUpstream: 900,
-      fromPeers: 300,
-      sources: [
-        { kind: "peer", id: "12D3KooWa" },
-        { kind: "upstream", id: "docker.io/library/nginx" },
-        { kind: "peer", id: "12D3KooWb" },
-      ],
-      swarm: {
-        coordinator: { id: "12D3KooWexample", self: true, members: 3 },
-        alone: false,
-        fetchers: 3,
-        neighbours: [
-          { id: "12D3KooWa", zone: "", load: 0 },
-          { id: "12D3KooWb", zone: "a", load: 0.5 },
-        ],
-        leases: [{ start: 1024, end: 1536 }],
-      },
-    },
-  ],
-  swarm: { banned: [] },
-  limits: {},
-  cache: { blobs: 7, bytes: 1024 ** 3, maxBytes: 20 * 1024 ** 3, freeBytes: 50 * 1024 ** 3 },
-  images: [
-    {
-      reference: "docker.io/library/nginx:1.27",
-      digest: DIGEST,
-      mediaType: "application/vnd.oci.image.index.v1+json",
-      size: 70 * 1024 ** 2,
-      resolvedAt: "2026-01-01T00:00:00.000Z",
-    },
-    { reference: "ghcr.io/a/b:v1", digest: DIGEST, mediaType: "x", resolvedAt: "2026-01-01T00:00:00.000Z" },
-  ],
-  hosts: [
-    {
-      directory: "_default",
-      inForce: true,
-      managed: true,
-      asks: ["http://127.0.0.1:24220", "the registry itself"],
-    },
-    {
-      directory: "ghcr.io",
-      inForce: false,
-      managed: false,
-      asks: ["https://a"],
-      problem: "hosts.toml is no TOML",
-    },
-  ],
-  upstreams: [
-    { registry: "docker.io", state: "rate-limited", remaining: 0, retryAt: "2026-01-01T00:05:00.000Z" },
-    { registry: "ghcr.io", state: "ok" },
-  ],
-};
 
 /** An HTTP server for one test; resolves with its URL. */
 async function serve(t: Test, handler: RequestListener): Promise<string> {
@@ -107,7 +33,7 @@ await t.test("status shows the node and a table of each kind", async (t) => {
   t.match(stdout, /cache 1.0 GiB of 20.0 GiB in 7 blobs, 50.0 GiB free/);
   t.match(
     stdout,
-    /^PEER +ADDRESS +ZONE +LATENCY +STATE\n12D3KooWa +10.0.0.2:24221 +eu-1 +3 ms +up\n12D3KooWb +10.0.0.3:24221 +broken\n/m,
+    /^PEER +ADDRESS +ZONE +LATENCY +STATE +VERSION\n12D3KooWa +10.0.0.2:24221 +eu-1 +3 ms +up +0.1.0\n12D3KooWb +10.0.0.3:24221 +broken\n/m,
   );
   t.match(
     stdout,
@@ -124,6 +50,7 @@ await t.test("status shows the node and a table of each kind", async (t) => {
     stdout,
   );
   t.match(stdout, /^docker.io +rate-limited +0 +2026-01-01T00:05:00.000Z\nghcr.io +ok\n/m);
+  t.match(stdout, /^IMAGE +DIGEST +SIZE +RESOLVED\ndocker.io\/library\/nginx:1.27 +sha256:ab/m);
   t.notOk(stdout.includes("\u001B"), "no colours");
 });
 
@@ -175,10 +102,43 @@ await t.test("peers whose hashes were refuted are named", async (t) => {
   t.match(stdout, /\nSIGNED WRONG HASHES, NOT BELIEVED ANY MORE\n12D3KooWliar\n12D3KooW\?\[2Jodd\n$/);
 });
 
+const finding = (severity: Finding["severity"], what: string): Finding => {
+  return { check: "disk", severity, what, why: "", fix: "" };
+};
+
+await t.test("what the doctor found is named, and what leads to nobody", async (t) => {
+  const doctor: DoctorReport = {
+    checkedAt: "2026-01-01T00:00:00.000Z",
+    skipped: [],
+    findings: [finding("warning", "the disk is nearly full"), finding("broken", "no containerd")],
+  };
+  const bootstrap = [{ address: "10.0.0.9:24222", reason: "refused" }];
+  const url = await answering(t, { ...STATUS, doctor, bootstrap });
+  const { stdout } = await run(["status", "--admin", url]);
+  t.match(stdout, /^broken: no containerd\nwarning: the disk is nearly full\n/m);
+  t.match(stdout, /^bootstrap 10.0.0.9:24222 leads nowhere: refused\n/m);
+});
+
+await t.test("of many images the newest are shown", async (t) => {
+  const images = Array.from({ length: 25 }, (_, nth) => ({
+    reference: `r.example/image:${nth}`,
+    digest: DIGEST,
+    mediaType: "x",
+    resolvedAt: new Date(Date.UTC(2026, 0, 1 + nth)).toISOString(),
+  }));
+  const { stdout } = await run(["status", "--admin", await answering(t, { ...STATUS, images })]);
+  t.match(stdout, /RESOLVED\nr.example\/image:24 [^\n]*\nr.example\/image:23 /);
+  t.equal(stdout.match(/^r.example\/image:/gm)?.length, 10);
+  t.match(stdout, /\nand 15 more; p2p-mirror ls has them\n/);
+});
+
 await t.test("what is empty is said to be", async (t) => {
   const lone = { ...STATUS, peers: [], flights: [], upstreams: [], hosts: [], images: [] };
   const url = await answering(t, lone);
-  t.match((await run(["status", "--admin", url])).stdout, /no peers\n\nno flights\n\nno upstreams\n$/);
+  t.match(
+    (await run(["status", "--admin", url])).stdout,
+    /no peers\n\nno flights\n\nno upstreams\n\nno images\n$/,
+  );
   t.equal((await run(["ls", "--admin", url])).stdout, "no images\n");
 });
 

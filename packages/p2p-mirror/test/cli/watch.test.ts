@@ -3,6 +3,7 @@ import t, { type Test } from "tap";
 import { createScreen } from "../../src/cli/screen.ts";
 import { SpeedMeter } from "../../src/cli/speeds.ts";
 import type { FlightStatus, MirrorStatus } from "../../src/status.ts";
+import { STATUS as FULL } from "./full-status.ts";
 import { memoryOutput, run, type Outcome } from "./terminal.ts";
 
 const FLIGHT: FlightStatus = {
@@ -99,8 +100,23 @@ await t.test("on a terminal it is drawn in place, and the cursor comes back", as
   t.equal(exitCode, 0);
   t.ok(stdout.endsWith("\u001B[?25h"));
   const shown = screenOf(stdout, 24);
-  t.match(shown, /^node 12D3KooWexample\n[\s\S]*\nno peers\n\nno flights\n\nno upstreams\n*$/);
+  t.match(shown, /^node 12D3KooWexample\n[\s\S]*\nno peers\n\nno flights\n\nno upstreams\n\nno images\n*$/);
   t.notMatch(shown, /sha256/, "what was longer before is gone");
+});
+
+await t.test("a terminal shows all that the status says", async (t) => {
+  const { stdout } = await watching(t, [idle, FULL], { tty: true });
+  const shown = screenOf(stdout, 24);
+  for (const said of [
+    /^12D3KooWa +10.0.0.2:24221 +eu-1 +3 ms +up +0.1.0$/m,
+    /^sha256:abababababab \[=+ +\] +50% of 2.0 KiB, 2 readers/m,
+    /^ {2}coordinated by this node, 3 members/m,
+    /^docker.io +rate-limited +0 +2026/m,
+    /^ghcr.io +no +hosts.toml is no TOML$/m,
+  ])
+    t.match(shown, said);
+  // The last lines do not fit into it.
+  t.match(screenOf(stdout, 40), /^IMAGE +DIGEST/m);
 });
 
 await t.test("a mirror that restarts is watched on", async (t) => {

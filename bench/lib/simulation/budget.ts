@@ -36,8 +36,12 @@ export function copiesAllowed(world: World, faults: readonly Fault[]): number {
   const away = new Set(faults.filter(({ kind }) => AWAY.has(kind)).map(({ victim }) => victim?.id));
   const leaderless = world.closest(COORDINATORS).every(({ id }) => away.has(id));
   let copies = UNDISTURBED + (leaderless ? nodes.length : 0);
-  for (const { kind } of faults) {
+  const unranged = faults.some(({ kind }) => kind === "no ranges");
+  for (const { kind, at, until } of faults) {
     copies += COPIES[kind];
+    // As long as bodies end early, none that begins at the first byte gets any further.
+    if (kind === "upstream cuts" && unranged)
+      copies += ((until - at) / 1_000) * (world.options.links.upstream / world.blob.bytes.length);
     // A side that has neither the coordinator nor the stand-in works alone, each node for itself.
     if (kind === "partition") copies += nodes.length / 2;
     if (kind === "lies") copies += nodes.length;

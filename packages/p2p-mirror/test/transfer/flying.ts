@@ -17,17 +17,21 @@ export async function fileSpool(
   const dir = await mkdtemp(join(tmpdir(), "flight-"));
   const file = await open(join(dir, "ingest"), "w+");
   await file.truncate(size);
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
   const state = { committed: false, released: false };
   const ingest = {
     file,
     keeps: true,
     commit: () => Promise.resolve(void (state.committed = true)),
     release: async () => {
-      if (!state.released) await file.close();
+      if (state.released) return;
       state.released = true;
+      await file.close();
     },
   };
+  t.teardown(async () => {
+    await ingest.release();
+    await rm(dir, { recursive: true, force: true });
+  });
   const spool = new FileSpool(ingest, new BufferPool(READ_BYTES));
   return Object.assign(spool, { state });
 }

@@ -36,6 +36,8 @@ interface Scene {
 
 const CASES: Readonly<Record<string, (t: Test, scene: Scene) => Promise<void>>> = {
   "a private CA, a client certificate, a header and a path of its own: the mirror has them all": keysOfAll,
+  "a certificate that nobody knows, which the administrator takes all the same: so does the mirror":
+    unverified,
   "a host that has nothing, one that is down, a mirror and the mirror itself: the next one is asked":
     inTheirOrder,
   "_default sends every registry to one place, until somebody changes it": changes,
@@ -72,6 +74,14 @@ server = "http://127.0.0.1:9"
   t.ok(registry.requests.length >= 4, "tag, manifest, config and layer");
   t.same(askers(registry), ["p2p-mirror"]);
   t.ok(registry.requests.every(({ headers }) => headers["x-key"] === "of the administrator"));
+}
+
+async function unverified(t: Test, scene: Scene): Promise<void> {
+  const registry = await scene.registry("self-signed.test", { tls: await (await createTestCa()).issue() });
+  await scene.administrator("self-signed.test", `[host."${registry.url}"]\n  skip_verify = true\n`);
+  await scene.mirror({ access: "open" });
+  await scene.pull("self-signed.test");
+  t.same(askers(registry), ["p2p-mirror"]);
 }
 
 async function inTheirOrder(t: Test, scene: Scene): Promise<void> {

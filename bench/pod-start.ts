@@ -59,13 +59,14 @@ async function startBoth(start: StartPodOf, withFirst: boolean): Promise<Pair> {
 const ratioOf = (pair: Pair): number => pair.with.seconds / pair.without.seconds;
 const differenceOf = (pair: Pair): number => pair.with.seconds - pair.without.seconds;
 
-const rowOf = (pair: Pair): Record<string, number> => ({
+const rowOf = (pair: Pair): Record<string, number | string> => ({
   "without s": rounded(pair.without.seconds),
   "with s": rounded(pair.with.seconds),
   "pull without s": rounded(pair.without.pullSeconds),
   "pull with s": rounded(pair.with.pullSeconds),
   ratio: rounded(ratioOf(pair)),
   "difference s": rounded(differenceOf(pair)),
+  "CPU % without, with": `${pair.without.load.toFixed(0)}, ${pair.with.load.toFixed(0)}`,
 });
 
 type StartPodOf = (way: Way) => Promise<PodStart>;

@@ -5,6 +5,7 @@ import { CONTAINERD_SOCKET } from "../../../test/rig/kubernetes/node-files.ts";
 import { podOf } from "../../../test/rig/kubernetes/workloads.ts";
 import { withoutProxies } from "../../../test/rig/process.ts";
 import { until } from "../../../test/rig/until.ts";
+import { LoadMeter } from "../crowd/machine.ts";
 import type { PodSite } from "./site.ts";
 
 export interface PodStart {
@@ -12,6 +13,8 @@ export interface PodStart {
   readonly seconds: number;
   /** Of them, as kubelet says it: the pull, unpacking included. */
   readonly pullSeconds: number;
+  /** Percent of all cores that were busy meanwhile. */
+  readonly load: number;
 }
 
 const NAMESPACE = "/api/v1/namespaces/default";
@@ -32,18 +35,20 @@ export async function podStarter(site: PodSite, node: KubernetesNode): Promise<S
   const get = async <T>(path: string): Promise<T> =>
     (await api.ask({ method: "GET", path: `${NAMESPACE}/${path}` }, signal)) as T;
   return async (name, image) => {
+    using meter = await LoadMeter.start();
     const began = Date.now();
     const body = podOf(name, { image, node: node.name });
     await api.ask({ method: "POST", path: `${NAMESPACE}/pods`, body }, signal);
     const slow = { timeoutMs: 300_000, everyMs: 250 };
     const id = await until("the container runs", async () => containerOf(await get(`pods/${name}`)), slow);
     const started = await until("containerd has said so", () => startOf(id, events.process.log()));
+    const { mean } = await meter.stop();
     const about = encodeURIComponent(`involvedObject.name=${name},reason=Pulled`);
     const pullSeconds = await until("kubelet has said how long it pulled", async () =>
       pullOf(await get(`events?fieldSelector=${about}`)),
     );
     await cluster.kubectl.run(["delete", "pod", name, "--wait"]);
-    return { seconds: (started - began) / 1000, pullSeconds };
+    return { seconds: (started - began) / 1000, pullSeconds, load: mean };
   };
 }
 

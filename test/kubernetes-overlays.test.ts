@@ -1,18 +1,20 @@
 /** Other ways to install the mirror than the shortest, and the two ways to have it gone, on real kubelets. */
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import t from "tap";
 import { stringify } from "yaml";
 import { CONDITION_TYPE, type Condition } from "../packages/p2p-mirror/src/kubernetes/node-objects.ts";
 import { seconds } from "./faults-support.ts";
 import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
+import { documentedLines, shell } from "./manifests/documented.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
 import { CERTS_DIR, FILES } from "./rig/kubernetes/node-files.ts";
 import type { KubernetesNode } from "./rig/kubernetes/node.ts";
 import { treeOf } from "./rig/kubernetes/tree.ts";
 import { need } from "./rig/need.ts";
+import { withoutProxies } from "./rig/process.ts";
 import { until } from "./rig/until.ts";
 
 interface Event {
@@ -132,6 +134,32 @@ if (components !== undefined) {
     await untilGone();
     t.same(await etcOf(), etcBefore, "/etc, byte for byte");
     for (const node of nodes) t.ok(await keepsData(node), node.name);
+  });
+
+  await t.test("the condition of a Node whose mirror was killed goes as documented", async (t) => {
+    const withIt = async (): Promise<number> => {
+      const { items } = await kubectl.get<{ readonly items: readonly Node[] }>(["nodes"]);
+      return items.filter(({ status }) => status.conditions.some(({ type }) => type === CONDITION_TYPE))
+        .length;
+    };
+    t.comment(`${await withIt()} nodes have it after the delete`);
+    const left = { type: CONDITION_TYPE, status: "True", reason: "NothingBroken", message: "" };
+    const patch = `--patch=${JSON.stringify({ status: { conditions: [left] } })}`;
+    await kubectl.run([
+      "patch",
+      "node",
+      nodes[0]?.name ?? "",
+      "--subresource=status",
+      "--type=strategic",
+      patch,
+    ]);
+    t.ok((await withIt()) > 0);
+    const kubernetes = components("kubernetes");
+    const PATH = `${dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
+    const env = { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig };
+    const bash = shell([], { env, timeoutMs: 60_000 });
+    await bash(await documentedLines("operations.md", "### Conditions that are left"));
+    t.equal(await withIt(), 0);
   });
 
   await t.test("high security: no socket, no token, and nodes that are named find each other", async (t) => {

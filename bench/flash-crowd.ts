@@ -110,8 +110,8 @@ export async function flashCrowd(
 /** Mbit/s of a node's link that takes as long for an image as the crowd must. */
 function paceOf(options: CrowdOptions): number {
   const links = linksOf(options);
-  const pullers = options.seeded ? options.nodes - 1 : options.nodes;
-  return (options.nodeRate * (1 / links.ingress)) / crowdBound(1, pullers, links, options.seeded ? 1 : 0);
+  const holders = options.seeded ? 1 : 0;
+  return options.nodeRate / (links.ingress * crowdBound(1, options.nodes - holders, links, holders));
 }
 
 /** Crowds of several sizes, one after the other: their targets say which. */

@@ -17,20 +17,12 @@ const FLIGHT: FlightStatus = {
 };
 
 const STATUS: MirrorStatus = {
-  node: {
-    id: "12D3KooWexample",
-    version: "0.1.0",
-    startedAt: "2026-01-01T00:00:00.000Z",
-    ready: true,
-    advertised: "10.0.0.1:24221",
-    access: "public",
-  },
+  ...FULL,
   peers: [],
   flights: [FLIGHT],
-  swarm: { banned: [] },
-  limits: {},
   cache: { blobs: 7, bytes: 1024, maxBytes: 2048, freeBytes: 4096 },
   images: [],
+  hosts: [],
   upstreams: [],
 };
 

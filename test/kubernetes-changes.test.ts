@@ -121,10 +121,9 @@ if (components !== undefined) {
     const isNew = async (): Promise<boolean> =>
       (await mirror.isReady(node)) && (await mirror.status(node)).node.startedAt !== startedAt;
     await until("kubelet has started a new mirror", isNew, {
-      // Without an API server kubelet has taken longer than 90 s, once in ten runs; not known why.
-      timeoutMs: 300_000,
+      timeoutMs: 120_000,
       everyMs: 250,
-      detail: () => node.kubelet.log().slice(-5_000),
+      detail: () => mirror.words(node),
     });
   };
   /** A kustomization of the cluster's own. */

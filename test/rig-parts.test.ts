@@ -183,6 +183,13 @@ ok 3 - c.test.ts # SKIP
         { name: "a.test.ts > inner > maybe", reason: "no root. Remedy: be root" },
         { name: "c.test.ts", reason: "skip" },
       ],
+      failures: [
+        {
+          name: "a.test.ts > inner > no",
+          lines: ["found: |", "  ok 1 - text of another test"],
+        },
+        { name: "b.test.ts", lines: ["timed out"] },
+      ],
     },
     "leaves count once; a file that failed as a whole counts, too",
   );

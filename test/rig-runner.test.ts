@@ -13,6 +13,11 @@ const RIG = path.join(import.meta.dirname, "rig");
 const CHECKOUT = path.join(import.meta.dirname, "..");
 const FLAGS = ["--conditions=@p2p-mirror/source", "--disable-warning=ExperimentalWarning"];
 
+interface Failure {
+  readonly name: string;
+  readonly lines: readonly string[];
+}
+
 /** Node arguments that run a snippet which may import from the rig. */
 const snippet = (code: string): string[] => [...FLAGS, "--input-type=module-typescript", "--eval", code];
 
@@ -86,8 +91,9 @@ await t.test("a file that crashes, hangs, or tests nothing is a failure; the oth
   const code = `
     import { runFiles } from ${JSON.stringify(path.join(RIG, "run-files.mjs"))};
     const how = { node: process.execPath, nodeFlags: [], root: ${JSON.stringify(CHECKOUT)}, jobs: 3, timeoutMs: 2000 };
-    const sum = await runFiles({ ...how, files: ${JSON.stringify(files)} });
-    console.log("sum " + JSON.stringify(sum));`;
+    const { failures, ...sum } = await runFiles({ ...how, files: ${JSON.stringify(files)} });
+    console.log("sum " + JSON.stringify(sum));
+    console.log("failures " + JSON.stringify(failures));`;
   const { stdout } = await tryExec([process.execPath, ...snippet(code)], { cwd: CHECKOUT });
   const sum: unknown = JSON.parse(/^sum (.*)$/m.exec(stdout)?.[1] ?? "null");
   t.same(
@@ -100,6 +106,14 @@ await t.test("a file that crashes, hangs, or tests nothing is a failure; the oth
     },
     "each counts",
   );
+  const failures = JSON.parse(/^failures (.*)$/m.exec(stdout)?.[1] ?? "null") as readonly Failure[];
+  const said = failures.filter(({ name }) => name.includes("wrong.mjs"));
+  const names = ["one", "two"].map((name) => `${path.join(folder, "wrong.mjs")} > ${name}`);
+  t.same(
+    said.map(({ name }) => name),
+    names,
+  );
+  for (const { lines } of said) t.ok(lines.includes("at:"), "what tap says of it, for the end of the output");
   t.match(stdout, /^ok \S+good\.mjs # \d+ ms$/m);
   t.match(stdout, /^not ok \S+crashes\.mjs # \d+ ms, exit code 137$/m);
   t.match(stdout, /timeout!/, "what hangs is asked for its last words");

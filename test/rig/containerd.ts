@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Component } from "./components.ts";
 import { containerdConfig, type ContainerdSettings } from "./containerd-config.ts";
+import { answersKubelet } from "./cri.ts";
 import { exec, type ExecResult } from "./exec.ts";
 import { startProcess, type RigProcess, withoutProxies } from "./process.ts";
 import { tempFolder } from "./temp.ts";
@@ -68,9 +69,7 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
       ownMounts: true,
     });
     try {
-      await started.until("it answers on its socket", () => exec(ctrArgv(["version"])).then(() => true), {
-        timeoutMs: 30_000,
-      });
+      await started.until("it answers on its socket", () => answersKubelet(socket), { timeoutMs: 30_000 });
     } catch (error) {
       await started.stop();
       throw error;

@@ -96,6 +96,16 @@ export function createCri(socket: string): Cri {
   };
 }
 
+/**
+ * Resolves when containerd answers to kubelet. It answers to `ctr` before that, and a kubelet that comes too early ends
+ * ("server is not initialized yet").
+ */
+export async function answersKubelet(socket: string): Promise<true> {
+  await using cri = createCri(socket);
+  await cri.list({ timeoutMs: 5_000 });
+  return true;
+}
+
 type Method = MethodDefinition<object, object>;
 
 function methodOf(service: unknown, name: string): Method {

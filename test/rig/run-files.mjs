@@ -1,7 +1,7 @@
 /** Runs test files, each in a process of its own; what it prints is TAP. */
 import os from "node:os";
 import { launch } from "./launch.mjs";
-import { tally } from "./tally.mjs";
+import { addTally, noTests, tally } from "./tally.mjs";
 
 /** Between Ctrl-C and the end by force (test files may swallow signals). */
 const GRACE_MS = 3000;
@@ -18,7 +18,7 @@ const STOPPING = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"];
  * @returns {Promise<import("./tally.mjs").Tally & { code: number }>} code: 128 + n after signal n, else 0 or 1
  */
 export async function runFiles({ node, nodeFlags, root, files, jobs, timeoutMs, env = {} }) {
-  const total = { passed: 0, failed: 0, skipped: [] };
+  const total = noTests();
   const waiting = [...files];
   let stopped;
   const stop = (signal) => {
@@ -41,13 +41,12 @@ export async function runFiles({ node, nodeFlags, root, files, jobs, timeoutMs, 
       graceMs: GRACE_MS,
       timeoutMs,
     });
-    const { passed, failed, skipped } = tally(lines.join("\n"));
+    const ran = tally(lines.join("\n"));
     // A file without a plan, or one that ends badly without a failed test (it crashed, it hung), must not look green.
     const planned = lines.some((line) => /^1\.\.\d/.test(line));
-    const bad = failed > 0 || code !== 0 || !planned;
-    total.passed += passed;
-    total.failed += failed + (bad && failed === 0 ? 1 : 0);
-    total.skipped.push(...skipped.map(({ name, reason }) => ({ name: `${file} > ${name}`, reason })));
+    const bad = ran.failed > 0 || code !== 0 || !planned;
+    addTally(total, ran, file);
+    if (bad && ran.failed === 0) total.failed += 1;
     const ms = (performance.now() - begin).toFixed(0);
     console.log(`${bad ? "not ok" : "ok"} ${file} # ${ms} ms${code === 0 ? "" : `, exit code ${code}`}`);
     if (bad) console.log(lines.join("\n"));

@@ -7,6 +7,7 @@ import os from "node:os";
 import path from "node:path";
 import { launch } from "./launch.mjs";
 import { runFiles } from "./run-files.mjs";
+import { addTally, noTests } from "./tally.mjs";
 
 /** What needs no test to run: each counts as one. */
 const STATIC_CHECKS = [
@@ -65,8 +66,7 @@ export async function runTests({ node, root, args, nodeFlags }) {
   const all = chosen.length > 0 ? chosen : testFiles(root);
   const only = STAGES.filter((stage) => args.includes(`--${stage}`));
   const stages = only.length > 0 ? only : chosen.length > 0 ? Object.keys(SUITES) : STAGES;
-  /** @type {import("./tally.mjs").Tally} */
-  const sum = { passed: 0, failed: 0, skipped: [] };
+  const sum = noTests();
   const runSuite = async (suite) => {
     const { has, jobs, timeoutMs } = SUITES[suite];
     const matching = all.filter(has);
@@ -77,9 +77,7 @@ export async function runTests({ node, root, args, nodeFlags }) {
     console.log(`\n${suite} tests: ${files.length} files`);
     const env = { NODE_COMPILE_CACHE: path.join(root, COMPILE_CACHE) };
     const ran = await runFiles({ node, nodeFlags, root, files, jobs, timeoutMs, env });
-    sum.passed += ran.passed;
-    sum.failed += ran.failed;
-    sum.skipped.push(...ran.skipped);
+    addTally(sum, ran);
     return ran.code;
   };
   // Side by side, for the fast tests leave room.
@@ -92,6 +90,11 @@ export async function runTests({ node, root, args, nodeFlags }) {
   if (sum.skipped.length > 0) {
     console.log("\nskipped:");
     for (const { name, reason } of sum.skipped) console.log(`  ${name}: ${reason}`);
+  }
+  // Again, and at the end: the output of a run is long, and what is kept of it may be its end only.
+  if (sum.failures.length > 0) {
+    console.log("\nfailed:");
+    for (const { name, lines } of sum.failures) console.log([`  ${name}`, ...lines].join("\n    "));
   }
   console.log(`\n${sum.passed} passed, ${sum.failed} failed, ${sum.skipped.length} skipped`);
   if (code !== 0) return code;

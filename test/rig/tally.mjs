@@ -2,9 +2,26 @@
 
 const RESULT = /^( *)(not )?ok\b(?: \d+)?(?: - )?(.*?)(?: # (?:(skip|todo)\b *)?(.*))?$/i;
 
+/** Of what a failed test says of itself, so many lines are repeated at the end. */
+const REASON_LINES = 80;
+
 /**
- * @typedef {{ passed: number, failed: number, skipped: { name: string, reason: string }[] }} Tally
+ * @typedef {{
+ *   passed: number, failed: number, skipped: { name: string, reason: string }[], failures: { name: string, lines: string[] }[],
+ * }} Tally `failures`: what is known of those counted in `failed`
  */
+
+/** @returns {Tally} */
+export const noTests = () => ({ passed: 0, failed: 0, skipped: [], failures: [] });
+
+/** @param {Tally} sum @param {Tally} more of the file or suite `from`, which goes before the names; may be empty */
+export function addTally(sum, more, from = "") {
+  const named = (one) => (from === "" ? one : { ...one, name: `${from} > ${one.name}` });
+  sum.passed += more.passed;
+  sum.failed += more.failed;
+  sum.skipped.push(...more.skipped.map(named));
+  sum.failures.push(...more.failures.map(named));
+}
 
 /**
  * Leaves are counted, not the lines that sum up a subtest. A sum that failed although none of its leaves did (a timeout,
@@ -13,16 +30,25 @@ const RESULT = /^( *)(not )?ok\b(?: \d+)?(?: - )?(.*?)(?: # (?:(skip|todo)\b *)?
  * @returns {Tally}
  */
 export function tally(tap) {
-  const total = { passed: 0, failed: 0, skipped: [] };
+  const total = noTests();
   /** Per depth: failures among the results seen since the last result at a lesser depth. */
   const open = [];
   /** Names of the subtests around, by depth. */
   const names = [];
   let yaml;
+  /** The failure whose diagnostics may follow. */
+  let failure;
+  const fail = (name, why = "") => {
+    total.failed++;
+    failure = { name, lines: why === "" ? [] : [why] };
+    total.failures.push(failure);
+  };
   for (const line of tap.split("\n")) {
     // Diagnostics are YAML between "---" and "..." and may hold anything, such as the output of another TAP producer.
     if (yaml !== undefined) {
-      if (line === `${yaml}...`) yaml = undefined;
+      if (line === `${yaml}...`) yaml = failure = undefined;
+      else if (failure !== undefined && failure.lines.length < REASON_LINES)
+        failure.lines.push(line.slice(yaml.length));
       continue;
     }
     const begin = /^( *)---$/.exec(line);
@@ -31,7 +57,7 @@ export function tally(tap) {
       continue;
     }
     if (/^ *Bail out!/i.test(line)) {
-      total.failed++;
+      fail(line.trim());
       break;
     }
     const subtest = /^( *)# Subtest: (.*)$/.exec(line);
@@ -45,17 +71,18 @@ export function tally(tap) {
     const [, indent, not, name, directive, rest = ""] = result;
     const depth = indent.length / 4;
     const failed = not !== undefined;
+    failure = undefined;
+    const fullName = [...names.slice(0, depth), name].join(" > ");
     const below = open.slice(depth + 1).filter((count) => count !== undefined);
     open.length = depth + 1;
     const failuresBelow = below.reduce((sum, count) => sum + count, 0);
     open[depth] = (open[depth] ?? 0) + (failed ? 1 : 0);
     if (below.length > 0) {
-      if (failed && failuresBelow === 0) total.failed++;
+      if (failed && failuresBelow === 0) fail(fullName, rest);
     } else if (directive !== undefined) {
-      const around = names.slice(0, depth);
-      total.skipped.push({ name: [...around, name].join(" > "), reason: rest || directive.toLowerCase() });
+      total.skipped.push({ name: fullName, reason: rest || directive.toLowerCase() });
     } else if (failed) {
-      total.failed++;
+      fail(fullName, rest);
     } else {
       total.passed++;
     }

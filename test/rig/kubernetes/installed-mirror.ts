@@ -1,3 +1,4 @@
+import { globSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { mirrorImage } from "../../../packages/p2p-mirror/image/mirror-image.ts";
 import { type Image, writeLayout } from "../../../packages/p2p-mirror/image/oci-layout.ts";
@@ -36,6 +37,8 @@ export interface InstalledMirror {
   status(node: KubernetesNode): Promise<MirrorStatus>;
   /** Its resident memory, by its metrics. */
   residentBytes(node: KubernetesNode): Promise<number>;
+  /** What the node has to say of it: the newest of its containers' output, and of kubelet's lines about it. */
+  words(node: KubernetesNode): string;
   /** SIGKILL to its process; kubelet starts it again. */
   kill(node: KubernetesNode): Promise<void>;
   /** Resolves when each of these nodes' mirrors knows all the others. */
@@ -88,6 +91,21 @@ export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): Installe
     async residentBytes(node) {
       const { body } = await ask(node, "/metrics");
       return Number(/^process_resident_memory_bytes (\S+)$/m.exec(body)?.[1]);
+    },
+    words(node) {
+      const outputs = globSync(node.machine.file(`/var/log/pods/${NAMESPACE}_*/*/*.log`)).map(
+        (file) =>
+          `${file.slice(file.indexOf(NAMESPACE))}:\n${lines(readFileSync(file, "utf8")).slice(-8).join("\n")}`,
+      );
+      const kubelet = lines(node.kubelet.log());
+      const about = kubelet.filter((line) => line.includes("p2p-mirror"));
+      return [
+        ...outputs,
+        `kubelet (${node.kubelet.running ? "runs" : "ended"}):`,
+        ...about.slice(-12),
+        "…",
+        ...kubelet.slice(-4),
+      ].join("\n");
     },
     async kill(node) {
       const ours = 'labels."io.kubernetes.container.name"==p2p-mirror';

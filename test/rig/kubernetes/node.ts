@@ -1,6 +1,7 @@
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Component } from "../components.ts";
+import { answersKubelet } from "../cri.ts";
 import { exec } from "../exec.ts";
 import { type HostsFile, writeHosts } from "../hosts.ts";
 import { withoutProxies } from "../process.ts";
@@ -72,7 +73,7 @@ export async function startNode(options: NodeOptions): Promise<KubernetesNode & 
     machine,
     argv: [containerd.bin("containerd"), "--config", FILES.containerd],
     env,
-    ready: () => machine.exec([...ctr, "version"], { env }).then(() => true),
+    ready: () => answersKubelet(machine.file(CONTAINERD_SOCKET)),
   });
   const labels = Object.entries(options.labels ?? {}).map(([label, value]) => `${label}=${value}`);
   const kubelet = createDaemon({

@@ -188,7 +188,10 @@ export class SimNode {
     if (content !== undefined) {
       const chunks: Buffer[] = [];
       await consume(await content.open({ signal }), (chunk) => chunks.push(chunk) > 0);
-      return { chunks, hash: content.hash };
+      if (content.hash === undefined)
+        content.sign(createHash("sha256").update(Buffer.concat(chunks)).digest());
+      const { hash } = content;
+      return hash && { chunks, hash };
     }
     return this.stored ? this.#stored(piece) : undefined;
   }

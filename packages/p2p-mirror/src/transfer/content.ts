@@ -80,6 +80,13 @@ export interface PieceContent {
   open(options: ContentOptions): Promise<Readable>;
 }
 
+/** A piece that is here, though its hash may not be known yet. */
+export interface PieceHere extends Omit<PieceContent, "hash"> {
+  readonly hash: SignedHash | undefined;
+  /** It was read, and is this: signs it. */
+  sign(sha256: Uint8Array): void;
+}
+
 /**
  * What this node can give to its peers: complete blobs of its stores, pieces of these and of what it is fetching, and its
  * own signed records.

@@ -43,15 +43,39 @@ export class FlightMember {
     this.random = random;
     this.blobs = () => swarm.memberships;
     this.#pieces = pieces;
-    pieces.onPiece = (piece, sha256) => this.member.have(piece, sha256, true);
+    const { member } = this;
+    pieces.sharing = {
+      get wanted() {
+        return member.neighbours.length > 0;
+      },
+      here: (piece, sha256) => member.have(piece, sha256 ?? NO_HASH, sha256 !== undefined),
+    };
   }
 
-  /** What goes with a piece when it is given on; undefined: others may not have it (yet). */
+  /** Others may have it; it may have to be hashed first. */
+  gives(piece: number): boolean {
+    const isHashed = this.#pieces.hashes.has(piece);
+    return this.#pieces.isShareable(piece) && (!isHashed || this.hashOf(piece) !== undefined);
+  }
+
+  /** What goes with a piece when it is given on. */
   hashOf(piece: number): SignedHash | undefined {
     const sha256 = this.#pieces.isShareable(piece) ? this.#pieces.hashes.get(piece) : undefined;
     const hash = this.hashes.of(piece);
     // Of signers who contradict each other another one may be believed by now than when the piece was taken.
     return sha256 !== undefined && hash !== undefined && sha256.equals(hash.sha256) ? hash : undefined;
+  }
+
+  /** A piece from upstream was read again, and has this hash. */
+  sign(piece: number, sha256: Uint8Array): void {
+    if (!this.#pieces.isShareable(piece) || this.#pieces.hashes.has(piece)) return;
+    this.#pieces.hashes.set(piece, Buffer.from(sha256));
+    this.hashes.sign(piece, sha256);
+  }
+
+  /** So that the next try knows what upstream has brought of a wrong blob. */
+  async signAll(): Promise<void> {
+    for (const piece of this.#pieces.unhashed) this.sign(piece, await this.#pieces.hashOf(piece));
   }
 
   /** Pieces from another try that are believed by now. True when there are any. */

@@ -17,19 +17,27 @@ export interface Testimony {
   readonly sha256: Buffer;
 }
 
+/** Who gives pieces on before the blob is complete. */
+export interface PieceSharing {
+  /**
+   * There are others: what upstream brings is hashed as it comes. Else it would be for nobody, and cost as much as the hash
+   * of the whole; a piece that is wanted later is read again.
+   */
+  readonly wanted: boolean;
+  /** A piece from upstream is here. */
+  here(piece: number, sha256: Buffer | undefined): void;
+}
+
 /** What a flight has of its blob: pieces, the bytes of the pieces under way, who they came from, and the hash. */
 export class FlightPieces {
   readonly geometry: PieceGeometry;
   readonly picker: Picker;
   /** Bytes written, twice written ones counted twice. */
   received = 0;
-  /** The sha256 of each piece, as far as it is known to be right as far as a source's word goes (see `shareable`). */
+  /** The sha256 of pieces that others may have (see `isShareable`), as far as somebody has needed it. */
   readonly hashes = new Map<number, Buffer>();
-  /**
-   * Set while others want pieces of a blob that is not complete: called for each one that came from upstream. Only then
-   * pieces are hashed.
-   */
-  onPiece: ((piece: number, sha256: Buffer) => void) | undefined;
+  /** Set while others may want pieces of a blob that is not complete. */
+  sharing: PieceSharing | undefined;
 
   readonly #digest: Digest;
   readonly #spool: Spool;
@@ -139,7 +147,13 @@ export class FlightPieces {
 
   /** Others may have it: from upstream, or taken by a signed hash. What came by a peer's word alone is not given on. */
   isShareable(piece: number): boolean {
-    return this.#done.has(piece) && this.hashes.has(piece);
+    return this.#done.has(piece) && !this.#fromPeers.has(piece);
+  }
+
+  /** Of pieces from upstream that nobody has needed the hash of. */
+  get unhashed(): number[] {
+    const all = Array.from({ length: this.geometry.count }, (_, piece) => piece);
+    return all.filter((piece) => this.isShareable(piece) && !this.hashes.has(piece));
   }
 
   /** Chunks that arrived and will not be written: nobody is to read them. */
@@ -199,7 +213,7 @@ export class FlightPieces {
       await this.#spool.write(offset, parts);
       // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
       this.#hash.offer(offset, parts);
-      if (peer === undefined && this.onPiece !== undefined) this.#hashPieces(offset, parts);
+      if (peer === undefined && this.sharing !== undefined) this.#hashPieces(this.sharing, offset, parts);
     } finally {
       this.#unwritten.remove(offset, buffers);
     }
@@ -213,7 +227,7 @@ export class FlightPieces {
         this.#done.set(piece);
         this.#filled.delete(piece);
         run.next = Math.max(run.next, piece + 1);
-        if (peer === undefined && this.onPiece !== undefined) void this.#tell(piece);
+        if (peer === undefined) this.#tell(piece);
       } else {
         this.#filled.set(piece, end);
       }
@@ -257,13 +271,15 @@ export class FlightPieces {
   }
 
   /** Upstream's bytes go into the hashes of their pieces as they come. */
-  #hashPieces(offset: number, parts: readonly Buffer[]): void {
+  #hashPieces({ wanted }: PieceSharing, offset: number, parts: readonly Buffer[]): void {
+    if (!wanted && this.#hashing.size === 0) return;
     let at = offset;
     for (const part of parts) {
       for (let rest = part; rest.length > 0;) {
         const piece = this.geometry.at(at);
         const bytes = rest.subarray(0, this.geometry.end(piece) - at);
-        if (at === this.geometry.start(piece)) this.#hashing.set(piece, { hash: createHash("sha256"), at });
+        if (wanted && at === this.geometry.start(piece))
+          this.#hashing.set(piece, { hash: createHash("sha256"), at });
         const hashing = this.#hashing.get(piece);
         if (hashing?.at === at) {
           hashing.hash.update(bytes);
@@ -275,16 +291,14 @@ export class FlightPieces {
     }
   }
 
-  async #tell(piece: number): Promise<void> {
-    if (this.#fromPeers.has(piece)) return;
+  #tell(piece: number): void {
     const hashing = this.#hashing.get(piece);
     this.#hashing.delete(piece);
-    const whole = hashing?.at === this.geometry.end(piece);
-    // Resumed in its middle: what was written before is read again. A file that fails is noticed by its readers.
-    const sha256 = whole ? hashing.hash.digest() : await this.hashOf(piece).catch(() => undefined);
-    if (sha256 === undefined || !this.#done.has(piece)) return;
-    this.hashes.set(piece, sha256);
-    this.onPiece?.(piece, sha256);
+    if (this.#fromPeers.has(piece)) return;
+    // Not one that was resumed in its middle.
+    const sha256 = hashing?.at === this.geometry.end(piece) ? hashing.hash.digest() : undefined;
+    if (sha256 !== undefined) this.hashes.set(piece, sha256);
+    this.sharing?.here(piece, sha256);
   }
 
   /** The sha256 of bytes that are in the spool. */

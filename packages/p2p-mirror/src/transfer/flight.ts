@@ -9,7 +9,7 @@ import {
   type Logger,
   type Repository,
 } from "@p2p-mirror/shared";
-import type { PieceContent } from "./content.ts";
+import type { PieceHere } from "./content.ts";
 import type { FetchDeps } from "./fetch-deps.ts";
 import { Fetches } from "./fetches.ts";
 import { FlightMember, type FlightSwarm } from "./flight-member.ts";
@@ -151,14 +151,17 @@ export class Flight implements FlightView {
   }
 
   /** A piece that others may have, verified by itself though the blob is not complete; undefined: not here (yet). */
-  piece(piece: number): PieceContent | undefined {
+  piece(piece: number): PieceHere | undefined {
+    const member = this.#member;
     if (this.#failure !== undefined || this.#released || this.spool.windowed) return undefined;
-    const hash = this.#member?.hashOf(piece);
-    if (hash === undefined) return undefined;
+    if (member?.gives(piece) !== true) return undefined;
     const range = this.#pieces.geometry.range(piece, piece);
     return {
       length: range.end - range.start,
-      hash,
+      get hash() {
+        return member.hashOf(piece);
+      },
+      sign: (sha256) => member.sign(piece, sha256),
       open: ({ signal }) => Promise.resolve(this.#openSpool(range, signal)),
     };
   }
@@ -376,12 +379,11 @@ export class Flight implements FlightView {
     );
   }
 
-  #giveUpSpool(): Promise<void> {
-    const { spool } = this;
-    return (
-      (this.#verification.isRefuted && this.#deps.refuted?.({ spool, hashes: this.#pieces.hashes })) ||
-      spool.release()
-    );
+  async #giveUpSpool(): Promise<void> {
+    const { refuted } = this.#deps;
+    if (!this.#verification.isRefuted || refuted === undefined) return this.spool.release();
+    await this.#member?.signAll();
+    return refuted({ spool: this.spool, hashes: this.#pieces.hashes });
   }
 
   #throwIfFailed(): void {

@@ -11,7 +11,7 @@ import {
 import type { Catalog } from "../store/catalog.ts";
 import type { ContentStore } from "../store/content-store.ts";
 import type { Swarm } from "../swarm/swarm.ts";
-import type { BlobContent, ContentOptions, LocalContent, PieceContent } from "./content.ts";
+import type { BlobContent, ContentOptions, LocalContent, PieceContent, PieceHere } from "./content.ts";
 import { blobInMemory } from "./blob-in-memory.ts";
 import { PieceHasher, type HashedPiece } from "./piece-hasher.ts";
 import { PieceGeometry } from "./pieces.ts";
@@ -21,7 +21,7 @@ import { storedBlob } from "./stored-blob.ts";
 /** A flight under way, as other nodes may have it. */
 export interface FlyingPieces {
   /** Undefined: it is not here yet. Others get nothing that was not checked. */
-  piece(index: number): PieceContent | undefined;
+  piece(index: number): PieceHere | undefined;
 }
 
 export interface NodeContentDeps {
@@ -61,8 +61,25 @@ export class NodeContent implements LocalContent {
     piece: number,
     options: ContentOptions,
   ): Promise<PieceContent | undefined> {
-    const flying = this.#deps.flying?.(digest, size)?.piece(piece);
-    if (flying !== undefined) return flying;
+    const here =
+      this.#deps.flying?.(digest, size)?.piece(piece) ?? (await this.#stored(digest, size, piece, options));
+    if (here === undefined) return undefined;
+    const { length } = here;
+    const open = (opening: ContentOptions): Promise<Readable> => here.open(opening);
+    if (here.hash === undefined) {
+      const hashed = (sha256: Uint8Array): void => here.sign(sha256);
+      if (!(await this.#hash({ key: `${digest} ${piece}`, length, open, hashed }, options))) return undefined;
+    }
+    const { hash } = here;
+    return hash && { length, hash, open };
+  }
+
+  async #stored(
+    digest: Digest,
+    size: number,
+    piece: number,
+    options: ContentOptions,
+  ): Promise<PieceHere | undefined> {
     const blob = await storedBlob(this.#deps.stores, digest, options);
     // Only now, so that a size that somebody made up takes no room among the hashes.
     if (blob === undefined || blob.size !== size) return undefined;
@@ -70,14 +87,14 @@ export class NodeContent implements LocalContent {
     const known = this.#deps.hashes?.({ digest, size, geometry });
     if (known === undefined || piece >= geometry.count) return undefined;
     const range = geometry.range(piece, piece);
-    const length = range.end - range.start;
-    const open = (opening: ContentOptions): Promise<Readable> => blob.open(range, opening);
-    if (known.of(piece) === undefined) {
-      const hashed = (sha256: Uint8Array): void => known.sign(piece, sha256);
-      if (!(await this.#hash({ key: `${digest} ${piece}`, length, open, hashed }, options))) return undefined;
-    }
-    const hash = known.of(piece);
-    return hash && { length, hash, open };
+    return {
+      length: range.end - range.start,
+      get hash() {
+        return known.of(piece);
+      },
+      sign: (sha256) => known.sign(piece, sha256),
+      open: (opening) => blob.open(range, opening),
+    };
   }
 
   /** False: it is not there any more, or not right. */

@@ -6,7 +6,7 @@ import type { ContentStore } from "../../src/store/content-store.ts";
 import { PieceHashes } from "../../src/swarm/piece-hashes.ts";
 import { createPieceSigner } from "../../src/swarm/piece-signer.ts";
 import type { SignedHash, Swarm } from "../../src/swarm/swarm.ts";
-import type { PieceContent } from "../../src/transfer/content.ts";
+import type { PieceContent, PieceHere } from "../../src/transfer/content.ts";
 import { NodeContent, type NodeContentDeps } from "../../src/transfer/local-content.ts";
 import { PieceGeometry } from "../../src/transfer/pieces.ts";
 import { newIdentity } from "../../src/trust/identity.ts";
@@ -65,6 +65,31 @@ export function pieceContent(
   open: () => Readable = () => Readable.from([bytes], { objectMode: false }),
 ): PieceContent {
   return { length: bytes.byteLength, hash, open: async () => open() };
+}
+
+/** As a flight has it. `hash` undefined: whoever wants it has to read it first; then it may be signed as piece `signs`. */
+export function pieceHere(
+  bytes: Buffer,
+  known: SignedHash | undefined,
+  signs?: number,
+): PieceHere & { readonly reads: number } {
+  let [hash, reads] = [known, 0];
+  return {
+    length: bytes.byteLength,
+    get reads() {
+      return reads;
+    },
+    get hash() {
+      return hash;
+    },
+    sign(sha256) {
+      if (signs !== undefined) hash = { ...someHash(signs), sha256 };
+    },
+    async open() {
+      reads += 1;
+      return Readable.from([bytes], { objectMode: false });
+    },
+  };
 }
 
 /** A hash that is well-formed, by somebody who is nobody. */

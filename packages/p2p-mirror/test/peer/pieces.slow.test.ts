@@ -11,6 +11,7 @@ import {
   aboutBlob,
   hashingNode,
   pieceContent,
+  pieceHere,
   pieceOf,
   sha256,
   someHash,
@@ -151,7 +152,7 @@ await t.test("a piece of a flight is given as soon as it is there; until then it
       return {
         piece: (index) => {
           const bytes = here.get(index);
-          return bytes && pieceContent(bytes, someHash(index));
+          return bytes && pieceHere(bytes, someHash(index));
         },
       };
     },
@@ -172,10 +173,31 @@ await t.test("a piece of a flight is given as soon as it is there; until then it
   t.equal(await metric(registry, TRIPS), 0, "and that is no fault");
 });
 
+await t.test(
+  "a piece of a flight that nobody else was there for is hashed when it is asked for, once",
+  async (t) => {
+    const { bytes, wanted } = pieceOf(blob, 2);
+    const [here, wrong] = [pieceHere(bytes, undefined, 2), pieceHere(bytes, undefined)];
+    const holder = await storingNode(t, [], {
+      flying: () => ({ piece: (index) => (index === 2 ? here : index === 3 ? wrong : undefined) }),
+    });
+    const { peer } = await startServer(t, holder.local);
+    const { client } = await newClient(t);
+    const asked = await Promise.all(Array.from({ length: 3 }, () => client.piece(peer, blob.digest, wanted)));
+    for (const { body, hash } of asked) {
+      t.ok(sha256(bytes).equals(hash?.sha256 ?? new Uint8Array()));
+      t.ok((await read(body)).equals(bytes));
+    }
+    t.equal(here.reads, asked.length + 1);
+    const other = client.piece(peer, blob.digest, pieceOf(blob, 3).wanted);
+    await t.rejects(other, NotFoundError, "what has no hash all the same is not given");
+  },
+);
+
 await t.test("the flight comes before the store, the store has what the flight does not", async (t) => {
   const flown = Buffer.alloc(128 * KIB, 7);
   const holder = await storingNode(t, [blob], {
-    flying: () => ({ piece: (index) => (index === 0 ? pieceContent(flown, someHash(0)) : undefined) }),
+    flying: () => ({ piece: (index) => (index === 0 ? pieceHere(flown, someHash(0)) : undefined) }),
   });
   const { peer } = await startServer(t, holder.local);
   const { client } = await newClient(t);

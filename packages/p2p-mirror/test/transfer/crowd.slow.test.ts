@@ -1,9 +1,10 @@
 import { buffer } from "node:stream/consumers";
-import { NotFoundError } from "@p2p-mirror/shared";
+import { digestOf, NotFoundError } from "@p2p-mirror/shared";
 import t, { type Test } from "tap";
 import { until } from "../../../../test/rig/until.ts";
 import { DegradingSpool } from "../../src/transfer/degrading-spool.ts";
 import type { Flight } from "../../src/transfer/flight.ts";
+import { PieceGeometry } from "../../src/transfer/pieces.ts";
 import { MemorySpool, WholeSpool } from "../../src/transfer/spool.ts";
 import type { BlobSource } from "../../src/transfer/source.ts";
 import { Crowd } from "./crowd.ts";
@@ -72,6 +73,32 @@ await t.test(
     for (const body of await Promise.all(bodies)) t.ok(body.equals(bytes));
   },
 );
+
+await t.test("what a node has brought while it was alone is hashed when another one wants it", async (t) => {
+  const bytes = seededBytes(12 * MIB + 3, SEED + 11);
+  const joined = Promise.withResolvers<void>();
+  const upstream = new ScriptedSource("up", {
+    bytes,
+    kind: "upstream",
+    pace: (sent) => (sent < bytes.length / 2 ? turn() : joined.promise.then(turn)),
+  });
+  const crowd = await Crowd.of(t, bytes, { nodes: 2, seed: SEED, upstream: () => upstream });
+  const first = await crowd.start(0);
+  const body = buffer(first.open(whole(bytes), never));
+  await until("half of it is here", () => first.progress.received >= bytes.length / 2 - MIB);
+  const geometry = new PieceGeometry(bytes.length);
+  const about = { digest: digestOf(bytes), size: bytes.length, geometry };
+  const known = crowd.nodes[0]?.swarm.hashes(about);
+  t.equal(known?.of(0), undefined, "nobody has needed it");
+  t.ok(first.piece(0), "but it can be had");
+  const second = await crowd.start(1);
+  const other = buffer(second.open(whole(bytes), never));
+  await until("the other has some of that", () => second.progress.fromPeers >= MIB);
+  const signers = Array.from({ length: geometry.count }, (_, piece) => known?.of(piece)?.signer);
+  t.ok(signers.includes("node0"));
+  joined.resolve();
+  for (const one of await Promise.all([body, other])) t.ok(one.equals(bytes));
+});
 
 await t.test("a piece that is changed on its way is fetched again; the pull succeeds", async (t) => {
   const bytes = seededBytes(12 * MIB, SEED + 2);

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { digestOf, NotFoundError, silentLogger, systemClock } from "@p2p-mirror/shared";
@@ -7,7 +8,7 @@ import { createSwarmCodec } from "../../src/swarm/codec.ts";
 import { MemoryNetwork } from "../../src/swarm/memory-wire.ts";
 import { createSwarmMetrics } from "../../src/swarm/metrics.ts";
 import { createSwarm, type MirrorSwarm } from "../../src/swarm/mirror-swarm.ts";
-import type { PieceContent } from "../../src/transfer/content.ts";
+import type { PieceHere } from "../../src/transfer/content.ts";
 import type { AskForPiece } from "../../src/transfer/fetch-piece.ts";
 import { Flight } from "../../src/transfer/flight.ts";
 import type { RefutedBlob } from "../../src/transfer/refuted-blobs.ts";
@@ -126,7 +127,7 @@ export class Crowd {
   }
 
   /** What the node has kept when its flight was over. */
-  async #stored(node: CrowdNode | undefined, piece: number): Promise<PieceContent | undefined> {
+  async #stored(node: CrowdNode | undefined, piece: number): Promise<PieceHere | undefined> {
     if (node?.flight?.isOver !== true) return undefined;
     const done = await node.flight.done.then(
       () => true,
@@ -134,10 +135,17 @@ export class Crowd {
     );
     const geometry = new PieceGeometry(this.#bytes.length);
     const about = { digest: digestOf(this.#bytes), size: this.#bytes.length, geometry };
-    const hash = node.swarm.hashes(about).of(piece);
-    if (!done || hash === undefined) return undefined;
+    const hashes = node.swarm.hashes(about);
+    if (!done) return undefined;
     const bytes = this.#bytes.subarray(geometry.start(piece), geometry.end(piece));
-    return { length: bytes.length, hash, open: () => Promise.resolve(Readable.from([bytes])) };
+    return {
+      length: bytes.length,
+      get hash() {
+        return hashes.of(piece);
+      },
+      sign: (sha256) => hashes.sign(piece, sha256),
+      open: () => Promise.resolve(Readable.from([bytes])),
+    };
   }
 
   #ask(asker: string): AskForPiece {
@@ -149,10 +157,14 @@ export class Crowd {
         throw new NotFoundError("BLOB_UNKNOWN", `piece ${piece} of ${digest} at ${peer.id}`);
       }
       const bytes = await buffer(await content.open({ signal }));
+      if (content.hash === undefined) content.sign(createHash("sha256").update(bytes).digest());
+      const { hash } = content;
+      if (hash === undefined)
+        throw new NotFoundError("BLOB_UNKNOWN", `a hash of piece ${piece} of ${digest}`);
       node.given += bytes.length;
       const sent = this.#options.onTheWay?.(peer.id, asker, piece, bytes) ?? bytes;
       if (sent instanceof Error) throw sent;
-      return { body: Readable.from([sent], { objectMode: false }), hash: content.hash };
+      return { body: Readable.from([sent], { objectMode: false }), hash };
     };
   }
 }

@@ -1,7 +1,7 @@
 /** What happens to a cluster with the mirror in it: updates, power cuts, restarts, nodes that come and go, a lost control plane. */
 import { copyFile, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import t from "tap";
+import t, { type Test } from "tap";
 import { documentedLines, shell } from "./manifests/documented.ts";
 import { createCri } from "./rig/cri.ts";
 import { makeImage, pushImage } from "./rig/images.ts";
@@ -139,7 +139,20 @@ if (components !== undefined) {
     (await kubectl.get<{ items: { status: PodStatus }[] }>(["pods", `--namespace=${NAMESPACE}`])).items.map(
       ({ status }) => status,
     );
-  const idOf = async (node: KubernetesNode): Promise<string> => (await mirror.status(node)).node.id;
+  const idsOf = (): Promise<string[]> =>
+    Promise.all(nodes.map(async (node) => (await mirror.status(node)).node.id));
+  /** Looks at what an update must not change; the answer tells whether it has. */
+  const whatIsKept = async (): Promise<(t: Test) => Promise<void>> => {
+    const before = await idsOf();
+    const held = await newImage([8 * MIB]);
+    await pull(first, held);
+    return async (t) => {
+      t.same(await idsOf(), before, "identities survive");
+      upstream.forget();
+      await pull(second, held);
+      t.ok(upstream.bytesOf(held) < MIB, "and so does what was held");
+    };
+  };
 
   const kubernetes = components("kubernetes");
   const PATH = `${path.dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
@@ -176,9 +189,7 @@ if (components !== undefined) {
   await mirror.untilWhole(nodes);
 
   await t.test("from the last release to this one during pulls, back, and forward again", async (t) => {
-    const before = await Promise.all(nodes.map(idOf));
-    const held = await newImage([8 * MIB]);
-    await pull(first, held);
+    const isKept = await whatIsKept();
     for (const [what, change, wanted] of [
       ["forward", applyOverlay, thisRelease],
       ["back", undoUpdate, lastRelease],
@@ -193,16 +204,11 @@ if (components !== undefined) {
       await mirror.untilWhole(nodes, WHOLE_MS);
       t.ok((await bytesFromUpstream(first, third)) < MIB, "what one has, the others get from it");
     }
-    t.same(await Promise.all(nodes.map(idOf)), before, "identities survive");
-    upstream.forget();
-    await pull(second, held);
-    t.ok(upstream.bytesOf(held) < MIB, "and so does what was held");
+    await isKept(t);
   });
 
   await t.test("three rolling updates during pulls: the secret is changed as documented", async (t) => {
-    const before = await Promise.all(nodes.map(idOf));
-    const held = await newImage([8 * MIB]);
-    await pull(first, held);
+    const isKept = await whatIsKept();
     const lines = await documentedLines("operations.md", "### Rotation");
     await bash(lines.filter((line) => !isStep(line)));
     const steps = lines.filter(isStep);
@@ -230,10 +236,7 @@ if (components !== undefined) {
       await mirror.untilWhole(nodes, WHOLE_MS);
       t.ok((await bytesFromUpstream(first, third)) < MIB, "when all have been replaced");
     }
-    t.same(await Promise.all(nodes.map(idOf)), before, "identities survive");
-    upstream.forget();
-    await pull(second, held);
-    t.ok(upstream.bytesOf(held) < MIB, "and so does what was held");
+    await isKept(t);
   });
 
   await t.test(

@@ -115,6 +115,23 @@ const oneHasAll = (seed: number): Scenario => ({
   copies: 1,
 });
 
+/** What the slow one should bring in to the others they get without it (they took 4.1 of the bound, and 1.6 with eight). */
+const oneIsSlow = (seed: number, nodes: number, share: number): Scenario => ({
+  nodes,
+  seed,
+  size: 64 * MIB,
+  seeded: true,
+  happens: (world) => {
+    const last = world.nodes.at(-1);
+    if (last === undefined) return;
+    for (const link of [last.up, last.down]) link.rate *= share;
+    // It goes on, and is not waited for.
+    world.clock.after(1, () => (last.wanted = false));
+  },
+  time: 1.4,
+  copies: 0.05,
+});
+
 /** More nodes than may fetch, and each piece takes seconds: who has no lease waits, and is not stuck (it sent 1.10 copies). */
 const slowUplink = (seed: number): Scenario => ({
   nodes: 16,
@@ -128,6 +145,12 @@ const slowUplink = (seed: number): Scenario => ({
 for (const seed of [1, 2, 3]) {
   await t.test(`a slow uplink that many share sends one copy, seed ${seed}`, async (t) => {
     t.equal(await is(slowUplink(seed)), undefined);
+  });
+  await t.test(`a slow node around a holder slows nobody down, seed ${seed}`, async (t) => {
+    for (const nodes of [4, 8]) {
+      t.equal(await is(oneIsSlow(seed, nodes, 1 / 20)), undefined, `${nodes} nodes, a twentieth of the rate`);
+      t.equal(await is(oneIsSlow(seed, nodes, 1 / 4)), undefined, `${nodes} nodes, a quarter`);
+    }
   });
 }
 

@@ -124,8 +124,19 @@ export class Membership implements SwarmMember, LinkOwner {
   }
 
   bringsIn(piece: number): boolean {
+    return this.#zone.size === 0 || this.turnOf(piece) === this.#zone.rank;
+  }
+
+  turnOf(piece: number): number {
+    return piece % Math.max(1, this.#zone.size);
+  }
+
+  standsIn(piece: number): boolean {
     const { rank, size } = this.#zone;
-    return size === 0 || piece % size === rank;
+    if (size < 2) return false;
+    // The others one after the other, for each piece of whose turn it is another one.
+    const next = 1 + (Math.floor(piece / size) % (size - 1));
+    return (this.turnOf(piece) + next) % size === rank;
   }
 
   hashOf(piece: number): Buffer | undefined {

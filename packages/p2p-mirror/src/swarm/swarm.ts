@@ -122,6 +122,10 @@ export interface SwarmMember {
    * send each piece once before they send any twice. Each piece is one member's of each zone.
    */
   bringsIn(piece: number): boolean;
+  /** The number in this node's zone of the member whose turn that is. */
+  turnOf(piece: number): number;
+  /** It is not this node's turn, but it comes next: when whose turn it is has too much to do. */
+  standsIn(piece: number): boolean;
   /** The sha256 of a piece by a valid signature of a member that is not banned. */
   hashOf(piece: number): Buffer | undefined;
   /** Whose word `hashOf` is. */

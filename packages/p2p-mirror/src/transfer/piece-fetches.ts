@@ -87,7 +87,7 @@ export class PieceFetches {
     this.#options = options;
     this.#deps = deps;
     this.#conduct = new NeighbourConduct(deps.clock);
-    this.#turns = new PieceTurns(deps);
+    this.#turns = new PieceTurns({ ...deps, usual: (piece) => this.#hedges.usual(this.#lengthOf(piece)) });
   }
 
   get active(): number {
@@ -174,6 +174,11 @@ export class PieceFetches {
     return waits ? piece : undefined;
   }
 
+  #lengthOf(piece: number): number {
+    const { start, end } = this.#deps.pieces.geometry.range(piece, piece);
+    return end - start;
+  }
+
   #mayAsk(id: string, round: number): boolean {
     const asked = this.#askedOf.get(id) ?? 0;
     if (asked >= round || (asked === 0 && this.#askedOf.size >= MAX_NEIGHBOURS_ASKED)) return false;
@@ -189,7 +194,7 @@ export class PieceFetches {
     const asked: Asked = {
       peer,
       piece,
-      length: pieces.geometry.end(piece) - pieces.geometry.start(piece),
+      length: this.#lengthOf(piece),
       abort: new AbortController(),
       taken: () => clock.now() - began - heldMsOf(body),
       hasCompany: false,

@@ -5,10 +5,15 @@ import type { FlightPieces } from "./flight-pieces.ts";
 /** A piece that only other zones have is left so long to the node of this zone whose turn it is. */
 const ZONE_PATIENCE_MS = 2_000;
 /**
- * One that nobody has but who has everything, while others still bring such pieces. Without, a hundred nodes ask the first
- * one that is complete for the same last piece in the same moment, which takes seconds then.
+ * One that nobody has but who has everything, while others still bring such pieces: since the last one for so long, and for
+ * as long as so many pieces take. Without, a hundred nodes ask the first one that is complete for the same last piece in the
+ * same moment, which takes seconds then; with the milliseconds alone, four layers of 64 MiB for three nodes around a holder
+ * with 100 Mbit/s, where a piece takes a second, left it 1.17 times.
  */
 const HOLDER_PATIENCE_MS = 1_000;
+const HOLDER_PATIENCE_PIECES = 4;
+/** Who has so many left to bring in is helped: one of them may be on its way. */
+const HELPED_FROM = 3;
 
 export interface PieceTurnsDeps {
   readonly member: SwarmMember;
@@ -16,6 +21,8 @@ export interface PieceTurnsDeps {
   readonly zone: string;
   readonly pieces: FlightPieces;
   readonly clock: Clock;
+  /** Milliseconds that a piece usually takes; undefined while none has come. */
+  readonly usual: (piece: number) => number | undefined;
   /** What was left to others may be this node's to fetch now. */
   readonly changed: () => void;
 }
@@ -31,9 +38,12 @@ export class PieceTurns {
   #cancel: (() => void) | undefined;
   #holders = 0;
   #crowded = false;
-  /** Pieces that are not here, and that holders only have; when they became fewer last. */
-  #rare = Infinity;
-  #fewerAt = -Infinity;
+  /** Pieces that are not here, and that holders only have. */
+  #rare: ReadonlySet<number> = new Set();
+  /** How many of them are each member's to bring in. */
+  #left: ReadonlyMap<number, number> = new Map();
+  /** When another one had got one of them last. */
+  #broughtAt = -Infinity;
 
   constructor(deps: PieceTurnsDeps) {
     this.#deps = deps;
@@ -57,15 +67,17 @@ export class PieceTurns {
     for (const { complete } of neighbours) if (complete) this.#holders += 1;
     this.#crowded = this.#holders < neighbours.length;
     if (this.#holders === 0 || !this.#crowded) return;
-    const rare = this.#countRare();
-    if (rare < this.#rare) this.#fewerAt = clock.now();
-    this.#rare = rare;
+    for (const piece of this.#rare) if (!this.#isRare(piece)) this.#broughtAt = clock.now();
+    this.#rare = this.#allRare();
+    const left = new Map<number, number>();
+    for (const turn of [...this.#rare].map((piece) => member.turnOf(piece)))
+      left.set(turn, (left.get(turn) ?? 0) + 1);
+    this.#left = left;
   }
 
   /** The piece is not to be asked of this neighbour now. */
   isOthers(neighbour: Neighbour, piece: number): boolean {
-    const { member, clock, changed } = this.#deps;
-    if (member.bringsIn(piece)) return false;
+    const { clock, changed } = this.#deps;
     const left = this.#leftUntil(neighbour, piece) - clock.now();
     if (left <= 0) return false;
     this.#cancel ??= clock.after(left, () => {
@@ -81,26 +93,36 @@ export class PieceTurns {
   }
 
   #leftUntil(neighbour: Neighbour, piece: number): number {
-    const { zone, clock } = this.#deps;
+    const { member, zone, clock } = this.#deps;
+    const isOwn = member.bringsIn(piece);
     // Of a holder that never was a member the zone is not known.
     if (neighbour.zone !== zone && neighbour.zone !== "") {
+      if (isOwn) return -Infinity;
       const since = this.#elsewhere.get(piece) ?? clock.now();
       this.#elsewhere.set(piece, since);
       return since + ZONE_PATIENCE_MS;
     }
-    const rare = neighbour.complete && this.#crowded && this.#isRare(piece);
-    return rare ? this.#fewerAt + HOLDER_PATIENCE_MS : -Infinity;
+    if (!neighbour.complete || !this.#crowded || this.#rare.size === 0) return -Infinity;
+    // What others have, too, they give: the holder's uplink is for what they have not.
+    if (this.#isRare(piece) && (isOwn || this.#helps(piece))) return -Infinity;
+    const usual = this.#deps.usual(piece) ?? 0;
+    return this.#broughtAt + Math.max(HOLDER_PATIENCE_MS, HOLDER_PATIENCE_PIECES * usual);
+  }
+
+  #helps(piece: number): boolean {
+    const { member } = this.#deps;
+    return member.standsIn(piece) && (this.#left.get(member.turnOf(piece)) ?? 0) >= HELPED_FROM;
   }
 
   #isRare(piece: number): boolean {
     return this.#deps.member.rarity(piece) <= this.#holders;
   }
 
-  #countRare(): number {
+  #allRare(): Set<number> {
     const { map, geometry } = this.#deps.pieces;
-    let rare = 0;
+    const rare = new Set<number>();
     for (let piece = 0; piece < geometry.count; piece += 1)
-      if (!map.has(piece) && this.#isRare(piece)) rare += 1;
+      if (!map.has(piece) && this.#isRare(piece)) rare.add(piece);
     return rare;
   }
 }

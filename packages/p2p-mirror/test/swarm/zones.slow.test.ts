@@ -76,8 +76,12 @@ await t.test("around a holder, members of one zone take turns from the moment al
   const members = rig.nodes.map((node) => rig.join(node));
   members[0]?.holds({ id: "outside", host: "10.1.1.1", port: 24221 });
   await rig.clock.run(200);
-  for (let piece = 0; piece < rig.geometry.count; piece += 1)
-    t.equal(members.filter((member) => member.bringsIn(piece)).length, 1, `piece ${piece}`);
+  for (let piece = 0; piece < rig.geometry.count; piece += 1) {
+    const whose = members.filter((member) => member.bringsIn(piece));
+    const next = members.filter((member) => member.standsIn(piece));
+    t.same([whose.length, next.length], [1, 1], `piece ${piece}`);
+    t.not(whose[0], next[0]);
+  }
   await rig.close();
 });
 

@@ -21,6 +21,8 @@ export class ScriptedMember implements SwarmMember {
   absences = 0;
   coordinator = { id: "coordinator", self: false };
   bringsIn: SwarmMember["bringsIn"] = () => true;
+  turnOf: SwarmMember["turnOf"] = () => 0;
+  standsIn: SwarmMember["standsIn"] = () => false;
   rarity: SwarmMember["rarity"] = (piece) => this.neighbours.filter((one) => one.has(piece)).length;
   readonly #notifier = new Notifier();
 

@@ -46,7 +46,10 @@ export async function runFiles({ node, nodeFlags, root, files, jobs, timeoutMs, 
     const planned = lines.some((line) => /^1\.\.\d/.test(line));
     const bad = ran.failed > 0 || code !== 0 || !planned;
     addTally(total, ran, file);
-    if (bad && ran.failed === 0) total.failed += 1;
+    if (bad && ran.failed === 0) {
+      total.failed += 1;
+      total.failures.push({ name: file, lines: [`exit code ${code}`, ...lines.slice(-20)] });
+    }
     const ms = (performance.now() - begin).toFixed(0);
     console.log(`${bad ? "not ok" : "ok"} ${file} # ${ms} ms${code === 0 ? "" : `, exit code ${code}`}`);
     if (bad) console.log(lines.join("\n"));

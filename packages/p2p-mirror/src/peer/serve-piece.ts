@@ -9,7 +9,7 @@ export async function servePiece(
   deps: ServeDeps,
 ): Promise<ServedOutcome> {
   const { response, signal } = call;
-  // A piece of a stored blob may have to be hashed first, behind others.
+  // A piece may have to be hashed first, behind others.
   const here = await within(deps.openMs, signal, (waiting) =>
     deps.local.piece(digest, size, piece, { signal: waiting }),
   );

@@ -1,5 +1,12 @@
 import { createHash } from "node:crypto";
-import { consume, IntegrityError, isRecycling, SourceError, type Digest } from "@p2p-mirror/shared";
+import {
+  consume,
+  IntegrityError,
+  isRecycling,
+  SourceError,
+  type Digest,
+  NotFoundError,
+} from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { KnownHashes } from "../swarm/swarm.ts";
 import { BatchWriter } from "./batch-writer.ts";
@@ -59,6 +66,13 @@ export async function receivePiece(
   try {
     if (said !== undefined && said.piece === piece) hashes.learn(said);
     const expected = hashes.of(piece);
+    if (expected === undefined && hashes.isDoubted(piece)) {
+      // What it says counts when another one has said it, too: nothing is wrong with it.
+      throw new NotFoundError(
+        "BLOB_UNKNOWN",
+        `piece ${piece} of ${digest}, by a hash that counts, at ${peer.id}`,
+      );
+    }
     if (expected === undefined) {
       // Maybe not its fault: nobody that is believed has signed it. But of no use here, and the coordinator must know.
       throw new IntegrityError("DIGEST_MISMATCH", `a signed hash of piece ${piece}`, "none", peer.id);

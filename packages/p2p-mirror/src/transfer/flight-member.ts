@@ -73,9 +73,12 @@ export class FlightMember {
     this.hashes.sign(piece, sha256);
   }
 
-  /** So that the next try knows what upstream has brought of a wrong blob. */
-  async signAll(): Promise<void> {
-    for (const piece of this.#pieces.unhashed) this.sign(piece, await this.#pieces.hashOf(piece));
+  /** So that the next try knows what upstream has brought of a blob that is wrong, before that is said of it. */
+  async signAll(signal: AbortSignal): Promise<void> {
+    for (const piece of this.#pieces.unhashed) {
+      signal.throwIfAborted();
+      this.sign(piece, await this.#pieces.hashOf(piece));
+    }
   }
 
   /** Pieces from another try that are believed by now. True when there are any. */
@@ -86,8 +89,13 @@ export class FlightMember {
   }
 
   /** The blob has its digest: whoever signed another hash than the right one is a liar. */
-  verified(): void {
-    const { hashes, geometry } = this.#pieces;
+  async verified(): Promise<void> {
+    const { hashes, geometry, unhashed } = this.#pieces;
+    // Of what nobody has signed there is nobody to be found out.
+    for (const piece of unhashed.filter((one) => this.hashes.of(one) !== undefined)) {
+      const sha256 = await this.#pieces.hashOf(piece).catch(() => undefined);
+      if (sha256 !== undefined) hashes.set(piece, sha256);
+    }
     this.member.verified(this.#allHashes());
     for (let piece = 0; piece < geometry.count; piece += 1)
       this.member.have(piece, hashes.get(piece) ?? NO_HASH, false);

@@ -278,8 +278,11 @@ export class FlightPieces {
       for (let rest = part; rest.length > 0;) {
         const piece = this.geometry.at(at);
         const bytes = rest.subarray(0, this.geometry.end(piece) - at);
-        if (wanted && at === this.geometry.start(piece))
-          this.#hashing.set(piece, { hash: createHash("sha256"), at });
+        if (at === this.geometry.start(piece)) {
+          // What began it before is not what it begins with now.
+          this.#hashing.delete(piece);
+          if (wanted) this.#hashing.set(piece, { hash: createHash("sha256"), at });
+        }
         const hashing = this.#hashing.get(piece);
         if (hashing?.at === at) {
           hashing.hash.update(bytes);
@@ -295,7 +298,7 @@ export class FlightPieces {
     const hashing = this.#hashing.get(piece);
     this.#hashing.delete(piece);
     if (this.#fromPeers.has(piece)) return;
-    // Not one that was resumed in its middle.
+    // Not one that was resumed in its middle, or begun when there was nobody else.
     const sha256 = hashing?.at === this.geometry.end(piece) ? hashing.hash.digest() : undefined;
     if (sha256 !== undefined) this.hashes.set(piece, sha256);
     this.sharing?.here(piece, sha256);

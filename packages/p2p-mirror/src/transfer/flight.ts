@@ -284,7 +284,6 @@ export class Flight implements FlightView {
       this.#fetches.candidates.look();
       await this.#drive();
       this.verified = true;
-      this.#member?.verified();
       this.#accept.resolve();
       this.#wake();
       await this.#judge();
@@ -304,10 +303,13 @@ export class Flight implements FlightView {
     }
   }
 
-  #judge(): Promise<void> {
-    return this.#verification.judge().catch((error: unknown) => {
+  async #judge(): Promise<void> {
+    try {
+      await this.#member?.verified();
+      await this.#verification.judge();
+    } catch (error) {
       this.#deps.logger.warn({ err: error, digest: this.digest }, "who gave wrong bytes cannot be told");
-    });
+    }
   }
 
   /** False: the blob is right, but will not be here any more. One in memory stays while it is read; containerd has it then. */
@@ -379,11 +381,12 @@ export class Flight implements FlightView {
     );
   }
 
-  async #giveUpSpool(): Promise<void> {
-    const { refuted } = this.#deps;
-    if (!this.#verification.isRefuted || refuted === undefined) return this.spool.release();
-    await this.#member?.signAll();
-    return refuted({ spool: this.spool, hashes: this.#pieces.hashes });
+  #giveUpSpool(): Promise<void> {
+    const { spool } = this;
+    return (
+      (this.#verification.isRefuted && this.#deps.refuted?.({ spool, hashes: this.#pieces.hashes })) ||
+      spool.release()
+    );
   }
 
   #throwIfFailed(): void {

@@ -68,7 +68,8 @@ export class NodeContent implements LocalContent {
     const open = (opening: ContentOptions): Promise<Readable> => here.open(opening);
     if (here.hash === undefined) {
       const hashed = (sha256: Uint8Array): void => here.sign(sha256);
-      if (!(await this.#hash({ key: `${digest} ${piece}`, length, open, hashed }, options))) return undefined;
+      if (!(await this.#hash({ key: `${digest} ${size} ${piece}`, length, open, hashed }, options)))
+        return undefined;
     }
     const { hash } = here;
     return hash && { length, hash, open };

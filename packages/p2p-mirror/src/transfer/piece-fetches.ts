@@ -87,7 +87,11 @@ export class PieceFetches {
     this.#options = options;
     this.#deps = deps;
     this.#conduct = new NeighbourConduct(deps.clock);
-    this.#turns = new PieceTurns({ ...deps, usual: (piece) => this.#hedges.usual(this.#lengthOf(piece)) });
+    this.#turns = new PieceTurns({
+      ...deps,
+      usual: (piece) => this.#hedges.usual(this.#lengthOf(piece)),
+      gives: ({ peer }, piece) => this.#conduct.isOpen(peer.id) && this.#conduct.isOpenFor(peer.id, piece),
+    });
   }
 
   get active(): number {
@@ -117,7 +121,8 @@ export class PieceFetches {
     const open = this.#open(from);
     const urgent = this.#urgent(open);
     const excluded = (neighbour: Neighbour, piece: number): boolean =>
-      !this.#conduct.isOpenFor(neighbour.peer.id, piece) || turns.isOthers(neighbour, piece);
+      !this.#conduct.isOpenFor(neighbour.peer.id, piece) ||
+      (piece !== urgent && turns.isOthers(neighbour, piece));
     // One piece of each before a second of any: the load is spread.
     const many = member.neighbours.length > FEW_NEIGHBOURS && blobs() > FEW_BLOBS;
     const each = many ? 1 : PIECES_EACH;

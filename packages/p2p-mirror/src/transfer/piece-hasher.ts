@@ -22,7 +22,7 @@ interface Run {
 const AT_ONCE = 2;
 
 /**
- * Hashes pieces of stored blobs: a piece once for all who ask at the same time, two pieces at a time. A store that hashes
+ * Hashes pieces that are here without a hash, of stored blobs and of flights: a piece once for all who ask at the same time, two pieces at a time. A store that hashes
  * a whole blob before it gives out a piece holds up only those who want that blob. What nobody waits for any more ends.
  */
 export class PieceHasher {

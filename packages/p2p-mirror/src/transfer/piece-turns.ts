@@ -5,15 +5,16 @@ import type { FlightPieces } from "./flight-pieces.ts";
 /** A piece that only other zones have is left so long to the node of this zone whose turn it is. */
 const ZONE_PATIENCE_MS = 2_000;
 /**
- * One that nobody has but who has everything, while others still bring such pieces: since the last one for so long, and for
- * as long as so many pieces take. Without, a hundred nodes ask the first one that is complete for the same last piece in the
- * same moment, which takes seconds then; with the milliseconds alone, four layers of 64 MiB for three nodes around a holder
- * with 100 Mbit/s, where a piece takes a second, left it 1.17 times.
+ * What others bring in, or have by now, is not asked of who has everything, as long as others get something there that was
+ * nowhere else: since the last such piece for so long, or for as long as so many pieces take if that is longer. Without, a hundred nodes ask the first one that is complete for the same last piece in the
+ * same moment, which takes seconds then; with the first alone, a holder with 100 Mbit/s, where a piece takes a second, sent four
+ * layers of 64 MiB 1.17 times to three nodes. A flight fails after 45 s without a byte.
  */
 const HOLDER_PATIENCE_MS = 1_000;
 const HOLDER_PATIENCE_PIECES = 4;
-/** Who has so many left to bring in is helped: one of them may be on its way. */
-const HELPED_FROM = 3;
+const LONGEST_PATIENCE_MS = 10_000;
+/** Who has so many left to bring in is helped, besides one that may be on its way from each holder. */
+const HELPED_FROM = 2;
 
 export interface PieceTurnsDeps {
   readonly member: SwarmMember;
@@ -23,6 +24,8 @@ export interface PieceTurnsDeps {
   readonly clock: Clock;
   /** Milliseconds that a piece usually takes; undefined while none has come. */
   readonly usual: (piece: number) => number | undefined;
+  /** Nothing speaks against asking it for the piece now. */
+  readonly gives: (neighbour: Neighbour, piece: number) => boolean;
   /** What was left to others may be this node's to fetch now. */
   readonly changed: () => void;
 }
@@ -38,12 +41,14 @@ export class PieceTurns {
   #cancel: (() => void) | undefined;
   #holders = 0;
   #crowded = false;
-  /** Pieces that are not here, and that holders only have. */
+  /** Neighbours of this zone, or of no known one, that do not have everything. */
+  #others: readonly Neighbour[] = [];
+  /** Pieces that are not here, and that of all neighbours holders only have. */
   #rare: ReadonlySet<number> = new Set();
   /** How many of them are each member's to bring in. */
   #left: ReadonlyMap<number, number> = new Map();
-  /** When another one had got one of them last. */
-  #broughtAt = -Infinity;
+  /** When another one had got one of them last, or they were looked at first. */
+  #broughtAt: number | undefined;
 
   constructor(deps: PieceTurnsDeps) {
     this.#deps = deps;
@@ -61,17 +66,23 @@ export class PieceTurns {
 
   /** Looks at the neighbours there are now, for what is asked afterwards. */
   look(): void {
-    const { member, clock } = this.#deps;
+    const { member, zone, clock } = this.#deps;
     const { neighbours } = member;
+    // What was left to others may be nobody's any more.
+    this.close();
     this.#holders = 0;
     for (const { complete } of neighbours) if (complete) this.#holders += 1;
     this.#crowded = this.#holders < neighbours.length;
     if (this.#holders === 0 || !this.#crowded) return;
+    this.#others = neighbours.filter((one) => !one.complete && (one.zone === zone || one.zone === ""));
+    this.#broughtAt ??= clock.now();
     for (const piece of this.#rare) if (!this.#isRare(piece)) this.#broughtAt = clock.now();
     this.#rare = this.#allRare();
     const left = new Map<number, number>();
-    for (const turn of [...this.#rare].map((piece) => member.turnOf(piece)))
+    for (const piece of this.#rare) {
+      const turn = member.turnOf(piece);
       left.set(turn, (left.get(turn) ?? 0) + 1);
+    }
     this.#left = left;
   }
 
@@ -104,14 +115,22 @@ export class PieceTurns {
     }
     if (!neighbour.complete || !this.#crowded || this.#rare.size === 0) return -Infinity;
     // What others have, too, they give: the holder's uplink is for what they have not.
-    if (this.#isRare(piece) && (isOwn || this.#helps(piece))) return -Infinity;
+    const isMine = this.#isRare(piece) ? isOwn || this.#helps(piece) : !this.#isGiven(piece);
+    if (isMine) return -Infinity;
     const usual = this.#deps.usual(piece) ?? 0;
-    return this.#broughtAt + Math.max(HOLDER_PATIENCE_MS, HOLDER_PATIENCE_PIECES * usual);
+    const patience = Math.max(HOLDER_PATIENCE_MS, HOLDER_PATIENCE_PIECES * usual);
+    return (this.#broughtAt ?? clock.now()) + Math.min(LONGEST_PATIENCE_MS, patience);
+  }
+
+  #isGiven(piece: number): boolean {
+    return this.#others.some((other) => other.has(piece) && this.#deps.gives(other, piece));
   }
 
   #helps(piece: number): boolean {
     const { member } = this.#deps;
-    return member.standsIn(piece) && (this.#left.get(member.turnOf(piece)) ?? 0) >= HELPED_FROM;
+    return (
+      member.standsIn(piece) && (this.#left.get(member.turnOf(piece)) ?? 0) >= HELPED_FROM + this.#holders
+    );
   }
 
   #isRare(piece: number): boolean {

@@ -10,7 +10,7 @@ const MAX_SHARED = 4;
 export interface VerificationDeps {
   readonly pieces: FlightPieces;
   readonly candidates: Pick<Candidates, "suspect" | "drop">;
-  readonly member: Pick<FlightMember, "mismatch"> | undefined;
+  readonly member: Pick<FlightMember, "mismatch" | "signAll"> | undefined;
   /** The flight has ended. */
   readonly signal: AbortSignal;
   readonly logger: Logger;
@@ -57,7 +57,10 @@ export class Verification {
     }
     if (peers.length > 0 && this.#repeat()) return false;
     // Readers have what was taken by signed hashes: this pull fails, the next one finds out who lied.
-    if (peers.length === 0 && pieces.usedSignedHashes) this.#refute();
+    if (peers.length === 0 && pieces.usedSignedHashes) {
+      await this.#signOwn();
+      this.#refute();
+    }
     throw error;
   }
 
@@ -86,6 +89,13 @@ export class Verification {
     if (!pieces.heldBack || !pieces.discardFromPeers()) return false;
     this.#isSuspect ||= pieces.usedSignedHashes;
     return true;
+  }
+
+  async #signOwn(): Promise<void> {
+    const { member, signal, logger } = this.#deps;
+    await member?.signAll(signal).catch((error: unknown) => {
+      logger.warn({ err: error }, "what upstream has brought of a wrong blob is fetched again");
+    });
   }
 
   /** What was taken by the word of signers may be what is wrong. */

@@ -15,12 +15,18 @@ async function setup(t: Test, theirs: number[], pieceMs?: number) {
   const { member, clock, deps } = memberOf(COUNT, () => Promise.withResolvers<never>().promise);
   const holder = { ...neighbourWith("holder", ALL), complete: true };
   let woken = 0;
+  const refused = new Set<number>();
   member.neighbours = [holder, neighbourWith("other", theirs)];
   member.rarity = (piece) => 1 + Number(theirs.includes(piece));
   member.turnOf = (piece) => piece % 2;
   member.bringsIn = (piece) => piece % 2 === 0;
   member.standsIn = (piece) => piece % 4 === 1;
-  const turns = new PieceTurns({ ...deps, usual: () => pieceMs, changed: () => (woken += 1) });
+  const turns = new PieceTurns({
+    ...deps,
+    usual: () => pieceMs,
+    gives: (_, piece) => !refused.has(piece),
+    changed: () => (woken += 1),
+  });
   t.teardown(() => turns.close());
   const mine = (): number[] => {
     turns.look();
@@ -28,7 +34,7 @@ async function setup(t: Test, theirs: number[], pieceMs?: number) {
   };
   mine();
   theirs.push(7);
-  return { turns, clock, theirs, mine, map: deps.pieces.map, woken: () => woken };
+  return { turns, clock, theirs, mine, member, refused, map: deps.pieces.map, woken: () => woken };
 }
 
 await t.test("own pieces at once, others' when their member has much to do", async (t) => {
@@ -79,4 +85,41 @@ await t.test("where pieces take long, longer", async (t) => {
   t.same(mine(), [0, 2, 4, 6]);
   await clock.run(1);
   t.same(mine(), ALL);
+});
+
+await t.test("however long they take, a flight does not wait for that until it fails", async (t) => {
+  const { mine, clock } = await setup(t, [1], 20 * PATIENCE_MS);
+  t.same(mine(), [0, 2, 4, 6]);
+  await clock.run(10 * PATIENCE_MS);
+  t.same(mine(), ALL);
+});
+
+await t.test("nobody has got anything yet: others have their time from the first look on", async (t) => {
+  const { member, clock, deps } = memberOf(COUNT, () => Promise.withResolvers<never>().promise);
+  const holder = { ...neighbourWith("holder", ALL), complete: true };
+  member.neighbours = [holder, neighbourWith("other", [])];
+  member.bringsIn = () => false;
+  const turns = new PieceTurns({ ...deps, usual: () => undefined, gives: () => true });
+  t.teardown(() => turns.close());
+  turns.look();
+  t.ok(ALL.every((piece) => turns.isOthers(holder, piece)));
+  await clock.run(PATIENCE_MS);
+  turns.look();
+  t.notOk(ALL.some((piece) => turns.isOthers(holder, piece)));
+});
+
+await t.test("what the other one does not give after all is the holder's to give", async (t) => {
+  const { mine, refused } = await setup(t, [1]);
+  t.notOk(mine().includes(1));
+  refused.add(1);
+  t.ok(mine().includes(1));
+});
+
+await t.test("without a holder there is nothing to wait for", async (t) => {
+  const { mine, member, turns } = await setup(t, [1]);
+  mine();
+  t.ok(turns.waiting);
+  member.neighbours = member.neighbours.filter(({ complete }) => !complete);
+  turns.look();
+  t.notOk(turns.waiting);
 });

@@ -3,9 +3,9 @@ import {
   consume,
   IntegrityError,
   isRecycling,
+  NotFoundError,
   SourceError,
   type Digest,
-  NotFoundError,
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { KnownHashes } from "../swarm/swarm.ts";

@@ -1,4 +1,3 @@
-import type { Readable } from "node:stream";
 import {
   IntegrityError,
   InvalidInputError,
@@ -13,7 +12,7 @@ import type { ContentStore } from "../store/content-store.ts";
 import type { Swarm } from "../swarm/swarm.ts";
 import type { BlobContent, ContentOptions, LocalContent, PieceContent, PieceHere } from "./content.ts";
 import { blobInMemory } from "./blob-in-memory.ts";
-import { PieceHasher, type HashedPiece } from "./piece-hasher.ts";
+import { PieceHasher } from "./piece-hasher.ts";
 import { PieceGeometry } from "./pieces.ts";
 import type { Claim, RecordSigner } from "./records.ts";
 import { storedBlob } from "./stored-blob.ts";
@@ -64,15 +63,10 @@ export class NodeContent implements LocalContent {
     const here =
       this.#deps.flying?.(digest, size)?.piece(piece) ?? (await this.#stored(digest, size, piece, options));
     if (here === undefined) return undefined;
-    const { length } = here;
-    const open = (opening: ContentOptions): Promise<Readable> => here.open(opening);
-    if (here.hash === undefined) {
-      const hashed = (sha256: Uint8Array): void => here.sign(sha256);
-      if (!(await this.#hash({ key: `${digest} ${size} ${piece}`, length, open, hashed }, options)))
-        return undefined;
-    }
-    const { hash } = here;
-    return hash && { length, hash, open };
+    if (here.hash === undefined && !(await this.#hash(`${digest} ${size} ${piece}`, here, options)))
+      return undefined;
+    const { length, hash } = here;
+    return hash && { length, hash, open: (opening) => here.open(opening) };
   }
 
   async #stored(
@@ -99,9 +93,9 @@ export class NodeContent implements LocalContent {
   }
 
   /** False: it is not there any more, or not right. */
-  async #hash(piece: HashedPiece, { signal }: ContentOptions): Promise<boolean> {
+  async #hash(key: string, piece: PieceHere, { signal }: ContentOptions): Promise<boolean> {
     try {
-      await this.#hasher.hash(piece, signal);
+      await this.#hasher.hash(key, piece, signal);
       return true;
     } catch (error) {
       if (error instanceof NotFoundError || error instanceof IntegrityError) return false;

@@ -180,8 +180,8 @@ export class PieceFetches {
   }
 
   #lengthOf(piece: number): number {
-    const { start, end } = this.#deps.pieces.geometry.range(piece, piece);
-    return end - start;
+    const { geometry } = this.#deps.pieces;
+    return geometry.end(piece) - geometry.start(piece);
   }
 
   #mayAsk(id: string, round: number): boolean {

@@ -1,16 +1,10 @@
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 import { consume, IntegrityError, isRecycling, raceSignal } from "@p2p-mirror/shared";
+import type { PieceHere } from "./content.ts";
 
-export interface HashedPiece {
-  /** The same for the same bytes: who comes while they are read waits for that. */
-  readonly key: string;
-  /** In bytes. */
-  readonly length: number;
-  open(options: { readonly signal: AbortSignal }): Promise<Readable>;
-  /** Remembers its sha256: who asks after that needs no hash. */
-  hashed(sha256: Uint8Array): void;
-}
+/** What is needed of a piece for that. Once signed, who asks after that needs no hash. */
+export type UnhashedPiece = Pick<PieceHere, "length" | "open" | "sign">;
 
 interface Run {
   readonly result: Promise<void>;
@@ -31,26 +25,27 @@ export class PieceHasher {
   #free = AT_ONCE;
 
   /**
-   * Resolves when `hashed` was called, of this piece or of the one with the same key that was under way.
+   * Resolves when it was signed, this piece or the one with the same key that was under way.
+   * @param key the same for the same bytes: who comes while they are read waits for that
    * @throws IntegrityError (`SIZE_MISMATCH`) when it is short, what `open` throws, the signal's reason
    */
-  async hash(piece: HashedPiece, signal: AbortSignal): Promise<void> {
+  async hash(key: string, piece: UnhashedPiece, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const run = this.#runs.get(piece.key) ?? this.#begin(piece);
+    const run = this.#runs.get(key) ?? this.#begin(key, piece);
     run.waiting += 1;
     try {
       await raceSignal(run.result, signal);
     } finally {
       run.waiting -= 1;
-      if (run.waiting === 0) this.#end(piece.key, run);
+      if (run.waiting === 0) this.#end(key, run);
     }
   }
 
-  #begin(piece: HashedPiece): Run {
+  #begin(key: string, piece: UnhashedPiece): Run {
     const abort = new AbortController();
     const run: Run = { abort, waiting: 0, result: this.#run(piece, abort.signal) };
-    this.#runs.set(piece.key, run);
-    const over = (): void => this.#end(piece.key, run);
+    this.#runs.set(key, run);
+    const over = (): void => this.#end(key, run);
     run.result.then(over, over);
     return run;
   }
@@ -60,12 +55,12 @@ export class PieceHasher {
     run.abort.abort();
   }
 
-  async #run(piece: HashedPiece, signal: AbortSignal): Promise<void> {
+  async #run(piece: UnhashedPiece, signal: AbortSignal): Promise<void> {
     const body = await piece.open({ signal });
     try {
       await this.#turn(signal);
       try {
-        piece.hashed(await raceSignal(sha256(body, piece.length), signal));
+        piece.sign(await raceSignal(sha256(body, piece.length), signal));
       } finally {
         this.#next();
       }

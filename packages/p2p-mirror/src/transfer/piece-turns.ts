@@ -6,9 +6,10 @@ import type { FlightPieces } from "./flight-pieces.ts";
 const ZONE_PATIENCE_MS = 2_000;
 /**
  * What others bring in, or have by now, is not asked of who has everything, as long as others get something there that was
- * nowhere else: since the last such piece for so long, or for as long as so many pieces take if that is longer. Without, a hundred nodes ask the first one that is complete for the same last piece in the
- * same moment, which takes seconds then; with the first alone, a holder with 100 Mbit/s, where a piece takes a second, sent four
- * layers of 64 MiB 1.17 times to three nodes. A flight fails after 45 s without a byte.
+ * nowhere else: since the last such piece for so long, or for as long as so many pieces take if that is longer. Without,
+ * a hundred nodes ask the first one that is complete for the same last piece in the same moment, which takes seconds then;
+ * with the first alone, a holder with 100 Mbit/s, where a piece takes a second, sent four layers of 64 MiB 1.17 times to
+ * three nodes. A flight fails after 45 s without a byte.
  */
 const HOLDER_PATIENCE_MS = 1_000;
 const HOLDER_PATIENCE_PIECES = 4;

@@ -3,12 +3,12 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { IntegrityError, NotFoundError } from "@p2p-mirror/shared";
 import t from "tap";
-import { PieceHasher, type HashedPiece } from "../../src/transfer/piece-hasher.ts";
+import { PieceHasher, type UnhashedPiece } from "../../src/transfer/piece-hasher.ts";
 import { until } from "../../../../test/rig/until.ts";
 import { sha256 } from "./pieces-rig.ts";
 
 /** A piece that its store opens and feeds when the test says so. */
-class ScriptedPiece implements HashedPiece {
+class ScriptedPiece implements UnhashedPiece {
   readonly key: string;
   readonly bytes = randomBytes(10_000);
   readonly length = this.bytes.byteLength;
@@ -29,7 +29,7 @@ class ScriptedPiece implements HashedPiece {
     return body;
   }
 
-  hashed(hash: Uint8Array): void {
+  sign(hash: Uint8Array): void {
     this.hashes.push(hash);
   }
 
@@ -59,8 +59,8 @@ await t.test("who asks for the same piece at the same time shares one read", asy
   const hasher = new PieceHasher();
   const [piece] = pieces(1) as [ScriptedPiece];
   const leaving = new AbortController();
-  const asked = [hasher.hash(piece, never), hasher.hash(piece, never)];
-  const left = hasher.hash(piece, leaving.signal);
+  const asked = [hasher.hash(piece.key, piece, never), hasher.hash(piece.key, piece, never)];
+  const left = hasher.hash(piece.key, piece, leaving.signal);
   await until("it is read", () => piece.read);
   leaving.abort(new Error("gone"));
   await t.rejects(left, { message: "gone" });
@@ -69,7 +69,7 @@ await t.test("who asks for the same piece at the same time shares one read", asy
   t.equal(piece.times, 1);
   t.equal(piece.bodies.length, 1);
   t.ok(piece.bodies[0]?.destroyed);
-  const again = hasher.hash(piece, never);
+  const again = hasher.hash(piece.key, piece, never);
   await until("it is read again", () => piece.bodies.length === 2 && piece.read);
   piece.feed();
   await again;
@@ -79,7 +79,7 @@ await t.test("who asks for the same piece at the same time shares one read", asy
 await t.test("two are read at a time, in the order they came", async (t) => {
   const hasher = new PieceHasher();
   const all = pieces(5);
-  const hashes = all.map((piece) => hasher.hash(piece, never));
+  const hashes = all.map((piece) => hasher.hash(piece.key, piece, never));
   for (let nth = 0; nth < all.length; nth += 1) {
     await until(`${nth} and the next are read`, () => all.slice(nth, nth + 2).every((piece) => piece.read));
     t.equal(all.filter((piece) => piece.read && !piece.bodies[0]?.destroyed).length, Math.min(2, 5 - nth));
@@ -94,8 +94,8 @@ await t.test("a store that hashes a whole blob first holds up nobody else", asyn
   const [slow, other, quick] = pieces(3) as [ScriptedPiece, ScriptedPiece, ScriptedPiece];
   const opened = Promise.withResolvers<void>();
   slow.opening = other.opening = opened.promise;
-  const waiting = [hasher.hash(slow, never), hasher.hash(other, never)];
-  const hash = hasher.hash(quick, never);
+  const waiting = [hasher.hash(slow.key, slow, never), hasher.hash(other.key, other, never)];
+  const hash = hasher.hash(quick.key, quick, never);
   await until("it is read", () => quick.read);
   quick.feed();
   await hash;
@@ -120,9 +120,9 @@ await t.test("what nobody waits for any more ends, wherever it stood, and makes 
   const opened = Promise.withResolvers<void>();
   opening.opening = opened.promise;
   const gone = new AbortController();
-  const left = [opening, reading, second, queued].map((piece) => hasher.hash(piece, gone.signal));
+  const left = [opening, reading, second, queued].map((piece) => hasher.hash(piece.key, piece, gone.signal));
   await until("two are read, one waits", () => reading.read && second.read && queued.bodies.length === 1);
-  const hash = hasher.hash(last, never);
+  const hash = hasher.hash(last.key, last, never);
   await until("another one waits", () => last.bodies.length === 1);
   t.notOk(last.read);
   gone.abort(new Error("gone"));
@@ -138,7 +138,7 @@ await t.test("what nobody waits for any more ends, wherever it stood, and makes 
   t.equal(getEventListeners(gone.signal, "abort").length, 0);
   t.equal(getEventListeners(never, "abort").length, 0);
   // Both turns are there again.
-  const [a, b] = [hasher.hash(reading, never), hasher.hash(second, never)];
+  const [a, b] = [hasher.hash(reading.key, reading, never), hasher.hash(second.key, second, never)];
   await until("both are read", () => reading.bodies.length === 2 && reading.read && second.read);
   reading.feed();
   second.feed();
@@ -155,20 +155,22 @@ await t.test(
     const hasher = new PieceHasher();
     const [piece, after] = pieces(2) as [ScriptedPiece, ScriptedPiece];
     for (const bytes of [piece.bytes.subarray(1), Buffer.concat([piece.bytes, Buffer.alloc(1)])]) {
-      const short = hasher.hash(piece, never);
+      const short = hasher.hash(piece.key, piece, never);
       const count = piece.bodies.length;
       await until("it is read", () => piece.bodies.length > count && piece.read);
       piece.feed(bytes);
       await t.rejects(short, IntegrityError);
     }
-    const broken = hasher.hash(piece, never);
+    const broken = hasher.hash(piece.key, piece, never);
     await until("it is read", () => piece.bodies.length === 3 && piece.read);
     piece.bodies.at(-1)?.destroy(new Error("disk on fire"));
     await t.rejects(broken, { message: "disk on fire" });
     piece.opening = Promise.reject(new NotFoundError("BLOB_UNKNOWN", "evicted"));
-    await t.rejects(hasher.hash(piece, never), NotFoundError);
-    await t.rejects(hasher.hash(piece, AbortSignal.abort(new Error("early"))), { message: "early" });
-    const hash = hasher.hash(after, never);
+    await t.rejects(hasher.hash(piece.key, piece, never), NotFoundError);
+    await t.rejects(hasher.hash(piece.key, piece, AbortSignal.abort(new Error("early"))), {
+      message: "early",
+    });
+    const hash = hasher.hash(after.key, after, never);
     await until("it is read", () => after.read);
     after.feed();
     await hash;

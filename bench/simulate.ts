@@ -19,6 +19,7 @@ const NODES: Readonly<Record<ShapeName, readonly number[]>> = {
   small: [8],
   thin: [1, 4, 8],
   seeded: [8],
+  "seeded-image": [4, 8, 16],
   slow: [8],
   staggered: [8],
 };

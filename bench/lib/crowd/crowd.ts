@@ -81,7 +81,7 @@ export async function runCrowd(
   if (options.seeded) {
     await site.unshape();
     refuseFailures(await pull(site.image, [0]));
-    await system.seeded(site.image.objects.length);
+    await system.seeded(site.image.objects.length + (site.warmUp?.objects.length ?? 0));
     await site.shape(options);
     stage.defer(() => site.shape());
   }

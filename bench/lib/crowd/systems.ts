@@ -20,7 +20,7 @@ export interface System extends AsyncDisposable {
   readonly name: SystemName;
   /** Pids of what it runs besides containerd and upstream. */
   readonly daemons: readonly number[];
-  /** Resolves when all nodes can know that the first one holds the image. */
+  /** Resolves when all nodes can know what the first one holds: so many objects in all. */
   seeded(objects: number): Promise<void>;
   /** The end of what the daemon beside a node (by its index) wrote. */
   logOf(index: number): string;

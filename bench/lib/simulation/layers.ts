@@ -17,6 +17,8 @@ export interface ImagePull {
   readonly links: Links;
   readonly latencyMs: number;
   readonly seed: number;
+  /** The last node has it all; default false. */
+  readonly seeded?: boolean | undefined;
   /** See WorldOptions; default: as for few nodes. */
   readonly encoded?: boolean;
   readonly quantumMs?: number;
@@ -31,7 +33,7 @@ export interface LayerTimes {
 }
 
 export interface ImageFigures {
-  /** By node, then by layer. */
+  /** By node, then by layer; only of nodes that pull. */
   readonly layers: readonly (readonly LayerTimes[])[];
   /** Seconds, of the last node and at least. */
   readonly last: number;
@@ -49,7 +51,7 @@ export interface ImageFigures {
  * Each layer is a world of its own, and all of them share clock and links.
  */
 export async function pullLayers(
-  { nodes, layers, links, latencyMs, seed, encoded = true, quantumMs = 0 }: ImagePull,
+  { nodes, layers, links, latencyMs, seed, seeded = false, encoded = true, quantumMs = 0 }: ImagePull,
   blobs: Blobs,
 ): Promise<ImageFigures> {
   const worlds: World[] = [];
@@ -70,10 +72,14 @@ export async function pullLayers(
   }
   const [{ clock }] = worlds as [World];
   const began = clock.now();
-  const bound = crowdBound(sum(layers), nodes, links);
+  const holders = seeded ? 1 : 0;
+  const pullers = nodes - holders;
+  if (seeded) for (const world of worlds) world.nodes.at(-1)?.holds();
+  const pulling = worlds.map((world) => world.nodes.slice(0, pullers));
+  const bound = crowdBound(sum(layers), pullers, links, holders);
   const seconds = (at: number | undefined): number => ((at ?? Infinity) - began) / 1_000;
-  const starts = Array.from({ length: nodes }, () => layers.map(() => Infinity));
-  const silences = Array.from({ length: nodes }, () => layers.map(() => new Silence()));
+  const starts = Array.from({ length: pullers }, () => layers.map(() => Infinity));
+  const silences = Array.from({ length: pullers }, () => layers.map(() => new Silence()));
   let over = false;
 
   /** Of one node, as one of containerd's workers. */
@@ -95,13 +101,13 @@ export async function pullLayers(
     if (!over) clock.after(LOOK_MS, look);
   };
   look();
-  for (let nth = 0; nth < nodes; nth += 1) {
+  for (let nth = 0; nth < pullers; nth += 1) {
     let handedOut = 0;
     const next = (): number | undefined => (handedOut < layers.length ? handedOut++ : undefined);
     for (let worker = 0; worker < AT_ONCE; worker += 1) void work(nth, next);
   }
   const allRead = (): boolean =>
-    worlds.every((world) => world.nodes.every(({ readAt }) => readAt !== undefined));
+    pulling.every((ofWorld) => ofWorld.every(({ readAt }) => readAt !== undefined));
   await clock.run(GIVE_UP * bound * 1_000, allRead);
   over = true;
   const times = starts.map((started, nth) =>
@@ -113,7 +119,7 @@ export async function pullLayers(
   );
   const copies = sum(worlds.map(({ upstream }) => upstream.sent)) / sum(layers);
   const messages = sum(worlds.map(({ network }) => network.sent())) / nodes / layers.length;
-  const wrong = worlds.flatMap(({ nodes: ofWorld }) =>
+  const wrong = pulling.flatMap((ofWorld) =>
     ofWorld.flatMap(({ readAt, wrongBytes }, nth) => (readAt === undefined || wrongBytes ? [nth] : [])),
   );
   for (const world of worlds) await world.close();

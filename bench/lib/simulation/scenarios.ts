@@ -38,7 +38,7 @@ export async function play(scenario: Scenario, blobs: Blobs): Promise<string | u
   const bound = crowdBound(size, nodes - holders, links, holders) * 1_000;
   const watch = new LeaseWatch(world);
   const [holder] = world.nodes;
-  if (seeded && holder !== undefined) Object.assign(holder, { stored: true, advertisedFrom: 0 });
+  if (seeded) holder?.holds();
   scenario.happens?.(world);
   for (const node of world.nodes) void node.pull(() => 1_000);
   const readers = (): typeof world.nodes => world.nodes.filter(({ alive, wanted }) => alive && wanted);

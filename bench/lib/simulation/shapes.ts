@@ -9,16 +9,27 @@ const SLOW_SHARE = 1 / 20;
 
 /**
  * The shapes of `flash-crowd`, on modelled links: one uplink; a thin path to upstream for each node, ten times thinner than
- * between them; one node that has the blob; one at 1/20 of the rate; arrivals all through the first pull; and over one uplink
- the image of that bench and a small one, in layers. The others are of one blob.
+ * between them; one node that has the blob; one at 1/20 of the rate; arrivals all through the first pull; and the image of that
+ * bench, around a holder as well, and a small one, in layers. The others are of one blob.
  */
-export const SHAPES = ["central", "image", "small", "thin", "seeded", "slow", "staggered"] as const;
+export const SHAPES = [
+  "central",
+  "image",
+  "small",
+  "thin",
+  "seeded",
+  "seeded-image",
+  "slow",
+  "staggered",
+] as const;
 export type ShapeName = (typeof SHAPES)[number];
 
 const MIB = 1024 * 1024;
+const IMAGE = Array.from({ length: 4 }, () => 64 * MIB);
 /** Of the shapes that are an image: its layers, in bytes. */
 export const LAYERS: Readonly<Partial<Record<ShapeName, readonly number[]>>> = {
-  image: Array.from({ length: 4 }, () => 64 * MIB),
+  image: IMAGE,
+  "seeded-image": IMAGE,
   small: Array.from({ length: 6 }, () => Math.floor((16 * MIB) / 6)),
 };
 
@@ -41,10 +52,8 @@ export function boundOf(shape: ShapeName, nodes: number, size: number): number {
 export function prepare(shape: ShapeName, { nodes }: World): World["nodes"] {
   const last = nodes.at(-1);
   if (last === undefined || (shape !== "seeded" && shape !== "slow")) return nodes;
-  if (shape === "seeded") {
-    last.stored = true;
-    last.advertisedFrom = 0;
-  } else {
+  if (shape === "seeded") last.holds();
+  else {
     last.up.rate *= SLOW_SHARE;
     last.down.rate *= SLOW_SHARE;
   }

@@ -6,6 +6,7 @@ import { createSwarm, type MirrorSwarm } from "../../../packages/p2p-mirror/src/
 import type { Peer } from "../../../packages/p2p-mirror/src/routing/router.ts";
 import type { Contact } from "../../../packages/p2p-mirror/src/swarm/wire.ts";
 import { Flight } from "../../../packages/p2p-mirror/src/transfer/flight.ts";
+import { HolderQueue } from "../../../packages/p2p-mirror/src/transfer/holder-queue.ts";
 import type { RefutedBlob } from "../../../packages/p2p-mirror/src/transfer/refuted-blobs.ts";
 import { pause } from "../../../packages/p2p-mirror/src/transfer/patience.ts";
 import type { BlobSource, SourceFinder } from "../../../packages/p2p-mirror/src/transfer/source.ts";
@@ -68,6 +69,7 @@ export class SimNode {
   #flight: Flight | undefined;
   #refuted: RefutedBlob | undefined;
   #life = 0;
+  readonly holders: HolderQueue;
 
   constructor(world: World, nth: number) {
     const { links, beside } = world.options;
@@ -82,6 +84,7 @@ export class SimNode {
     this.down = same?.down ?? { rate: links.ingress };
     this.wan = same?.wan ?? (links.wan === undefined ? undefined : { rate: links.wan });
     this.#clock = new NodeClock(world.clock);
+    this.holders = same?.holders ?? new HolderQueue();
   }
 
   get clock(): NodeClock {
@@ -160,6 +163,12 @@ export class SimNode {
     this.#world.network.wake(this.id);
     this.#clock.goOn();
     this.#world.waysChanged();
+  }
+
+  /** It has the blob from the beginning, and has advertised it. */
+  holds(): void {
+    this.stored = true;
+    this.advertisedFrom = 0;
   }
 
   /** Reads the whole blob, as containerd does, and again after a failure, as kubelet does: `retryMs` later. */
@@ -260,6 +269,7 @@ export class SimNode {
         swarm: {
           ...changes.flight({ swarm, ask: plane.ask }),
           zone: options.zones === undefined ? "" : `zone ${this.nth % options.zones}`,
+          holders: this.holders,
           random: seeded(options.seed * 31 + this.nth * 1_299_709 + this.#life),
         },
       },

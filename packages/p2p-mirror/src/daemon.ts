@@ -40,6 +40,7 @@ import { createStoreMetrics } from "./store/metrics.ts";
 import type { FlightSwarm } from "./transfer/flight-member.ts";
 import { Flights } from "./transfer/flights.ts";
 import { HandedOut } from "./transfer/handed-out.ts";
+import { HolderQueue } from "./transfer/holder-queue.ts";
 import { NodeContent, type NodeContentDeps } from "./transfer/local-content.ts";
 import { Manifests } from "./transfer/manifests.ts";
 import { createTransferMetrics } from "./transfer/metrics.ts";
@@ -286,6 +287,7 @@ class MirrorDaemon implements Daemon {
       zone: config.zone,
       ask: (peer, digest, request, options) => peerClient.piece(peer, digest, request, options),
       random: Math.random,
+      holders: new HolderQueue(),
     };
     const flights = new Flights({
       cache: store,

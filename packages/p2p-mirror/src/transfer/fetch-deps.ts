@@ -2,6 +2,7 @@ import type { Clock, Logger } from "@p2p-mirror/shared";
 import type { KnownHashes, SwarmMember } from "../swarm/swarm.ts";
 import type { AskForPiece } from "./fetch-piece.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
+import type { HolderQueue } from "./holder-queue.ts";
 import type { BlobSource } from "./source.ts";
 
 /** What everybody who fetches for a flight works on, and whom it tells. */
@@ -30,6 +31,8 @@ export interface Crowd {
   readonly zone: string;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** Of this node, for all of its blobs. */
+  readonly holders: HolderQueue;
   /** That this node fetches together with others now, this one among them. */
   readonly blobs: () => number;
   /** Takes what is here from another try and believed by now. True when there was any. */

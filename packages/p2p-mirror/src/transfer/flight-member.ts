@@ -2,6 +2,7 @@ import type { Digest } from "@p2p-mirror/shared";
 import type { KnownHashes, SignedHash, Swarm, SwarmMember } from "../swarm/swarm.ts";
 import type { AskForPiece } from "./fetch-piece.ts";
 import type { FlightPieces } from "./flight-pieces.ts";
+import type { HolderQueue } from "./holder-queue.ts";
 
 /** How a flight takes part in the swarm. */
 export interface FlightSwarm {
@@ -11,6 +12,8 @@ export interface FlightSwarm {
   readonly zone: string;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** Of this node, for all of its flights. */
+  readonly holders: HolderQueue;
 }
 
 /** For pieces whose hash is nobody's to tell. */
@@ -24,13 +27,14 @@ export class FlightMember {
   readonly zone: string;
   readonly random: () => number;
   readonly blobs: () => number;
+  readonly holders: HolderQueue;
   readonly #pieces: FlightPieces;
 
   /** `signal` ends the membership. */
   constructor(
     { digest, size }: { readonly digest: Digest; readonly size: number },
     pieces: FlightPieces,
-    { swarm, ask, zone, random }: FlightSwarm,
+    { swarm, ask, zone, random, holders }: FlightSwarm,
     signal: AbortSignal,
   ) {
     const { geometry, map } = pieces;
@@ -41,6 +45,7 @@ export class FlightMember {
     this.ask = ask;
     this.zone = zone;
     this.random = random;
+    this.holders = holders;
     this.blobs = () => swarm.memberships;
     this.#pieces = pieces;
     const { member } = this;

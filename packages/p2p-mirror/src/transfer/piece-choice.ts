@@ -35,9 +35,10 @@ export function choosePiece(
     if (room === 0) break;
     if (!neighbour.has(piece) || excluded(neighbour, piece)) continue;
     room -= 1;
-    // Of one that all ask, each takes what it is its turn to bring; and a fraction decides between what is left.
-    const turn = neighbour.complete && !member.bringsIn(piece) ? 1 : 0;
-    const rank = 2 * member.rarity(piece) + turn + random();
+    // Of one that all ask, each takes what it is its turn to bring, and that in order: no two bring the same, and what is
+    // read as it comes need not be read back from the disk. Between what is left chance decides.
+    const isTurn = neighbour.complete && member.bringsIn(piece);
+    const rank = 2 * member.rarity(piece) + (isTurn ? 0 : Number(neighbour.complete) + random());
     if (rank >= least) continue;
     least = rank;
     chosen = piece;

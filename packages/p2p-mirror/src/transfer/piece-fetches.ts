@@ -8,6 +8,7 @@ import { FAULT_PAUSE_MS, NeighbourConduct } from "./neighbour-conduct.ts";
 import { BusyError, type WantedPiece } from "./peer-client.ts";
 import { choosePiece } from "./piece-choice.ts";
 import { fromMemory, holdPiece, type HeldPiece } from "./held-piece.ts";
+import type { HolderPlace } from "./holder-queue.ts";
 import { PieceHedges } from "./piece-hedges.ts";
 import { PieceTurns } from "./piece-turns.ts";
 
@@ -22,11 +23,6 @@ const MAX_NEIGHBOURS_ASKED = 12;
 const PIECES_EACH = 2;
 const FEW_NEIGHBOURS = 3;
 const FEW_BLOBS = 2;
-/**
- * Of one that has everything, while others fetch, too: all ask it, and the sooner the first has a piece whole, the sooner
- * it gives it on. Two each: 1.17 with seven nodes around one holder.
- */
-const PIECES_OF_HOLDER = 1;
 /** A neighbour that is silent for so long loses the piece. */
 const STALL_MS = 1_500;
 const FIRST_BYTE_MS = 2_000;
@@ -81,12 +77,14 @@ export class PieceFetches {
   #next: { readonly piece: number | undefined; readonly since: number } = { piece: undefined, since: 0 };
   readonly #timers = new Set<() => void>();
   readonly #hedges = new PieceHedges();
+  readonly #place: HolderPlace;
   #closed = false;
 
   constructor(options: { readonly digest: Digest; readonly size: number }, deps: PieceFetchesDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#conduct = new NeighbourConduct(deps.clock);
+    this.#place = deps.holders.place(deps.changed);
     this.#turns = new PieceTurns({
       ...deps,
       usual: (piece) => this.#hedges.usual(this.#lengthOf(piece)),
@@ -100,12 +98,12 @@ export class PieceFetches {
 
   /** Somebody will be asked again later. */
   get waiting(): boolean {
-    return this.#timers.size > 0 || this.#turns.waiting;
+    return this.#timers.size > 0 || this.takesTurns;
   }
 
-  /** A piece is left to another node for a moment. */
+  /** A piece is left to another node for a moment, or its holder gives another blob's first. */
   get takesTurns(): boolean {
-    return this.#turns.waiting;
+    return this.#turns.waiting || this.#place.waiting;
   }
 
   /** Who is at work. */
@@ -122,13 +120,14 @@ export class PieceFetches {
     const urgent = this.#urgent(open);
     const excluded = (neighbour: Neighbour, piece: number): boolean =>
       !this.#conduct.isOpenFor(neighbour.peer.id, piece) ||
-      (piece !== urgent && turns.isOthers(neighbour, piece));
+      turns.isOthers(neighbour, piece, piece === urgent);
     // One piece of each before a second of any: the load is spread.
     const many = member.neighbours.length > FEW_NEIGHBOURS && blobs() > FEW_BLOBS;
     const each = many ? 1 : PIECES_EACH;
     this.#askEach(open, each, (neighbour) =>
       choosePiece(neighbour, { open, urgent, member, random, excluded }),
     );
+    this.#place.settle();
     this.#hedges.left(open.size, this.#asked.size);
     if (this.#hedges.atEnd) for (const asked of this.#asked) this.#look(asked);
   }
@@ -138,18 +137,26 @@ export class PieceFetches {
     for (let round = 1; round <= each; round += 1) {
       for (const neighbour of neighbours) {
         if (open.size === 0) return;
-        if (neighbour.complete && this.#turns.crowded && round > PIECES_OF_HOLDER) continue;
-        if (!this.#mayAsk(neighbour.peer.id, round)) continue;
+        const { id } = neighbour.peer;
+        const isShared = neighbour.complete && this.#turns.crowded;
+        if ((isShared && round > 1) || !this.#mayAsk(id, round)) continue;
         const piece = choose(neighbour);
         if (piece === undefined) continue;
+        if (isShared && !this.#place.take(id)) continue;
         open.delete(piece);
-        this.#ask(neighbour.peer, piece);
+        this.#ask(neighbour.peer, piece, isShared);
       }
     }
   }
 
+  /** Asks nobody for now. */
+  rest(): void {
+    this.#place.settle();
+  }
+
   close(): void {
     this.#closed = true;
+    this.rest();
     this.#turns.close();
     for (const cancel of this.#timers) cancel();
     for (const { abort, second } of this.#asked) {
@@ -190,10 +197,14 @@ export class PieceFetches {
     return this.#conduct.isOpen(id);
   }
 
-  #ask(peer: Peer, piece: number): void {
+  /** `isTurn`: at a holder, to be given back. */
+  #ask(peer: Peer, piece: number, isTurn: boolean): void {
     const { pieces, clock } = this.#deps;
     const run = pieces.picker.takeWithin(piece, piece + 1);
-    if (run === undefined) return;
+    if (run === undefined) {
+      if (isTurn) this.#place.giveBack(peer.id);
+      return;
+    }
     const began = clock.now();
     let body: Readable | undefined;
     const asked: Asked = {
@@ -224,6 +235,7 @@ export class PieceFetches {
         this.#asked.delete(asked);
         this.#answered(peer.id);
         pieces.picker.release(run);
+        if (isTurn) this.#place.giveBack(peer.id);
         this.#deps.changed();
       });
   }
@@ -264,6 +276,7 @@ export class PieceFetches {
     const other = member.neighbours.find((neighbour) => {
       const { id } = neighbour.peer;
       if (neighbour.zone !== zone || !neighbour.has(piece)) return false;
+      if (this.#turns.isOthers(neighbour, piece)) return false;
       return !this.#askedOf.has(id) && this.#conduct.isOpen(id) && this.#conduct.isOpenFor(id, piece);
     });
     if (other === undefined) return;

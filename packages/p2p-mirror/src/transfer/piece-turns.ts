@@ -87,9 +87,10 @@ export class PieceTurns {
     this.#left = left;
   }
 
-  /** The piece is not to be asked of this neighbour now. */
-  isOthers(neighbour: Neighbour, piece: number): boolean {
+  /** The piece is not to be asked of this neighbour now. One that is urgent is not left to whoever has yet to bring it. */
+  isOthers(neighbour: Neighbour, piece: number, isUrgent = false): boolean {
     const { clock, changed } = this.#deps;
+    if (isUrgent && (!neighbour.complete || this.#isRare(piece))) return false;
     const left = this.#leftUntil(neighbour, piece) - clock.now();
     if (left <= 0) return false;
     this.#cancel ??= clock.after(left, () => {

@@ -133,6 +133,7 @@ export class SwarmFetches {
     this.#leases.endLost();
     if (work.upstream) this.#leases.fetchAll(work.from, work.patienceMs);
     if (work.neighbours) this.#pieces.askAll(work.from);
+    else this.#pieces.rest();
   }
 
   /** A reader waits for a piece far beyond what this run brings: the lease is kept, its bytes come in another order. */

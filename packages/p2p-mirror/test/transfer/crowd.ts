@@ -11,6 +11,7 @@ import { createSwarm, type MirrorSwarm } from "../../src/swarm/mirror-swarm.ts";
 import type { PieceHere } from "../../src/transfer/content.ts";
 import type { AskForPiece } from "../../src/transfer/fetch-piece.ts";
 import { Flight } from "../../src/transfer/flight.ts";
+import { HolderQueue } from "../../src/transfer/holder-queue.ts";
 import type { RefutedBlob } from "../../src/transfer/refuted-blobs.ts";
 import { PieceGeometry } from "../../src/transfer/pieces.ts";
 import type { BlobSource } from "../../src/transfer/source.ts";
@@ -118,6 +119,7 @@ export class Crowd {
           zone: "",
           ask: this.#ask(node.id),
           random: seeded(this.#options.seed + nth),
+          holders: new HolderQueue(),
         },
       },
     );

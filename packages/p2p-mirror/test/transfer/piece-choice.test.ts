@@ -39,3 +39,16 @@ await t.test("what a reader has waited for, where it can be had", async (t) => {
   );
   t.equal(choosePiece(neighbourWith([1, 2, 3]), { ...urgent, excluded: (_, piece) => piece === 1 }), 3);
 });
+
+await t.test(
+  "of one that has everything: what it is this node's turn to bring, in the order of readers",
+  async (t) => {
+    const holder: Neighbour = { ...neighbourWith([1, 2, 3, 4]), complete: true };
+    const around = { ...common, member: { rarity: () => 1, bringsIn: (piece: number) => piece > 2 } };
+    t.equal(choosePiece(holder, around), 3);
+    t.equal(choosePiece(holder, { ...around, open: new Set([4, 1, 3]) }), 4, "from where a reader is");
+    let asked = 0;
+    const random = (): number => [0.9, 0.1][asked++ % 2] ?? 0;
+    t.equal(choosePiece(holder, { ...around, open: new Set([1, 2]), random }), 2, "of others' turns any");
+  },
+);

@@ -32,9 +32,10 @@ async function setup(t: Test, theirs: number[], pieceMs?: number) {
     turns.look();
     return ALL.filter((piece) => !turns.isOthers(holder, piece));
   };
+  const isUrgent = (piece: number): boolean => !turns.isOthers(holder, piece, true);
   mine();
   theirs.push(7);
-  return { turns, clock, theirs, mine, member, refused, map: deps.pieces.map, woken: () => woken };
+  return { turns, clock, theirs, mine, isUrgent, member, refused, map: deps.pieces.map, woken: () => woken };
 }
 
 await t.test("own pieces at once, others' when their member has much to do", async (t) => {
@@ -54,6 +55,15 @@ await t.test("what others have, too, they give, while there is anything that the
   theirs.push(1, 3, 5);
   for (const piece of [4, 6]) map.set(piece);
   t.same(mine(), ALL, "nothing is left to be brought in");
+});
+
+await t.test("what a reader has waited for: of the holder only when nobody else has it", async (t) => {
+  const { mine, isUrgent, refused } = await setup(t, [1, 3]);
+  t.same(mine(), [0, 2, 4, 6]);
+  t.ok(isUrgent(5), "others were to bring it");
+  t.notOk(isUrgent(3), "another one gives it");
+  refused.add(3);
+  t.ok(isUrgent(3));
 });
 
 await t.test("it waits while others bring something, and then no longer", async (t) => {

@@ -3,6 +3,7 @@ import type { KnownHashes, Lease, Neighbour, SwarmMember } from "../../src/swarm
 import { Candidates } from "../../src/transfer/candidates.ts";
 import type { AskForPiece } from "../../src/transfer/fetch-piece.ts";
 import { FlightPieces } from "../../src/transfer/flight-pieces.ts";
+import { HolderQueue } from "../../src/transfer/holder-queue.ts";
 import { Notifier } from "../../src/transfer/notifier.ts";
 import { WholeSpool } from "../../src/transfer/spool.ts";
 import type { SwarmFetchesDeps } from "../../src/transfer/swarm-fetches.ts";
@@ -88,6 +89,7 @@ export function memberOf(count: number, ask: AskForPiece) {
     candidates: new Candidates({ peers: nobody, named: () => undefined, clock, changed }),
     hashes: NO_HASHES,
     ask,
+    holders: new HolderQueue(),
     blobs: () => 1,
     zone: "here",
     clock,

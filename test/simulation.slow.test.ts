@@ -65,6 +65,15 @@ await t.test(
   },
 );
 
+await t.test(
+  "no ranges, and every other piece of one member is wrong: upstream's stream begins anew once",
+  async (t) => {
+    const { problem, copies } = await disturbed({ seed: 3193 }, blobs);
+    t.equal(problem, undefined);
+    t.ok(copies <= 3, `${copies.toFixed(2)} copies`);
+  },
+);
+
 await t.test("the same seed makes the same run", async (t) => {
   for (const seed of [3, 11, 27]) {
     t.strictSame(await disturbed({ seed }, new Blobs()), await disturbed({ seed }, blobs), `seed ${seed}`);

@@ -32,3 +32,15 @@ export function joinPart(part: Buffer, next: Buffer): Buffer | undefined {
   if (part.buffer !== next.buffer || part.byteOffset + part.byteLength !== next.byteOffset) return undefined;
   return Buffer.from(part.buffer, part.byteOffset, part.byteLength + next.byteLength);
 }
+
+/** The bytes from `start` to `end` of consecutive chunks. No byte is copied; when it is all of them, it is these. */
+export function slicesOf(chunks: readonly Buffer[], start: number, end: number): readonly Buffer[] {
+  const slices: Buffer[] = [];
+  let at = 0;
+  for (const chunk of chunks) {
+    const slice = chunk.subarray(Math.max(0, start - at), Math.max(0, end - at));
+    if (slice.length > 0) slices.push(slice);
+    at += chunk.length;
+  }
+  return start === 0 && end >= at ? chunks : slices;
+}

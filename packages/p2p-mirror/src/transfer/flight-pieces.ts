@@ -1,5 +1,6 @@
-import { createHash, type Hash } from "node:crypto";
-import { IntegrityError, joinParts, type Digest } from "@p2p-mirror/shared";
+import { createHash } from "node:crypto";
+import { IntegrityError, joinParts, slicesOf, type ByteRange, type Digest } from "@p2p-mirror/shared";
+import { PassingHashes } from "./passing-hashes.ts";
 import { Picker, type Run } from "./picker.ts";
 import { PieceGeometry, PieceMap } from "./pieces.ts";
 import { PrefixHash } from "./prefix-hash.ts";
@@ -48,8 +49,8 @@ export class FlightPieces {
   /** Pieces with at least one byte from a peer, and from which; undefined: from several. */
   readonly #fromPeers = new Map<number, BlobSource | undefined>();
   readonly #peers = new Set<BlobSource>();
-  /** Hashes of pieces that upstream is sending, and how far they are. */
-  readonly #hashing = new Map<number, { readonly hash: Hash; at: number }>();
+  /** Of pieces that upstream is sending. */
+  readonly #hashing: PassingHashes;
   /** Pieces that were taken by a signed hash. */
   #signed = 0;
   /** Pieces that are not complete: the offset up to which their bytes are here. */
@@ -72,6 +73,7 @@ export class FlightPieces {
     this.#digest = digest;
     this.#left = new Map(left);
     this.geometry = new PieceGeometry(size);
+    this.#hashing = new PassingHashes(this.geometry);
     this.#spool = spool;
     this.#onMore = onMore;
     this.#hash = new PrefixHash(digest, spool);
@@ -118,7 +120,10 @@ export class FlightPieces {
     peer: BlobSource | undefined,
     recycle: ((chunk: Buffer) => void) | undefined,
   ): boolean {
-    const released = peer === undefined || !this.heldBack;
+    const end = offset + chunk.length;
+    // Of a piece that is here readers get what is in the spool: it was checked, or will be.
+    const isNew = this.#missing(offset, end).some((part) => part.start === offset && part.end === end);
+    const released = isNew && (peer === undefined || !this.heldBack);
     this.#unwritten.add(offset, chunk, released, recycle);
     return released;
   }
@@ -170,7 +175,7 @@ export class FlightPieces {
   /** What a source began to bring of a piece is forgotten; it comes anew, as a whole. */
   restart(piece: number): void {
     this.#filled.delete(piece);
-    this.#hashing.delete(piece);
+    this.#hashing.forget(piece);
   }
 
   /** All of a piece is written and has the hash that somebody has signed. */
@@ -199,34 +204,34 @@ export class FlightPieces {
     return found;
   }
 
-  /** Writes chunks of a run and marks what they complete. Returns how many bytes there were. */
+  /** Writes chunks of a run and marks what they complete; pieces that are here stay as they are. Returns how many bytes are new. */
   async write(
     run: Run,
     offset: number,
     buffers: readonly Buffer[],
     peer: BlobSource | undefined,
   ): Promise<number> {
-    const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    const parts = joinParts(buffers);
-    this.#forgetLeft(offset, offset + bytes);
+    const end = offset + buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    let bytes = 0;
     try {
-      await this.#spool.write(offset, parts);
-      // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
-      this.#hash.offer(offset, parts);
-      if (peer === undefined && this.sharing !== undefined) this.#hashPieces(this.sharing, offset, parts);
+      for (const part of this.#missing(offset, end)) {
+        await this.#store(part.start, slicesOf(buffers, part.start - offset, part.end - offset), peer);
+        bytes += part.end - part.start;
+      }
     } finally {
       this.#unwritten.remove(offset, buffers);
     }
     this.received += bytes;
-    const end = offset + bytes;
     if (peer !== undefined) this.#peers.add(peer);
     for (let piece = this.geometry.at(offset); piece < this.geometry.count; piece += 1) {
       if (this.geometry.start(piece) >= end) break;
+      const isWhole = end >= this.geometry.end(piece);
+      if (isWhole) run.next = Math.max(run.next, piece + 1);
+      if (this.#done.has(piece)) continue;
       if (peer !== undefined) this.#from(piece, peer, offset);
-      if (end >= this.geometry.end(piece)) {
+      if (isWhole) {
         this.#done.set(piece);
         this.#filled.delete(piece);
-        run.next = Math.max(run.next, piece + 1);
         if (peer === undefined) this.#tell(piece);
       } else {
         this.#filled.set(piece, end);
@@ -234,6 +239,32 @@ export class FlightPieces {
     }
     this.#advance();
     return bytes;
+  }
+
+  async #store(offset: number, buffers: readonly Buffer[], peer: BlobSource | undefined): Promise<void> {
+    const parts = joinParts(buffers);
+    this.#forgetLeft(offset, offset + parts.reduce((sum, part) => sum + part.length, 0));
+    await this.#spool.write(offset, parts);
+    // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
+    this.#hash.offer(offset, parts);
+    if (peer === undefined && this.sharing !== undefined)
+      this.#hashing.add(offset, parts, this.sharing.wanted);
+  }
+
+  /** What belongs to pieces that are not here. */
+  #missing(start: number, end: number): ByteRange[] {
+    const found: { start: number; end: number }[] = [];
+    for (let at = start; at < end;) {
+      const piece = this.geometry.at(at);
+      const to = Math.min(end, this.geometry.end(piece));
+      const last = found.at(-1);
+      if (!this.#done.has(piece)) {
+        if (last?.end === at) last.end = to;
+        else found.push({ start: at, end: to });
+      }
+      at = to;
+    }
+    return found;
   }
 
   /** Who began a piece alone, and goes on with it, has given all of it. */
@@ -270,36 +301,10 @@ export class FlightPieces {
     if (this.#hash.size < this.#frontier()) this.#catchUp();
   }
 
-  /** Upstream's bytes go into the hashes of their pieces as they come. */
-  #hashPieces({ wanted }: PieceSharing, offset: number, parts: readonly Buffer[]): void {
-    if (!wanted && this.#hashing.size === 0) return;
-    let at = offset;
-    for (const part of parts) {
-      for (let rest = part; rest.length > 0;) {
-        const piece = this.geometry.at(at);
-        const bytes = rest.subarray(0, this.geometry.end(piece) - at);
-        if (at === this.geometry.start(piece)) {
-          // What began it before is not what it begins with now.
-          this.#hashing.delete(piece);
-          if (wanted) this.#hashing.set(piece, { hash: createHash("sha256"), at });
-        }
-        const hashing = this.#hashing.get(piece);
-        if (hashing?.at === at) {
-          hashing.hash.update(bytes);
-          hashing.at += bytes.length;
-        }
-        at += bytes.length;
-        rest = rest.subarray(bytes.length);
-      }
-    }
-  }
-
   #tell(piece: number): void {
-    const hashing = this.#hashing.get(piece);
-    this.#hashing.delete(piece);
+    // Undefined also when there was nobody else as it began.
+    const sha256 = this.#hashing.take(piece);
     if (this.#fromPeers.has(piece)) return;
-    // Not one that was resumed in its middle, or begun when there was nobody else.
-    const sha256 = hashing?.at === this.geometry.end(piece) ? hashing.hash.digest() : undefined;
     if (sha256 !== undefined) this.hashes.set(piece, sha256);
     this.sharing?.here(piece, sha256);
   }

@@ -102,6 +102,7 @@ export class LeaseFetches {
       pieces.picker.takeWithin(Math.max(lease.first, from), lease.end) ??
       pieces.picker.takeWithin(lease.first, lease.end);
     if (run === undefined) return this.#putBackUnused(upstream);
+    if (this.#unranged) pieces.picker.stretch(run, lease.end);
     const { source } = upstream.candidate;
     const fetching = { run, abort: new AbortController(), source: source.id };
     this.#fetching.set(lease.id, fetching);
@@ -164,8 +165,8 @@ export class LeaseFetches {
           if (from === start || this.#unranged) return;
           this.#unranged = true;
           const lease = this.#lease(id);
-          // The coordinator knows already: it is this node that streams the whole.
-          if (lease !== undefined && this.#isWhole(lease)) return;
+          // The coordinator knows already: it is this node that streams the whole. For each gap it would begin anew.
+          if (lease !== undefined && this.#isWhole(lease)) return pieces.picker.stretch(run, lease.end);
           if (lease !== undefined) member.handBack(lease, { kind: "unranged" });
           throw new Reassigned();
         },

@@ -46,6 +46,18 @@ export class Picker {
     return run;
   }
 
+  /**
+   * Makes the run longer, to the last open piece below `end` before one that is asked for elsewhere: what is here in between
+   * comes once more, and is passed over.
+   */
+  stretch(run: Run, end: number): void {
+    for (let piece = run.end; piece < end; piece += 1) {
+      if (this.#done.has(piece)) continue;
+      if (this.#taken(piece)) return;
+      run.end = piece + 1;
+    }
+  }
+
   /** One open piece: the first from `from` on, or from the beginning when there is none. */
   takeOne(from: number): Run | undefined {
     const run = this.#gap(from) ?? this.#gap(0);

@@ -104,8 +104,7 @@ export class UpstreamModel {
       from: UPSTREAM,
       node,
       links: node.wan === undefined ? [this.link, node.down] : [this.link, node.wan, node.down],
-      // Without ranges all of it comes, until nobody reads on.
-      chunks: this.#chunks(node, start, faults.ranges ? range.end : world.blob.bytes.length),
+      chunks: this.#chunks(node, start, range.end),
       signal,
       moved: (bytes) => {
         sent += bytes;

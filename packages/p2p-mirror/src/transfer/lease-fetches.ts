@@ -165,9 +165,10 @@ export class LeaseFetches {
           if (from === start || this.#unranged) return;
           this.#unranged = true;
           const lease = this.#lease(id);
-          // The coordinator knows already: it is this node that streams the whole. For each gap it would begin anew.
-          if (lease !== undefined && this.#isWhole(lease)) return pieces.picker.stretch(run, lease.end);
-          if (lease !== undefined) member.handBack(lease, { kind: "unranged" });
+          // The coordinator knows already: it is this node that streams the whole. Once, not for each gap.
+          if (lease !== undefined && this.#isWhole(lease)) {
+            if (!pieces.picker.stretch(run, lease.end)) return;
+          } else if (lease !== undefined) member.handBack(lease, { kind: "unranged" });
           throw new Reassigned();
         },
         arrived: (offset, chunk, recycle) => {

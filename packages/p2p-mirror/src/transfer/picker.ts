@@ -48,14 +48,16 @@ export class Picker {
 
   /**
    * Makes the run longer, to the last open piece below `end` before one that is asked for elsewhere: what is here in between
-   * comes once more, and is passed over.
+   * comes once more, and is passed over. True when it is longer now.
    */
-  stretch(run: Run, end: number): void {
-    for (let piece = run.end; piece < end; piece += 1) {
+  stretch(run: Run, end: number): boolean {
+    const before = run.end;
+    for (let piece = before; piece < end; piece += 1) {
       if (this.#done.has(piece)) continue;
-      if (this.#taken(piece)) return;
+      if (this.#taken(piece)) break;
       run.end = piece + 1;
     }
+    return run.end > before;
   }
 
   /** One open piece: the first from `from` on, or from the beginning when there is none. */

@@ -85,9 +85,9 @@ export class HolderPlace {
     this.#queue.giveBack(holder);
   }
 
-  /** Whom it was not its turn at since the last time, that is all it waits for. */
-  settle(): void {
-    this.#inLine = this.#refused;
+  /** Where it was not its turn since the last time, it waits, if it does `want` anything still; and nowhere else. */
+  settle(wants: boolean): void {
+    this.#inLine = wants ? this.#refused : new Set();
     this.#refused = new Set();
     this.#queue.keep(this.#wake, this.#inLine);
   }

@@ -72,6 +72,7 @@ export class LeaseFetches {
   }
 
   preempt(run: Run): void {
+    if (this.#unranged) return;
     for (const fetching of this.#fetching.values())
       if (fetching.run === run) fetching.abort.abort(new Reassigned());
   }
@@ -98,9 +99,10 @@ export class LeaseFetches {
     const upstream = this.#upstream ?? this.#takeUpstream();
     // After a failure nothing is begun before it is settled when to try again.
     if (upstream === undefined || upstream.failure !== undefined) return;
+    // Without ranges what is below comes in any case.
+    const first = this.#unranged ? lease.first : Math.max(lease.first, from);
     const run =
-      pieces.picker.takeWithin(Math.max(lease.first, from), lease.end) ??
-      pieces.picker.takeWithin(lease.first, lease.end);
+      pieces.picker.takeWithin(first, lease.end) ?? pieces.picker.takeWithin(lease.first, lease.end);
     if (run === undefined) return this.#putBackUnused(upstream);
     if (this.#unranged) pieces.picker.stretch(run, lease.end);
     const { source } = upstream.candidate;

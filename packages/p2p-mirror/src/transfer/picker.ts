@@ -114,7 +114,9 @@ export class Picker {
     if (longest === undefined || longest.end - longest.next < 3) return undefined;
     if (this.#geometry.end(longest.end - 1) - this.#geometry.start(longest.next) < MIN_SPLIT_BYTES)
       return undefined;
-    const middle = longest.next + Math.ceil((longest.end - longest.next) / 2);
+    let middle = longest.next + Math.ceil((longest.end - longest.next) / 2);
+    while (middle < longest.end && this.#done.has(middle)) middle += 1;
+    if (middle === longest.end) return undefined;
     const run = { first: middle, end: longest.end, next: middle };
     longest.end = middle;
     return run;

@@ -14,6 +14,8 @@ export interface ChoiceOptions {
   readonly member: Pick<SwarmMember, "rarity" | "bringsIn">;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** What it is this node's turn to bring is brought in order: nobody else has the same turns. */
+  readonly inOrder: boolean;
   /** Not from this neighbour now: it does not have it after all, or it is others' to bring. */
   readonly excluded: (neighbour: Neighbour, piece: number) => boolean;
 }
@@ -24,7 +26,7 @@ export interface ChoiceOptions {
  */
 export function choosePiece(
   neighbour: Neighbour,
-  { open, urgent, member, random, excluded }: ChoiceOptions,
+  { open, urgent, member, random, inOrder, excluded }: ChoiceOptions,
 ): number | undefined {
   if (urgent !== undefined && open.has(urgent) && neighbour.has(urgent) && !excluded(neighbour, urgent))
     return urgent;
@@ -35,10 +37,11 @@ export function choosePiece(
     if (room === 0) break;
     if (!neighbour.has(piece) || excluded(neighbour, piece)) continue;
     room -= 1;
-    // Of one that all ask, each takes what it is its turn to bring, and that in order: no two bring the same, and what is
-    // read as it comes need not be read back from the disk. Between what is left chance decides.
+    // Of one that all ask, each takes what it is its turn to bring, and that in order, if it can be: what is read as it
+    // comes need not be read back from the disk. Between what is left chance decides.
     const isTurn = neighbour.complete && member.bringsIn(piece);
-    const rank = 2 * member.rarity(piece) + (isTurn ? 0 : Number(neighbour.complete) + random());
+    const chance = isTurn && inOrder ? 0 : random();
+    const rank = 2 * member.rarity(piece) + Number(neighbour.complete && !isTurn) + chance;
     if (rank >= least) continue;
     least = rank;
     chosen = piece;

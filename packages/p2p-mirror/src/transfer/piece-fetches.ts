@@ -11,6 +11,7 @@ import { fromMemory, holdPiece, type HeldPiece } from "./held-piece.ts";
 import type { HolderPlace } from "./holder-queue.ts";
 import { PieceHedges } from "./piece-hedges.ts";
 import { PieceTurns } from "./piece-turns.ts";
+import { ReaderPatience } from "./reader-patience.ts";
 
 /**
  * Neighbours asked at a time (all there are), and pieces asked of each: enough that the next piece is on its way when one
@@ -23,6 +24,10 @@ const MAX_NEIGHBOURS_ASKED = 12;
 const PIECES_EACH = 2;
 const FEW_NEIGHBOURS = 3;
 const FEW_BLOBS = 2;
+/** Where pieces come as quickly as this, turns at a holder would be spent on waiting for the next request to arrive. */
+const QUICK_MS = 300;
+/** A turn is over after so long, whatever comes: others' pieces may come better. */
+const TURN_MS = 5_000;
 /** A neighbour that is silent for so long loses the piece. */
 const STALL_MS = 1_500;
 const FIRST_BYTE_MS = 2_000;
@@ -36,11 +41,6 @@ const SLOWEST_FACTOR = 4;
 const UNKNOWN_MS = 10_000;
 /** After "busy" a neighbour is left alone for so long. */
 const BUSY_PAUSE_MS = 100;
-/**
- * The first piece that is not on its way is asked for first when it has been that for so long: rare pieces are for those who
- * come later, and containerd gives a pull up that brings nothing for 5 minutes.
- */
-const READER_PATIENCE_MS = 10_000;
 
 /** A piece is given out when it is whole and its hash is right: nothing arrives before. */
 export type PieceFetchesDeps = Omit<FetchDeps, "arrived"> & Omit<Crowd, "recall">;
@@ -60,6 +60,8 @@ interface Asked {
   hasCompany: boolean;
   /** The other one was first. */
   outrun: boolean;
+  /** It is this flight's turn at a holder, which is to be given back. */
+  isTurn: boolean;
   /** Until it is looked at again. */
   cancel?: () => void;
 }
@@ -73,8 +75,7 @@ export class PieceFetches {
   readonly #askedOf = new Map<string, number>();
   readonly #conduct: NeighbourConduct;
   readonly #turns: PieceTurns;
-  /** The first piece, from where the newest reader began, that is not on its way; and since when it is that. */
-  #next: { readonly piece: number | undefined; readonly since: number } = { piece: undefined, since: 0 };
+  readonly #readers: ReaderPatience;
   readonly #timers = new Set<() => void>();
   readonly #hedges = new PieceHedges();
   readonly #place: HolderPlace;
@@ -85,9 +86,10 @@ export class PieceFetches {
     this.#deps = deps;
     this.#conduct = new NeighbourConduct(deps.clock);
     this.#place = deps.holders.place(deps.changed);
+    this.#readers = new ReaderPatience(deps.clock);
     this.#turns = new PieceTurns({
       ...deps,
-      usual: (piece) => this.#hedges.usual(this.#lengthOf(piece)),
+      usual: (piece) => this.#hedges.usual(deps.pieces.geometry.length(piece)),
       gives: ({ peer }, piece) => this.#conduct.isOpen(peer.id) && this.#conduct.isOpenFor(peer.id, piece),
     });
   }
@@ -117,7 +119,7 @@ export class PieceFetches {
     const turns = this.#turns;
     turns.look();
     const open = this.#open(from);
-    const urgent = this.#urgent(open);
+    const urgent = this.#readers.urgent(open);
     const excluded = (neighbour: Neighbour, piece: number): boolean =>
       !this.#conduct.isOpenFor(neighbour.peer.id, piece) ||
       turns.isOthers(neighbour, piece, piece === urgent);
@@ -125,15 +127,17 @@ export class PieceFetches {
     const many = member.neighbours.length > FEW_NEIGHBOURS && blobs() > FEW_BLOBS;
     const each = many ? 1 : PIECES_EACH;
     this.#askEach(open, each, (neighbour) =>
-      choosePiece(neighbour, { open, urgent, member, random, excluded }),
+      choosePiece(neighbour, { open, urgent, member, random, inOrder: turns.inOrder, excluded }),
     );
-    this.#place.settle();
+    // The piece it is in line for may have been asked of another one meanwhile.
+    this.#place.settle(open.size > 0);
     this.#hedges.left(open.size, this.#asked.size);
     if (this.#hedges.atEnd) for (const asked of this.#asked) this.#look(asked);
   }
 
   #askEach(open: Set<number>, each: number, choose: (neighbour: Neighbour) => number | undefined): void {
-    const { neighbours } = this.#deps.member;
+    const { member, pieces } = this.#deps;
+    const { neighbours } = member;
     for (let round = 1; round <= each; round += 1) {
       for (const neighbour of neighbours) {
         if (open.size === 0) return;
@@ -142,16 +146,18 @@ export class PieceFetches {
         if ((isShared && round > 1) || !this.#mayAsk(id, round)) continue;
         const piece = choose(neighbour);
         if (piece === undefined) continue;
-        if (isShared && !this.#place.take(id)) continue;
+        const usual = this.#hedges.usual(pieces.geometry.length(piece)) ?? Infinity;
+        const inTurn = isShared && usual >= QUICK_MS;
+        if (inTurn && !this.#place.take(id)) continue;
         open.delete(piece);
-        this.#ask(neighbour.peer, piece, isShared);
+        this.#ask(neighbour.peer, piece, inTurn);
       }
     }
   }
 
   /** Asks nobody for now. */
   rest(): void {
-    this.#place.settle();
+    this.#place.settle(false);
   }
 
   close(): void {
@@ -179,25 +185,12 @@ export class PieceFetches {
     return open;
   }
 
-  #urgent([piece]: Iterable<number>): number | undefined {
-    const now = this.#deps.clock.now();
-    if (this.#next.piece !== piece) this.#next = { piece, since: now };
-    const waits = now - this.#next.since >= READER_PATIENCE_MS;
-    return waits ? piece : undefined;
-  }
-
-  #lengthOf(piece: number): number {
-    const { geometry } = this.#deps.pieces;
-    return geometry.end(piece) - geometry.start(piece);
-  }
-
   #mayAsk(id: string, round: number): boolean {
     const asked = this.#askedOf.get(id) ?? 0;
     if (asked >= round || (asked === 0 && this.#askedOf.size >= MAX_NEIGHBOURS_ASKED)) return false;
     return this.#conduct.isOpen(id);
   }
 
-  /** `isTurn`: at a holder, to be given back. */
   #ask(peer: Peer, piece: number, isTurn: boolean): void {
     const { pieces, clock } = this.#deps;
     const run = pieces.picker.takeWithin(piece, piece + 1);
@@ -210,11 +203,12 @@ export class PieceFetches {
     const asked: Asked = {
       peer,
       piece,
-      length: this.#lengthOf(piece),
+      length: pieces.geometry.length(piece),
       abort: new AbortController(),
       taken: () => clock.now() - began - heldMsOf(body),
       hasCompany: false,
       outrun: false,
+      isTurn,
     };
     this.#asked.add(asked);
     this.#hedges.asked();
@@ -235,9 +229,14 @@ export class PieceFetches {
         this.#asked.delete(asked);
         this.#answered(peer.id);
         pieces.picker.release(run);
-        if (isTurn) this.#place.giveBack(peer.id);
+        this.#endTurn(asked);
         this.#deps.changed();
       });
+  }
+
+  #endTurn(asked: Asked): void {
+    if (asked.isTurn) this.#place.giveBack(asked.peer.id);
+    asked.isTurn = false;
   }
 
   async #bring(asked: Asked, ask: AskForPiece): Promise<void> {
@@ -325,6 +324,7 @@ export class PieceFetches {
   /** A request that takes long gets company, or ends while somebody else could bring the piece. */
   #look(asked: Asked): void {
     const { peer, piece, length, abort, taken } = asked;
+    if (taken() >= TURN_MS) this.#endTurn(asked);
     this.#hedge(asked);
     const late = !asked.hasCompany && taken() >= this.#longest(length);
     if (late && this.#deps.member.rarity(piece) > 1)
@@ -335,7 +335,7 @@ export class PieceFetches {
   #lookLater(asked: Asked): void {
     asked.cancel?.();
     const ms = this.#hedges.nextLook(asked.length, asked.taken());
-    asked.cancel = this.#deps.clock.after(ms, () => this.#look(asked));
+    asked.cancel = this.#deps.clock.after(Math.min(ms, TURN_MS), () => this.#look(asked));
   }
 
   /** Milliseconds that so many bytes may take. */

@@ -42,6 +42,10 @@ export class PieceGeometry {
     return Math.min(this.size, this.start(piece + 1));
   }
 
+  length(piece: number): number {
+    return this.end(piece) - this.start(piece);
+  }
+
   /** The piece that holds the byte at `offset`. */
   at(offset: number): number {
     return offset < this.pieceSize

@@ -20,7 +20,13 @@ const common = {
   open: new Set([1, 2, 3, 4]),
   member,
   random: () => 0.5,
+  inOrder: true,
   excluded: () => false,
+};
+
+const randomly = (...values: readonly number[]): (() => number) => {
+  let nth = 0;
+  return () => values[nth++ % values.length] ?? 0;
 };
 
 await t.test("the rarest of those it has", async (t) => {
@@ -47,6 +53,12 @@ await t.test(
     const around = { ...common, member: { rarity: () => 1, bringsIn: (piece: number) => piece > 2 } };
     t.equal(choosePiece(holder, around), 3);
     t.equal(choosePiece(holder, { ...around, open: new Set([4, 1, 3]) }), 4, "from where a reader is");
+    const byChance = { ...around, open: new Set([3, 4]), inOrder: false };
+    t.equal(
+      choosePiece(holder, { ...byChance, random: randomly(0.9, 0.1) }),
+      4,
+      "where another zone has the same turns",
+    );
     let asked = 0;
     const random = (): number => [0.9, 0.1][asked++ % 2] ?? 0;
     t.equal(choosePiece(holder, { ...around, open: new Set([1, 2]), random }), 2, "of others' turns any");

@@ -63,3 +63,17 @@ for (const [shape, links] of Object.entries(SHAPES)) {
     },
   );
 }
+
+await t.test(
+  "around a holder far away: while pieces are small no layer waits for another one's",
+  async (t) => {
+    const links = SHAPES["fast upstream"];
+    if (links === undefined) throw new TypeError("a shape is missing");
+    const layers = [8, 8, 8].map((size) => size * MIB);
+    const about = { nodes: 3, layers, links, latencyMs: 25, seed: 1, seeded: true };
+    const { last, incomplete } = await pullLayers(about, blobs);
+    t.equal(incomplete, 0);
+    // With one piece at a time of the holder, whichever layer it is of, a pull takes as many ways there as there are pieces.
+    t.ok(last <= 4, `${last.toFixed(2)} s`);
+  },
+);

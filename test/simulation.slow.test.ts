@@ -124,6 +124,9 @@ const oneHasAll = (seed: number): Scenario => ({
   copies: 1,
 });
 
+/** Each is the only one of its zone, so that all pieces are its own to bring (4.1 of the bound, when all began with the same). */
+const eachInAZone = (seed: number): Scenario => ({ ...oneHasAll(seed), zones: 8, time: 2 });
+
 /** What the slow one should bring in to the others they get without it (they took 4.1 of the bound, and 1.6 with eight). */
 const oneIsSlow = (seed: number, nodes: number, share: number): Scenario => ({
   nodes,
@@ -241,6 +244,7 @@ for (const seed of [1, 2, 3]) {
       "its lease is not taken back",
     );
     t.equal(await is(oneHasAll(seed)), undefined, "one node has it, all others begin: nothing is wrong");
+    t.equal(await is(eachInAZone(seed)), undefined, "each in a zone of its own");
     t.match(
       await is({ ...oneHasAll(seed), changes: ordersStrictly }),
       /of the bound/,

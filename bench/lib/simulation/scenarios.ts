@@ -16,6 +16,8 @@ export interface Scenario {
   readonly changes?: Changes;
   /** The first node has the blob, and upstream is a quarter as fast as nodes. */
   readonly seeded?: boolean;
+  /** Nodes are in so many zones, one after the other; default: in none. */
+  readonly zones?: number;
   /** That the blob takes through upstream's link when nobody has it, default 4; through a node's it takes one. */
   readonly seconds?: number;
   readonly happens?: (world: World) => unknown;
@@ -26,11 +28,20 @@ export interface Scenario {
 
 /** Resolves to what must not be and is, or undefined. */
 export async function play(scenario: Scenario, blobs: Blobs): Promise<string | undefined> {
-  const { nodes, seed, changes, seeded = false, seconds = 4, size = 8 * MIB } = scenario;
+  const { nodes, seed, changes, zones, seeded = false, seconds = 4, size = 8 * MIB } = scenario;
   const rate = seeded ? size / 8 : size;
   const links = { upstream: seeded ? rate / 4 : size / seconds, egress: rate, ingress: rate };
   const world = await new World(
-    { seed, nodes, size, links, latencyMs: 1, encoded: true, ...(changes !== undefined && { changes }) },
+    {
+      seed,
+      nodes,
+      size,
+      links,
+      latencyMs: 1,
+      encoded: true,
+      ...(changes !== undefined && { changes }),
+      ...(zones !== undefined && { zones }),
+    },
     blobs,
   ).start();
   const began = world.clock.now();

@@ -63,7 +63,7 @@ export class PieceTurns {
 
   /**
    * No other node has the turns of this one. Each zone has its own: with one node in each of seven zones, all asked the holder
-   * for the same next piece (5.9 of the bound; by chance 1.4).
+   * for the same next piece (5.9 copies out of it; by chance 1.4).
    */
   get inOrder(): boolean {
     return this.#inOrder;

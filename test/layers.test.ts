@@ -77,3 +77,16 @@ await t.test(
     t.ok(last <= 4, `${last.toFixed(2)} s`);
   },
 );
+
+await t.test(
+  "behind one link of 1 Mbit/s: as many requests as members and layers, and one copy still",
+  async (t) => {
+    const links: Links = { upstream: payloadRate(1), egress: payloadRate(100), ingress: payloadRate(100) };
+    for (const nodes of [4, 8]) {
+      const { last, bound, copies, incomplete } = await pull(links, nodes, [4, 4, 4, 4]);
+      t.equal(incomplete, 0);
+      t.ok(last <= 1.1 * bound, `${nodes} nodes: ${(last / bound).toFixed(3)} of the bound`);
+      t.ok(copies <= 1.05, `${copies.toFixed(3)} copies`);
+    }
+  },
+);

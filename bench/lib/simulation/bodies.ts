@@ -4,8 +4,9 @@ import type { Link } from "./flows.ts";
 import type { SimNode } from "./sim-node.ts";
 import type { World } from "./world.ts";
 
-/** As much as a socket gives at once. */
+/** As much as a socket gives at once; and of a thin link, where a record of TLS is what comes at once. */
 export const CHUNK_BYTES = 64 * 1024;
+export const RECORD_BYTES = 16 * 1024;
 
 export interface BodyOptions {
   readonly from: string;

@@ -5,7 +5,7 @@ import type {
   FetchedBody,
   FetchOptions,
 } from "../../../packages/p2p-mirror/src/transfer/source.ts";
-import { bodyOf, chunksOf, CHUNK_BYTES } from "./bodies.ts";
+import { bodyOf, chunksOf, CHUNK_BYTES, RECORD_BYTES } from "./bodies.ts";
 import type { Link } from "./flows.ts";
 import type { SimNode } from "./sim-node.ts";
 import type { World } from "./world.ts";
@@ -18,6 +18,8 @@ const FIRST_BYTE_MS = 10_000;
 const IDLE_MS = 30_000;
 const RETRIES = 2;
 const RETRY_MS = 150;
+/** A link of 2 Mbit/s is thin. */
+const THIN_BYTES_A_SECOND = 250_000;
 /** What a registry needs before it sends. */
 const THINKS_MS = 15;
 
@@ -132,7 +134,9 @@ export class UpstreamModel {
   }
 
   *#chunks(node: SimNode, start: number, end: number): Generator<Buffer, void, undefined> {
-    for (const chunk of chunksOf(this.#world.blob.bytes, start, end, CHUNK_BYTES)) {
+    const isThin = Math.min(this.link.rate, node.wan?.rate ?? Infinity) < THIN_BYTES_A_SECOND;
+    const bytes = isThin ? RECORD_BYTES : CHUNK_BYTES;
+    for (const chunk of chunksOf(this.#world.blob.bytes, start, end, bytes)) {
       yield node.liesAbout === undefined ? chunk : node.liesAbout(chunk);
     }
   }

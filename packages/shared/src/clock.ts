@@ -15,7 +15,8 @@ export const systemClock: Clock = {
   now: () => performance.now(),
   date: () => Date.now(),
   after: (ms, callback) => {
-    const timer = setTimeout(callback, ms);
+    // Less than nothing may be left by the time it is asked for; Node.js warns of that.
+    const timer = setTimeout(callback, Math.max(0, ms));
     return () => clearTimeout(timer);
   },
 };

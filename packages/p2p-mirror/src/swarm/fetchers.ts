@@ -27,6 +27,13 @@ const LONGEST_REST_MS = 2_000;
 /** Its rate against the median of the others. */
 const SLOW_SHARE = 1 / 4;
 
+/**
+ * TLS gives a record when all of it is here. Behind a link of 1 Mbit/s that two dozen requests share, each gets one in 3 s,
+ * and is not silent: so many may be due.
+ */
+const RECORD_BYTES = 16 * 1024;
+const RECORDS_DUE = 3;
+
 /** Who may fetch from upstream, and how well they do. */
 export class Fetchers {
   readonly #fetchers = new Map<string, Fetcher>();
@@ -132,9 +139,9 @@ export class Fetchers {
 
   /** The time a lease may be without progress: less when upstream gives bytes to others, so that it is not upstream. */
   patience(holder: Fetcher, hasBytes: boolean, now: number): number {
-    for (const one of this.#fetchers.values()) {
-      if (one !== holder && now - one.progressAt < TIMES.leaseTtl) return TIMES.leaseTtl;
-    }
+    const due = (RECORDS_DUE * RECORD_BYTES * 1_000) / (this.medianRate() ?? Infinity);
+    const ms = Math.max(TIMES.leaseTtl, Math.min(due, TIMES.stalled));
+    for (const one of this.#fetchers.values()) if (one !== holder && now - one.progressAt < ms) return ms;
     return hasBytes ? TIMES.stalled : TIMES.firstByte;
   }
 }

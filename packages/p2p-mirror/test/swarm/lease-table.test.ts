@@ -137,6 +137,20 @@ await t.test("a lease without progress for 2 s is another's, while others get by
   t.end();
 });
 
+await t.test("behind a thin link a lease has the time of three TLS records", (t) => {
+  const bench = new Bench(16 * MIB);
+  for (const id of ["a", "b", "c"]) bench.enter(id);
+  const rate = 8 * 1024;
+  for (let ms = 0; ms < 6_000; ms += 2_000) bench.fetch(2_000, { a: rate, b: rate, c: rate });
+  const [lease] = bench.table.leasesOf("a");
+  t.ok(lease, "a has one");
+  for (let ms = 0; ms < 4_000; ms += 1_000) bench.fetch(1_000, { b: rate, c: rate });
+  t.equal(bench.table.leasesOf("a")[0]?.id, lease?.id, "after 4 s of silence");
+  for (let ms = 0; ms < 3_000; ms += 1_000) bench.fetch(1_000, { b: rate, c: rate });
+  t.not(bench.table.leasesOf("a")[0]?.id, lease?.id, "after 7 s, where a record takes 2");
+  t.end();
+});
+
 await t.test("upstream that is slow for everybody costs nobody the lease, for 4 s", (t) => {
   const bench = new Bench(64 * MIB);
   for (const name of ["a", "b"]) bench.enter(name);
@@ -334,12 +348,12 @@ await t.test("progress of somebody else's lease, or backwards, changes nothing",
   for (const name of ["a", "b"]) bench.enter(name);
   const [lease] = bench.table.leasesOf("a");
   bench.now = 1_500;
-  bench.table.progress("a", lease?.id ?? 0, 1_000, 100);
-  bench.table.progress("b", lease?.id ?? 0, 5_000, bench.now);
-  bench.table.progress("a", lease?.id ?? 0, 1_000, bench.now);
+  bench.table.progress("a", lease?.id ?? 0, MIB, 100);
+  bench.table.progress("b", lease?.id ?? 0, 5 * MIB, bench.now);
+  bench.table.progress("a", lease?.id ?? 0, MIB, bench.now);
   bench.table.progress("a", lease?.id ?? 0, Number.NaN, bench.now);
   const [other] = bench.table.leasesOf("b");
-  bench.table.progress("b", other?.id ?? 0, 5_000, 2_050);
+  bench.table.progress("b", other?.id ?? 0, 5 * MIB, 2_050);
   bench.now = 2_200;
   bench.table.assign(bench.now);
   t.same(bench.table.leasesOf("a"), [], "it was renewed at 100 ms for the last time");

@@ -84,8 +84,8 @@ export class PieceTurns {
     for (const { complete } of neighbours) if (complete) this.#holders += 1;
     this.#crowded = this.#holders < neighbours.length;
     // Before the coordinator has said who takes turns, all pieces are everybody's.
-    const areKnown = !this.#crowded || member.turnOf(1) > 0;
-    this.#inOrder = areKnown && neighbours.every((one) => one.complete || one.zone === zone);
+    const areTurns = this.#crowded && member.turnOf(1) > 0;
+    this.#inOrder = areTurns && neighbours.every((one) => one.complete || one.zone === zone);
     if (this.#holders === 0 || !this.#crowded) return;
     this.#others = neighbours.filter((one) => !one.complete && (one.zone === zone || one.zone === ""));
     this.#broughtAt ??= clock.now();

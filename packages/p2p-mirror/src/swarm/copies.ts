@@ -25,7 +25,7 @@ export class Copies {
     const copies = this.of(piece) + 1;
     this.#copies[piece] = copies;
     if (copies > 1) return false;
-    this.#bytes += this.#sizeOf(piece);
+    this.#bytes += this.#geometry.length(piece);
     return true;
   }
 
@@ -35,11 +35,7 @@ export class Copies {
       if (!have.has(piece)) continue;
       const copies = this.of(piece) - 1;
       this.#copies[piece] = copies;
-      if (copies === 0) this.#bytes -= this.#sizeOf(piece);
+      if (copies === 0) this.#bytes -= this.#geometry.length(piece);
     }
-  }
-
-  #sizeOf(piece: number): number {
-    return this.#geometry.end(piece) - this.#geometry.start(piece);
   }
 }

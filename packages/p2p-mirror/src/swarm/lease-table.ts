@@ -239,7 +239,8 @@ export class LeaseTable {
     const fetcher = this.#fetchers.get(lease.holder);
     if (fetcher === undefined || !this.#fetchers.hasBetterThan(fetcher, now)) return;
     const idle = now - lease.renewedAt;
-    if (idle >= this.#fetchers.patience(fetcher, lease.bytes > 0, now)) {
+    // Patience is never shorter: it is not asked for at every turn.
+    if (idle >= TIMES.leaseTtl && idle >= this.#fetchers.patience(fetcher, lease.bytes > 0, now)) {
       this.#fetchers.failed(fetcher, now);
       this.#drop(lease);
       return;
@@ -298,7 +299,7 @@ export class LeaseTable {
     if (fetcher.rate === undefined || this.#unranged) return false;
     const others = this.#fetchers.rateOfHolders(fetcher);
     if (others === 0) return false;
-    const own = this.#msFor(fetcher, this.#geometry.end(piece) - this.#geometry.start(piece));
+    const own = this.#msFor(fetcher, this.#geometry.length(piece));
     return own > LAST_MS && own > ((this.#leases.openBytes * LAST_SHARE) / others) * 1_000;
   }
 

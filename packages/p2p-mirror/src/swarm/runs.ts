@@ -92,7 +92,7 @@ export class Runs {
   get openBytes(): number {
     let bytes = 0;
     for (let piece = 0; piece < this.#geometry.count; piece += 1) {
-      if (this.#missing(piece)) bytes += this.#geometry.end(piece) - this.#geometry.start(piece);
+      if (this.#missing(piece)) bytes += this.#geometry.length(piece);
     }
     return bytes;
   }

@@ -180,7 +180,7 @@ export class FlightPieces {
 
   /** All of a piece is written and has the hash that somebody has signed. */
   take(piece: number, sha256: Buffer): void {
-    this.received += this.geometry.end(piece) - this.geometry.start(piece);
+    this.received += this.geometry.length(piece);
     this.hashes.set(piece, sha256);
     this.#signed += 1;
     this.#filled.delete(piece);
@@ -215,7 +215,7 @@ export class FlightPieces {
     let bytes = 0;
     try {
       for (const part of this.#missing(offset, end)) {
-        await this.#store(part.start, slicesOf(buffers, part.start - offset, part.end - offset), peer);
+        await this.#store(part, slicesOf(buffers, part.start - offset, part.end - offset), peer);
         bytes += part.end - part.start;
       }
     } finally {
@@ -241,14 +241,18 @@ export class FlightPieces {
     return bytes;
   }
 
-  async #store(offset: number, buffers: readonly Buffer[], peer: BlobSource | undefined): Promise<void> {
+  async #store(
+    { start, end }: ByteRange,
+    buffers: readonly Buffer[],
+    peer: BlobSource | undefined,
+  ): Promise<void> {
     const parts = joinParts(buffers);
-    this.#forgetLeft(offset, offset + parts.reduce((sum, part) => sum + part.length, 0));
-    await this.#spool.write(offset, parts);
+    this.#forgetLeft(start, end);
+    await this.#spool.write(start, parts);
     // Only what is in the spool counts: bytes of a write that failed come again, maybe from somebody else.
-    this.#hash.offer(offset, parts);
+    this.#hash.offer(start, parts);
     if (peer === undefined && this.sharing !== undefined)
-      this.#hashing.add(offset, parts, this.sharing.wanted);
+      this.#hashing.add(start, parts, this.sharing.wanted);
   }
 
   /** What belongs to pieces that are not here. */

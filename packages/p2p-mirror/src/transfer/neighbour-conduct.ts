@@ -39,6 +39,11 @@ export class NeighbourConduct {
     return record === undefined || (record.notBefore <= this.#clock.now() && !isOut(record, "wrong"));
   }
 
+  /** Nothing speaks against asking it for this piece now. */
+  gives(id: string, piece: number): boolean {
+    return this.isOpen(id) && this.isOpenFor(id, piece);
+  }
+
   /** It may be asked for this piece now, as far as that piece goes. */
   isOpenFor(id: string, piece: number): boolean {
     const until = this.#records.get(id)?.pieces.get(piece);

@@ -90,7 +90,7 @@ export class PieceFetches {
     this.#turns = new PieceTurns({
       ...deps,
       usual: (piece) => this.#hedges.usual(deps.pieces.geometry.length(piece)),
-      gives: ({ peer }, piece) => this.#conduct.isOpen(peer.id) && this.#conduct.isOpenFor(peer.id, piece),
+      gives: ({ peer }, piece) => this.#conduct.gives(peer.id, piece),
     });
   }
 
@@ -142,6 +142,7 @@ export class PieceFetches {
       for (const neighbour of neighbours) {
         if (open.size === 0) return;
         const { id } = neighbour.peer;
+        // Of one that all ask one piece each: with two, seven nodes around it took 1.17 of the bound.
         const isShared = neighbour.complete && this.#turns.crowded;
         if ((isShared && round > 1) || !this.#mayAsk(id, round)) continue;
         const piece = choose(neighbour);
@@ -276,7 +277,7 @@ export class PieceFetches {
       const { id } = neighbour.peer;
       if (neighbour.zone !== zone || !neighbour.has(piece)) return false;
       if (this.#turns.isOthers(neighbour, piece)) return false;
-      return !this.#askedOf.has(id) && this.#conduct.isOpen(id) && this.#conduct.isOpenFor(id, piece);
+      return !this.#askedOf.has(id) && this.#conduct.gives(id, piece);
     });
     if (other === undefined) return;
     const { peer } = other;

@@ -187,7 +187,7 @@ export class CrowdFlight {
     const crowd = this.#crowd;
     const { geometry, clock } = crowd.rig;
     const { rate, perNode, firstByteMs = 20 } = crowd.options.upstream;
-    const bytes = geometry.end(piece) - geometry.start(piece);
+    const bytes = geometry.length(piece);
     this.#fetching = true;
     crowd.downloading += 1;
     const share = Math.min(rate / crowd.downloading, perNode?.(this.node) ?? Infinity);
@@ -267,7 +267,7 @@ export class CrowdFlight {
     }
     source.uploads += 1;
     if (from.zone !== this.node.zone) this.#crowd.crossed += 1;
-    const bytes = geometry.end(piece) - geometry.start(piece);
+    const bytes = geometry.length(piece);
     const { nodeRate } = this.#crowd.options;
     const share = Math.min(source.rate, nodeRate) / Math.max(source.uploads, this.#asked.size);
     const ms = (bytes / share) * 1_000;

@@ -39,7 +39,7 @@ class Bench {
       for (const lease of this.table.leasesOf(holder)) {
         for (let piece = lease.first; piece < lease.end && budget > 0; piece += 1) {
           if (this.present.has(piece)) continue;
-          const size = this.geometry.end(piece) - this.geometry.start(piece);
+          const size = this.geometry.length(piece);
           const before = this.got.get(piece) ?? 0;
           const some = Math.min(budget, size - before);
           budget -= some;

@@ -90,3 +90,16 @@ await t.test(
     }
   },
 );
+
+await t.test(
+  "a link that two dozen connections share, unevenly and with silences, as TCP does: nothing is fetched twice",
+  async (t) => {
+    const links: Links = { upstream: payloadRate(12), egress: payloadRate(24), ingress: payloadRate(24) };
+    const layers = [64, 64, 64, 64].map((size) => size * MIB);
+    const about = { nodes: 8, layers, links, latencyMs: 0.3, seed: 1, crowded: true };
+    const { last, bound, copies, incomplete } = await pullLayers(about, blobs);
+    t.equal(incomplete, 0);
+    t.ok(last <= 1.15 * bound, `${(last / bound).toFixed(3)} of the bound`);
+    t.ok(copies <= 1.05, `${copies.toFixed(3)} copies`);
+  },
+);

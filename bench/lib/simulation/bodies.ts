@@ -1,4 +1,5 @@
 import { SourceError } from "@p2p-mirror/shared";
+import type { CrowdedLink } from "./crowded-link.ts";
 import { FlowBody } from "./flow-body.ts";
 import type { Link } from "./flows.ts";
 import type { SimNode } from "./sim-node.ts";
@@ -13,6 +14,8 @@ export interface BodyOptions {
   /** Who reads it. */
   readonly node: SimNode;
   readonly links: readonly Link[];
+  /** One of them is shared by many. */
+  readonly crowded?: CrowdedLink | undefined;
   readonly chunks: Iterator<Buffer, void>;
   readonly signal: AbortSignal;
   /** So many bytes more have come over the links. */
@@ -38,7 +41,7 @@ export function* chunksOf(
 
 /** A body on its way to a node, with what a client does about it: it ends with the signal, and when nothing comes. */
 export function bodyOf(world: World, options: BodyOptions): FlowBody {
-  const { from, node, links, chunks, signal, watch, moved, closed } = options;
+  const { from, node, links, crowded, chunks, signal, watch, moved, closed } = options;
   const { id, clock } = node;
   let known = 0;
   const look = (): number => {
@@ -55,8 +58,15 @@ export function bodyOf(world: World, options: BodyOptions): FlowBody {
     from,
     to: id,
     links,
+    ...(crowded !== undefined && { weight: crowded.weight() }),
     next,
-    arrived: () => void look(),
+    arrived: () => {
+      look();
+      const silence = crowded?.silenceMs() ?? 0;
+      if (silence === 0) return;
+      body.hold();
+      clock.after(silence, () => body.release());
+    },
     closed: () => {
       look();
       cancel?.();

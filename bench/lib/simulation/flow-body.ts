@@ -5,6 +5,8 @@ export interface FlowBodyOptions {
   readonly from: string;
   readonly to: string;
   readonly links: readonly Link[];
+  /** See Flows. */
+  readonly weight?: number;
   /** What comes, in this order; asked for as it is due. Undefined: that was all. */
   readonly next: () => Buffer | undefined;
   /** A chunk is about to be read. */
@@ -22,15 +24,23 @@ export class FlowBody extends Readable {
   readonly #flow: Flow;
   readonly #options: FlowBodyOptions;
   #chunk: Buffer | undefined;
+  #held = false;
 
   constructor(flows: Flows, options: FlowBodyOptions) {
     super({ highWaterMark: BUFFERED });
     this.#flows = flows;
     this.#options = options;
     this.#chunk = options.next();
-    const { from, to, links } = options;
+    const { from, to, links, weight } = options;
     const bytes = this.#chunk?.length ?? 0;
-    this.#flow = flows.start({ from, to, links, bytes, arrived: () => this.#arrived() });
+    this.#flow = flows.start({
+      from,
+      to,
+      links,
+      bytes,
+      arrived: () => this.#arrived(),
+      ...(weight !== undefined && { weight }),
+    });
   }
 
   /** Bytes that have come over the links, read or not. */
@@ -43,8 +53,19 @@ export class FlowBody extends Readable {
     return !this.#flow.suspended;
   }
 
-  override _read(): void {
+  /** Nothing comes, whatever the reader wants, until it is released. */
+  hold(): void {
+    this.#held = true;
+    this.#flows.suspend(this.#flow);
+  }
+
+  release(): void {
+    this.#held = false;
     this.#flows.resume(this.#flow);
+  }
+
+  override _read(): void {
+    if (!this.#held) this.#flows.resume(this.#flow);
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {

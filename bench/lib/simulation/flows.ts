@@ -10,6 +10,8 @@ export interface FlowOptions {
   readonly from: string;
   readonly to: string;
   readonly links: readonly Link[];
+  /** Its share of a link against others'; default 1. */
+  readonly weight?: number;
   /** Bytes until `arrived` is called first. */
   readonly bytes: number;
   /** So many bytes have arrived; returns how many come next, 0 when that was all. */
@@ -30,12 +32,14 @@ export class Flow {
   suspended = false;
   over = false;
   readonly links: readonly Link[];
+  readonly weight: number;
   readonly arrived: () => number;
 
-  constructor({ from, to, links, bytes, arrived }: FlowOptions) {
+  constructor({ from, to, links, weight = 1, bytes, arrived }: FlowOptions) {
     this.from = from;
     this.to = to;
     this.links = links;
+    this.weight = weight;
     this.left = bytes;
     this.arrived = arrived;
   }
@@ -48,12 +52,13 @@ interface Load {
   /** Not given away yet. */
   free: number;
   flows: Flow[];
-  /** Of which so many have no rate yet. */
+  /** The weights of those of them that have no rate yet. */
   open: number;
+  openFlows: number;
 }
 
 /**
- * What TCP does with links, as a fluid: every flow gets its max-min fair share, anew whenever one begins or ends. Time is
+ * What TCP does with links, as a fluid: every flow gets its max-min fair share by weight, anew whenever one begins or ends. Time is
  * looked at only when something arrives or changes.
  */
 export class Flows {
@@ -182,22 +187,26 @@ export class Flows {
       }
       for (const link of flow.links) {
         let load = loads.get(link);
-        if (load === undefined) loads.set(link, (load = { free: link.rate, flows: [], open: 0 }));
+        if (load === undefined)
+          loads.set(link, (load = { free: link.rate, flows: [], open: 0, openFlows: 0 }));
         load.flows.push(flow);
-        load.open += 1;
+        load.open += flow.weight;
+        load.openFlows += 1;
       }
     }
     const queue = new ShareQueue([...loads.values()]);
     for (let load = queue.take(); load !== undefined; load = queue.take()) {
-      const rate = Math.max(0, load.free / load.open);
+      const share = Math.max(0, load.free / load.open);
       for (const flow of load.flows) {
         if (flow.rate >= 0) continue;
+        const rate = share * flow.weight;
         flow.rate = rate;
         for (const link of flow.links) {
           const other = loads.get(link);
           if (other === undefined) continue;
           other.free -= rate;
-          other.open -= 1;
+          other.open -= flow.weight;
+          other.openFlows -= 1;
         }
       }
     }
@@ -220,14 +229,14 @@ class ShareQueue {
     for (;;) {
       const [top] = this.#heap;
       if (top === undefined) return undefined;
-      const share = top.load.open === 0 ? Infinity : top.load.free / top.load.open;
+      const share = top.load.openFlows === 0 ? Infinity : top.load.free / top.load.open;
       if (share <= top.share || share === Infinity) {
         const last = this.#heap.pop();
         if (last !== undefined && this.#heap.length > 0) {
           this.#heap[0] = last;
           this.#sink();
         }
-        if (top.load.open > 0) return top.load;
+        if (top.load.openFlows > 0) return top.load;
       } else {
         top.share = share;
         this.#sink();

@@ -20,6 +20,7 @@ export interface ImagePull {
   /** The last node has it all; default false. */
   readonly seeded?: boolean | undefined;
   /** See WorldOptions; default: as for few nodes. */
+  readonly crowded?: boolean;
   readonly encoded?: boolean;
   readonly quantumMs?: number;
 }
@@ -51,7 +52,17 @@ export interface ImageFigures {
  * Each layer is a world of its own, and all of them share clock and links.
  */
 export async function pullLayers(
-  { nodes, layers, links, latencyMs, seed, seeded = false, encoded = true, quantumMs = 0 }: ImagePull,
+  {
+    nodes,
+    layers,
+    links,
+    latencyMs,
+    seed,
+    seeded = false,
+    crowded = false,
+    encoded = true,
+    quantumMs = 0,
+  }: ImagePull,
   blobs: Blobs,
 ): Promise<ImageFigures> {
   const worlds: World[] = [];
@@ -64,6 +75,7 @@ export async function pullLayers(
       size,
       links,
       latencyMs,
+      crowded,
       encoded,
       quantumMs,
       connections,

@@ -6,6 +6,7 @@ import type {
   FetchOptions,
 } from "../../../packages/p2p-mirror/src/transfer/source.ts";
 import { bodyOf, chunksOf, CHUNK_BYTES, RECORD_BYTES } from "./bodies.ts";
+import { CrowdedLink } from "./crowded-link.ts";
 import type { Link } from "./flows.ts";
 import type { SimNode } from "./sim-node.ts";
 import type { World } from "./world.ts";
@@ -55,9 +56,11 @@ export class UpstreamModel {
   /** Bodies that ended by a fault before they were through: what was on the way is lost. */
   broken = 0;
   readonly #world: World;
+  readonly #crowded: CrowdedLink | undefined;
 
   constructor(world: World, link: Link) {
     this.#world = world;
+    if (world.options.crowded === true) this.#crowded = new CrowdedLink(world.random);
     this.link = link;
   }
 
@@ -105,6 +108,7 @@ export class UpstreamModel {
     const body = bodyOf(world, {
       from: UPSTREAM,
       node,
+      crowded: this.#crowded,
       links: node.wan === undefined ? [this.link, node.down] : [this.link, node.wan, node.down],
       chunks: this.#chunks(node, start, range.end),
       signal,
@@ -135,7 +139,7 @@ export class UpstreamModel {
 
   *#chunks(node: SimNode, start: number, end: number): Generator<Buffer, void, undefined> {
     const isThin = Math.min(this.link.rate, node.wan?.rate ?? Infinity) < THIN_BYTES_A_SECOND;
-    const bytes = isThin ? RECORD_BYTES : CHUNK_BYTES;
+    const bytes = isThin || this.#crowded !== undefined ? RECORD_BYTES : CHUNK_BYTES;
     for (const chunk of chunksOf(this.#world.blob.bytes, start, end, bytes)) {
       yield node.liesAbout === undefined ? chunk : node.liesAbout(chunk);
     }

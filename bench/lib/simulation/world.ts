@@ -24,6 +24,8 @@ export interface WorldOptions {
   readonly links: Links;
   /** Between nodes, one way, in milliseconds; to upstream it is five times as far. */
   readonly latencyMs: number;
+  /** The link to upstream is one that dozens of connections share, with what TCP makes of that; default false. */
+  readonly crowded?: boolean;
   readonly zones?: number;
   readonly maxUpstreamFetchers?: number;
   /** Messages are encoded and decoded on their way. */

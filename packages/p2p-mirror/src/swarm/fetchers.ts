@@ -28,16 +28,21 @@ const LONGEST_REST_MS = 2_000;
 const SLOW_SHARE = 1 / 4;
 
 /**
- * TLS gives a record when all of it is here. Behind a link of 1 Mbit/s that two dozen requests share, each gets one in 3 s,
- * and is not silent: so many may be due.
+ * Whoever takes over from a silent holder begins its piece anew, of which half is lost on average: so much of one may pass, at
+ * the rate that members have, before that is the better way. Where two dozen requests share a thin link each is silent for
+ * seconds at a time: TLS gives a record of 16 KiB when all of it is here, TCP sends again what was lost.
  */
-const RECORD_BYTES = 16 * 1024;
-const RECORDS_DUE = 3;
+const SILENT_SHARE = 1 / 2;
 
 /** Who may fetch from upstream, and how well they do. */
 export class Fetchers {
   readonly #fetchers = new Map<string, Fetcher>();
+  readonly #pieceSize: number;
   #order = 0;
+
+  constructor(pieceSize: number) {
+    this.#pieceSize = pieceSize;
+  }
 
   enter(id: string, zone: string, denied: boolean): void {
     const known = this.#fetchers.get(id);
@@ -137,9 +142,15 @@ export class Fetchers {
     return sum;
   }
 
+  /** Any of them has got bytes since then. */
+  anyProgressSince(time: number): boolean {
+    for (const one of this.#fetchers.values()) if (one.progressAt > time) return true;
+    return false;
+  }
+
   /** The time a lease may be without progress: less when upstream gives bytes to others, so that it is not upstream. */
   patience(holder: Fetcher, hasBytes: boolean, now: number): number {
-    const due = (RECORDS_DUE * RECORD_BYTES * 1_000) / (this.medianRate() ?? Infinity);
+    const due = (SILENT_SHARE * this.#pieceSize * 1_000) / (this.medianRate() ?? Infinity);
     const ms = Math.max(TIMES.leaseTtl, Math.min(due, TIMES.stalled));
     for (const one of this.#fetchers.values()) if (one !== holder && now - one.progressAt < ms) return ms;
     return hasBytes ? TIMES.stalled : TIMES.firstByte;

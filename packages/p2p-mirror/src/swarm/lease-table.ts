@@ -48,18 +48,20 @@ export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #geometry: PieceGeometry;
   readonly #leases: Runs;
-  readonly #fetchers = new Fetchers();
+  readonly #fetchers: Fetchers;
   readonly #changed = new Set<string>();
   /** Bytes, of all leases so far. */
   brought = 0;
   /** Upstream has no ranges: one holder streams the whole. */
   #unranged = false;
+  /** Members that may hold leases now: fewer when upstream has enough, one more with each lease that is brought. */
   #limit: number;
   #pausedUntil = 0;
 
   constructor(options: LeaseTableOptions) {
     this.#options = options;
     this.#geometry = options.geometry;
+    this.#fetchers = new Fetchers(options.geometry.pieceSize);
     this.#leases = new Runs(options.geometry, options.missing);
     this.#limit = options.maxFetchers;
   }
@@ -243,11 +245,13 @@ export class LeaseTable {
     if (idle >= TIMES.leaseTtl && idle >= this.#fetchers.patience(fetcher, lease.bytes > 0, now)) {
       this.#fetchers.failed(fetcher, now);
       this.#drop(lease);
+      // More requests at once than the path to upstream can begin in time, or it is upstream: one will show.
+      if (!this.#fetchers.anyProgressSince(lease.grantedAt)) this.#limit = 1;
       return;
     }
     if (!fetcher.slow || now - lease.grantedAt < SLOW_AFTER_MS || this.#unranged) return;
     if (lease.end > lease.next + 1) this.#cut(lease, lease.next + 1);
-    else if (this.#leftMs(lease) > TIMES.leaseTtl) this.#drop(lease);
+    else if (this.#leftMs(lease) > TIMES.leaseTtl + this.#anewMs(lease.next)) this.#drop(lease);
   }
 
   /** Nothing is free: the far half of the lease that would last longest, when this one would be done with it earlier. */
@@ -347,9 +351,14 @@ export class LeaseTable {
     return fetcher === undefined ? Infinity : this.#msFor(fetcher, this.#leases.left(lease));
   }
 
-  #msFor(fetcher: Fetcher, bytes: number): number {
+  /** How long another one would take, which has nothing of it. */
+  #anewMs(piece: number): number {
+    return this.#msFor(undefined, this.#geometry.length(piece));
+  }
+
+  #msFor(fetcher: Fetcher | undefined, bytes: number): number {
     // 1 MB/s while nothing is known at all: only compared with itself then.
-    const rate = fetcher.rate ?? this.#fetchers.medianRate() ?? 1_000_000;
+    const rate = fetcher?.rate ?? this.#fetchers.medianRate() ?? 1_000_000;
     return rate === 0 ? Infinity : (bytes / rate) * 1_000;
   }
 }

@@ -1,62 +1,7 @@
 import t from "tap";
-import { LeaseTable } from "../../src/swarm/lease-table.ts";
-import type { Lease } from "../../src/swarm/swarm.ts";
-import { PieceGeometry } from "../../src/transfer/pieces.ts";
-import { MIB, seeded } from "./rig.ts";
-
-/** A table, the pieces that are there, and members that fetch at a rate of their own. */
-class Bench {
-  readonly geometry: PieceGeometry;
-  readonly present: Set<number> = new Set();
-  readonly table: LeaseTable;
-  readonly got = new Map<number, number>();
-  now = 0;
-
-  constructor(size: number, maxFetchers = 8) {
-    this.geometry = new PieceGeometry(size);
-    this.table = new LeaseTable({
-      geometry: this.geometry,
-      maxFetchers,
-      random: seeded(7),
-      missing: (piece) => !this.present.has(piece),
-    });
-  }
-
-  enter(id: string, about: Partial<Parameters<LeaseTable["enter"]>[1]> = {}): void {
-    this.table.enter(id, { zone: "", denied: false, held: [], ...about }, this.now);
-    this.table.assign(this.now);
-  }
-
-  bytes({ first, end }: Lease): number {
-    return this.geometry.end(end - 1) - this.geometry.start(first);
-  }
-
-  /** Every holder fetches for `ms` at its rate, in order; pieces it completes are there. */
-  fetch(ms: number, rates: Record<string, number>): void {
-    this.now += ms;
-    for (const [holder, rate] of Object.entries(rates)) {
-      let budget = (rate * ms) / 1_000;
-      for (const lease of this.table.leasesOf(holder)) {
-        for (let piece = lease.first; piece < lease.end && budget > 0; piece += 1) {
-          if (this.present.has(piece)) continue;
-          const size = this.geometry.length(piece);
-          const before = this.got.get(piece) ?? 0;
-          const some = Math.min(budget, size - before);
-          budget -= some;
-          this.got.set(piece, before + some);
-          if (before + some >= size) this.present.add(piece);
-          this.got.set(-lease.id, (this.got.get(-lease.id) ?? 0) + some);
-        }
-        this.table.progress(holder, lease.id, Math.floor(this.got.get(-lease.id) ?? 0), this.now);
-      }
-    }
-    this.table.assign(this.now);
-  }
-
-  get complete(): boolean {
-    return this.present.size === this.geometry.count;
-  }
-}
+import type { LeaseTable } from "../../src/swarm/lease-table.ts";
+import { LeaseBench } from "./lease-bench.ts";
+import { MIB } from "./rig.ts";
 
 const disjoint = (table: LeaseTable): boolean => {
   const runs = table.all.toSorted((a, b) => a.first - b.first);
@@ -64,7 +9,7 @@ const disjoint = (table: LeaseTable): boolean => {
 };
 
 await t.test("a lone member gets the whole blob in one lease, at once", (t) => {
-  const bench = new Bench(100 * MIB);
+  const bench = new LeaseBench(100 * MIB);
   bench.enter("one");
   t.match(bench.table.leasesOf("one"), [{ first: 0, end: bench.geometry.count }]);
   t.end();
@@ -73,7 +18,7 @@ await t.test("a lone member gets the whole blob in one lease, at once", (t) => {
 await t.test(
   "when a second member comes, the first keeps a run at the front and the second gets the next",
   (t) => {
-    const bench = new Bench(1024 * MIB);
+    const bench = new LeaseBench(1024 * MIB);
     bench.enter("one");
     bench.enter("two");
     const [[first], [second]] = [bench.table.leasesOf("one"), bench.table.leasesOf("two")];
@@ -91,7 +36,7 @@ await t.test(
 );
 
 await t.test("leases never overlap, are taken lowest first, and shrink towards the end", (t) => {
-  const bench = new Bench(256 * MIB);
+  const bench = new LeaseBench(256 * MIB);
   const names = ["a", "b", "c", "d", "e"];
   for (const name of names) bench.enter(name);
   const sizes: number[] = [];
@@ -112,7 +57,7 @@ await t.test("leases never overlap, are taken lowest first, and shrink towards t
 });
 
 await t.test("at most maxFetchers members hold leases at a time", (t) => {
-  const bench = new Bench(512 * MIB, 3);
+  const bench = new LeaseBench(512 * MIB, 3);
   for (let nth = 0; nth < 20; nth += 1) bench.enter(`member ${nth}`);
   for (let step = 0; step < 100; step += 1) {
     t.ok(new Set(bench.table.all.map((lease) => lease.holder)).size <= 3);
@@ -122,7 +67,7 @@ await t.test("at most maxFetchers members hold leases at a time", (t) => {
 });
 
 await t.test("a lease without progress for 2 s is another's, while others get bytes", (t) => {
-  const bench = new Bench(256 * MIB);
+  const bench = new LeaseBench(256 * MIB);
   for (const name of ["dead", "b", "c"]) bench.enter(name);
   const [lost] = bench.table.leasesOf("dead");
   t.equal(lost?.first, 0);
@@ -137,22 +82,41 @@ await t.test("a lease without progress for 2 s is another's, while others get by
   t.end();
 });
 
-await t.test("behind a thin link a lease has the time of three TLS records", (t) => {
-  const bench = new Bench(16 * MIB);
+await t.test("where pieces are slow a lease may be silent for the time of half a piece", (t) => {
+  const bench = new LeaseBench(16 * MIB);
   for (const id of ["a", "b", "c"]) bench.enter(id);
-  const rate = 8 * 1024;
+  const rate = bench.geometry.pieceSize / 12;
   for (let ms = 0; ms < 6_000; ms += 2_000) bench.fetch(2_000, { a: rate, b: rate, c: rate });
   const [lease] = bench.table.leasesOf("a");
   t.ok(lease, "a has one");
-  for (let ms = 0; ms < 4_000; ms += 1_000) bench.fetch(1_000, { b: rate, c: rate });
-  t.equal(bench.table.leasesOf("a")[0]?.id, lease?.id, "after 4 s of silence");
-  for (let ms = 0; ms < 3_000; ms += 1_000) bench.fetch(1_000, { b: rate, c: rate });
-  t.not(bench.table.leasesOf("a")[0]?.id, lease?.id, "after 7 s, where a record takes 2");
+  for (let ms = 0; ms < 5_000; ms += 1_000) bench.fetch(1_000, { b: rate, c: rate });
+  t.equal(bench.table.leasesOf("a")[0]?.id, lease?.id, "after 5 s of silence");
+  for (let ms = 0; ms < 2_000; ms += 1_000) bench.fetch(1_000, { b: rate, c: rate });
+  t.not(bench.table.leasesOf("a")[0]?.id, lease?.id, "after 7 s, where a piece takes 12");
+  t.end();
+});
+
+await t.test("leases that lapse without a byte for anybody: one at a time, until some are brought", (t) => {
+  const bench = new LeaseBench(512 * MIB);
+  const names = Array.from({ length: 8 }, (_, nth) => `m${nth}`);
+  for (const name of names) bench.enter(name);
+  const holders = (): number => new Set(bench.table.all.map(({ holder }) => holder)).size;
+  t.equal(holders(), 8);
+  while (holders() > 1 && bench.now < 10_000) bench.fetch(100, {});
+  t.ok(bench.now <= 4_100, `one after ${bench.now} ms`);
+  while (bench.now < 10_000) {
+    bench.fetch(100, {});
+    t.ok(holders() <= 1);
+  }
+  const began = bench.now;
+  const all = Object.fromEntries(names.map((name) => [name, 2 * MIB]));
+  while (!bench.complete && holders() < 8) bench.fetch(250, all);
+  t.equal(holders(), 8, `8 again ${bench.now - began} ms after upstream is back`);
   t.end();
 });
 
 await t.test("upstream that is slow for everybody costs nobody the lease, for 4 s", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   for (const name of ["a", "b"]) bench.enter(name);
   const before = bench.table.all;
   bench.fetch(3_900, {});
@@ -163,7 +127,7 @@ await t.test("upstream that is slow for everybody costs nobody the lease, for 4 
 });
 
 await t.test("a lone member never loses its lease for being slow", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   bench.enter("one");
   bench.fetch(60_000, {});
   t.match(bench.table.leasesOf("one"), [{ first: 0, end: bench.geometry.count }]);
@@ -171,7 +135,7 @@ await t.test("a lone member never loses its lease for being slow", (t) => {
 });
 
 await t.test("what was fetched of a lapsed lease is not leased again", (t) => {
-  const bench = new Bench(256 * MIB);
+  const bench = new LeaseBench(256 * MIB);
   for (const name of ["slow", "b"]) bench.enter(name);
   bench.fetch(1_000, { slow: 3 * MIB, b: 3 * MIB });
   const had = new Set(bench.present);
@@ -190,7 +154,7 @@ await t.test("what was fetched of a lapsed lease is not leased again", (t) => {
 await t.test(
   "a holder at 1/20 of the others' rate loses all but the piece under way, and gets no more",
   (t) => {
-    const bench = new Bench(512 * MIB);
+    const bench = new LeaseBench(512 * MIB);
     const rates = { slow: 0.2 * MIB, b: 4 * MIB, c: 4 * MIB, d: 4 * MIB };
     for (const name of Object.keys(rates)) bench.enter(name);
     t.match(bench.table.leasesOf("slow"), [{ first: 0 }]);
@@ -204,8 +168,25 @@ await t.test(
   },
 );
 
+await t.test("a holder that has become slow keeps the piece that it will have before another could", (t) => {
+  for (const [goodFor, kept] of [
+    [8_000, true],
+    [5_000, false],
+  ] as const) {
+    const bench = new LeaseBench(64 * MIB);
+    const usual = bench.geometry.length(0) / 10;
+    const others = { b: usual, c: usual, d: usual };
+    for (const name of ["slow", "b", "c", "d"]) bench.enter(name);
+    while (bench.now < goodFor) bench.fetch(500, { ...others, slow: usual });
+    while (bench.now < goodFor + 4_000) bench.fetch(500, { ...others, slow: usual / 5 });
+    t.match(bench.table.leasesOf("slow"), kept ? [{ first: 0, end: 1 }] : [], `${goodFor / 100} % of it`);
+    t.equal(bench.table.leasesOf("slow").length, kept ? 1 : 0);
+  }
+  t.end();
+});
+
 await t.test("a member that upstream does not let in gets no lease any more; another takes its", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   bench.enter("denied");
   bench.enter("b");
   const [lease] = bench.table.leasesOf("denied");
@@ -223,7 +204,7 @@ await t.test("a member that upstream does not let in gets no lease any more; ano
 });
 
 await t.test("when upstream lets nobody in, nobody has a lease, and that can be seen", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   for (const name of ["a", "b"]) bench.enter(name);
   for (const { id, holder } of bench.table.all) {
     bench.table.handBack(holder, id, { kind: "unauthorized" }, bench.now);
@@ -237,7 +218,7 @@ await t.test("when upstream lets nobody in, nobody has a lease, and that can be 
 });
 
 await t.test("Retry-After pauses all granting, then fewer fetch at a time until it goes well", (t) => {
-  const bench = new Bench(512 * MIB, 4);
+  const bench = new LeaseBench(512 * MIB, 4);
   const names = ["a", "b", "c", "d"];
   for (const name of names) bench.enter(name);
   for (const { id, holder } of bench.table.all) {
@@ -257,7 +238,7 @@ await t.test("Retry-After pauses all granting, then fewer fetch at a time until 
 });
 
 await t.test("a Retry-After of a day holds all up for ten seconds", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   bench.enter("a");
   const [lease] = bench.table.leasesOf("a");
   bench.table.handBack("a", lease?.id ?? 0, { kind: "rate-limited", retryAfterMs: 86_400_000 }, bench.now);
@@ -266,7 +247,7 @@ await t.test("a Retry-After of a day holds all up for ten seconds", (t) => {
 });
 
 await t.test("without ranges one member holds the whole, and when it fails another does", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   for (const name of ["a", "b", "c"]) bench.enter(name);
   const [lease] = bench.table.leasesOf("b");
   const whole = { first: 0, end: bench.geometry.count };
@@ -286,7 +267,7 @@ await t.test("without ranges one member holds the whole, and when it fails anoth
 await t.test(
   "a member that fails rests longer each time, two seconds at most; others take over at once",
   (t) => {
-    const bench = new Bench(64 * MIB);
+    const bench = new LeaseBench(64 * MIB);
     bench.enter("a");
     const failAndWait = (): number => {
       const [lease] = bench.table.leasesOf("a");
@@ -311,7 +292,7 @@ await t.test(
 );
 
 await t.test("a member that leaves gives back what it held", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   for (const name of ["a", "b"]) bench.enter(name);
   bench.table.leave("a");
   for (let step = 0; step < 100 && !bench.complete; step += 1) bench.fetch(100, { b: 32 * MIB });
@@ -320,7 +301,7 @@ await t.test("a member that leaves gives back what it held", (t) => {
 });
 
 await t.test("leases of another coordinator are kept as they are, unless they are another's here", (t) => {
-  const bench = new Bench(256 * MIB);
+  const bench = new LeaseBench(256 * MIB);
   const end = bench.geometry.count;
   bench.table.enter("a", { zone: "", denied: false, held: [{ id: 11, first: 10, end: 14 }] }, 0);
   bench.table.enter("b", { zone: "", denied: false, held: [{ id: 12, first: 13, end: 16 }] }, 0);
@@ -335,7 +316,7 @@ await t.test("leases of another coordinator are kept as they are, unless they ar
 });
 
 await t.test("pieces that come from elsewhere are taken out of a lease", (t) => {
-  const bench = new Bench(256 * MIB);
+  const bench = new LeaseBench(256 * MIB);
   bench.enter("a");
   for (let piece = 40; piece < 50; piece += 1) bench.present.add(piece);
   t.same(bench.table.assign(0), ["a"], "its holder is told");
@@ -344,7 +325,7 @@ await t.test("pieces that come from elsewhere are taken out of a lease", (t) => 
 });
 
 await t.test("progress of somebody else's lease, or backwards, changes nothing", (t) => {
-  const bench = new Bench(64 * MIB);
+  const bench = new LeaseBench(64 * MIB);
   for (const name of ["a", "b"]) bench.enter(name);
   const [lease] = bench.table.leasesOf("a");
   bench.now = 1_500;
@@ -361,7 +342,7 @@ await t.test("progress of somebody else's lease, or backwards, changes nothing",
 });
 
 await t.test("when nothing is free, an idle member takes the far half of what would last longest", (t) => {
-  const bench = new Bench(16 * MIB);
+  const bench = new LeaseBench(16 * MIB);
   bench.enter("a");
   bench.enter("b");
   const [lease] = bench.table.leasesOf("a");
@@ -378,7 +359,7 @@ await t.test("when nothing is free, an idle member takes the far half of what wo
 });
 
 await t.test("what a fast holder has fetched since its last report is not given to who comes", (t) => {
-  const bench = new Bench(1024 * MIB);
+  const bench = new LeaseBench(1024 * MIB);
   bench.enter("a");
   bench.fetch(500, { a: 100 * MIB });
   bench.fetch(500, { a: 100 * MIB });

@@ -7,8 +7,6 @@ import { COPY_SECONDS, EARLY, mib, runGroup, type Fault } from "./swarm-faults/r
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
 
-const SPLIT = "what is made again is reset again: parts of the crowd have different coordinators for a while";
-
 await runGroup({
   name: "network",
   faults: ({ nodes }): readonly Fault[] => [
@@ -30,7 +28,6 @@ await runGroup({
       title: "all connections between all mirrors are reset, one node's after the other's",
       seconds: 1,
       named: "they are made again",
-      todo: { copies: SPLIT },
       strike: async () => {
         const dropped = await Promise.all(nodes.map(({ network }) => dropConnections(network)));
         return {

@@ -8,9 +8,6 @@ import { sizeOf, type Role } from "./swarm-faults/crowd.ts";
 import { coordinatorOf, holderOf, lostWith } from "./swarm-faults/roles.ts";
 import { COPY_SECONDS, EARLY, mib, runGroup, type Fault, type Struck } from "./swarm-faults/run.ts";
 
-const LATE = "a node that was away fetches from upstream what it lacks, although others have all of it";
-const SLOW =
-  "what the slow node alone has may be waited for at its rate, not fetched again: up to 5 s were seen";
 /** Seconds that a source is stopped. */
 const STOPPED = 60;
 
@@ -81,7 +78,6 @@ await runGroup({
       title: `a source stops without a word (SIGSTOP) for ${STOPPED} s`,
       seconds: 2,
       named: "a lease lapses",
-      todo: { late: LATE },
       strike: async (crowd) => {
         const holder = holderOf(await crowd.roles());
         const { mirror } = holder.node;
@@ -102,7 +98,6 @@ await runGroup({
       title: "a lease holder's link falls to 1/20 until the others are through",
       seconds: 2,
       named: "a lease lapses",
-      todo: { late: LATE, time: SLOW },
       strike: async (crowd) => {
         const holder = holderOf(await crowd.roles());
         await holder.node.network.shape({ egress: SLOW_RATE, ingress: SLOW_RATE });

@@ -5,9 +5,6 @@ import { liesTold, tell, type Lie } from "./swarm-faults/lies.ts";
 import { holderOf, lostWith } from "./swarm-faults/roles.ts";
 import { COPY_SECONDS, EARLY, runGroup, type Fault, type Struck } from "./swarm-faults/run.ts";
 
-const DISTRUST =
-  "in the next try two must have fetched the same from upstream, and some pieces are fetched by more than two";
-
 /** From now on a lease holder lies about every piece it gives. */
 async function lies(crowd: Crowd, lie: Lie): Promise<Struck> {
   const { node } = holderOf(await crowd.roles());
@@ -46,12 +43,12 @@ function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
     seconds: 2 + COPY_SECONDS,
     named: "pulls fail once, and all is fetched again",
     again: true,
-    todo: { copies: DISTRUST, time: DISTRUST, late: DISTRUST },
     prepare: () => faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]),
     strike: async (crowd) => ({
       what: `what upstream gave to ${node.mirror.name} was wrong`,
       late: [node],
-      destroyed: sizeOf(crowd.image),
+      // All of the first try, and whatever upstream gives to this node: it is wrong, or past the others, who do not trust it.
+      destroyed: async () => sizeOf(crowd.image) + (await crowd.roleOf(node)).fetched,
       mend: async () => {
         await faulty.set([]);
         // Its own client was given wrong bytes, or none, as long as upstream gave them: kubelet asks again.

@@ -71,8 +71,6 @@ export interface Fault {
   /** Before anybody pulls. */
   readonly prepare?: () => Promise<unknown>;
   readonly strike: (crowd: Crowd) => Promise<Struck>;
-  /** What is known not to be so yet, and why. */
-  readonly todo?: { readonly late?: string; readonly time?: string; readonly copies?: string };
 }
 
 export interface Group {
@@ -105,7 +103,7 @@ export async function runGroup({ name, arena: more = {}, faults }: Group): Promi
       // The first one is longer for what every program does once.
       await pull(t, arena, undefined);
       const steady = await untilGood(TRIES, () => pull(t, arena, undefined), isCheap);
-      judgeCopies(t, steady, undefined);
+      judgeCopies(t, steady);
       const { last, copies, limit } = steady;
       undisturbed = last;
       rows.push({ fault: "none", last, extra: undefined, allowed: undefined, copies, limit });
@@ -125,14 +123,13 @@ export async function runGroup({ name, arena: more = {}, faults }: Group): Promi
             await keepLogs(arena);
             return pulled;
           },
-          (pulled) => isCheap(pulled, fault.todo) && (isKnown(fault) || pulled.last - undisturbed <= allowed),
+          (pulled) => isCheap(pulled) && pulled.last - undisturbed <= allowed,
         );
         const { last, copies, limit } = result;
         const extra = last - undisturbed;
         rows.push({ fault: fault.title, last, extra, allowed, copies, limit });
-        judgeCopies(t, result, fault.todo);
-        const what = `${extra.toFixed(2)} s longer, at most ${allowed} (${fault.named})`;
-        t.ok(extra <= allowed, what, optional(fault.todo?.time));
+        judgeCopies(t, result);
+        t.ok(extra <= allowed, `${extra.toFixed(2)} s longer, at most ${allowed} (${fault.named})`);
       });
     }
   });
@@ -149,17 +146,13 @@ interface Pulled {
   readonly limit: number;
 }
 
-/** What is known to miss its mark is not tried again for that. */
-const isCheap = ({ copies, copiesInAll = 0, limit }: Pulled, todo: Fault["todo"] = {}): boolean =>
-  (todo.copies !== undefined || copies <= limit) && (todo.late !== undefined || copiesInAll <= limit);
-const isKnown = ({ todo }: Fault): boolean => todo?.time !== undefined;
+const isCheap = ({ copies, copiesInAll = 0, limit }: Pulled): boolean =>
+  copies <= limit && copiesInAll <= limit;
 
-function judgeCopies(t: Test, { copies, copiesInAll, limit }: Pulled, todo: Fault["todo"] = {}): void {
-  const what = `${copies.toFixed(3)} copies left upstream, at most ${limit.toFixed(3)}`;
-  t.ok(copies <= limit, what, optional(todo.copies));
+function judgeCopies(t: Test, { copies, copiesInAll, limit }: Pulled): void {
+  t.ok(copies <= limit, `${copies.toFixed(3)} copies left upstream, at most ${limit.toFixed(3)}`);
   if (copiesInAll === undefined) return;
-  const inAll = `${copiesInAll.toFixed(3)} copies in all, with the late node's pull`;
-  t.ok(copiesInAll <= limit, inAll, optional(todo.late));
+  t.ok(copiesInAll <= limit, `${copiesInAll.toFixed(3)} copies in all, with the late node's pull`);
 }
 
 /** All nodes pull, the fault strikes, and every byte is looked at. */
@@ -196,8 +189,6 @@ async function strike(crowd: Crowd, fault: Fault): Promise<Struck> {
   await crowd.reaches(fault.share ?? MIDDLE);
   return fault.strike(crowd);
 }
-
-const optional = (todo: string | undefined): { todo?: string } => (todo === undefined ? {} : { todo });
 
 export function mib(bytes: number): string {
   return `${(bytes / MIB).toFixed(1)} MiB`;

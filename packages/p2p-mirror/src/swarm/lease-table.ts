@@ -25,6 +25,9 @@ const SLOW_AFTER_MS = 1_500;
 /** A piece is left to faster holders when they will be through with everything sooner: at least this much, and this share. */
 const LAST_MS = 250;
 const LAST_SHARE = 1.25;
+/** The piece under way is another's to begin anew when it would have it that many times as soon, and so much sooner. */
+const ANEW_FACTOR = 2;
+const ANEW_MS = 500;
 const DEFAULT_PAUSE_MS = 1_000;
 
 export interface LeaseTableOptions {
@@ -251,23 +254,31 @@ export class LeaseTable {
     }
     if (!fetcher.slow || now - lease.grantedAt < SLOW_AFTER_MS || this.#unranged) return;
     if (lease.end > lease.next + 1) this.#cut(lease, lease.next + 1);
-    else if (this.#leftMs(lease) > TIMES.leaseTtl + this.#anewMs(lease.next)) this.#drop(lease);
+    else if (this.#isSoonerAnew(lease, undefined)) this.#drop(lease);
   }
 
-  /** Nothing is free: the far half of the lease that would last longest, when this one would be done with it earlier. */
+  /**
+   * Nothing is free: the far half of the lease that would last longest, when this one would be done with it earlier; or its
+   * last piece, when it would be much earlier.
+   */
   #takeOver(fetcher: Fetcher, now: number): boolean {
     let longest: Run | undefined;
     for (const lease of this.#leases) {
       if (longest === undefined || this.#leftMs(lease) > this.#leftMs(longest)) longest = lease;
     }
     if (longest === undefined || this.#unranged) return false;
+    const { end } = longest;
+    if (end - longest.next === 1 && this.#isSoonerAnew(longest, fetcher)) {
+      this.#drop(longest);
+      this.#grant(fetcher, end - 1, end, now);
+      return true;
+    }
     const last = this.#leases.lastByte(longest);
     const half = this.#geometry.at(Math.floor((this.#reached(longest, now) + last) / 2)) + 1;
     if (half >= longest.end || half <= longest.next) return false;
     const bytes = last - this.#geometry.start(half);
     if (bytes < Math.min(SHORTEST_RUN, this.#geometry.pieceSize)) return false;
     if (this.#msFor(fetcher, bytes) > this.#leftMs(longest)) return false;
-    const { end } = longest;
     this.#cut(longest, half);
     this.#grant(fetcher, half, end, now);
     return true;
@@ -351,9 +362,10 @@ export class LeaseTable {
     return fetcher === undefined ? Infinity : this.#msFor(fetcher, this.#leases.left(lease));
   }
 
-  /** How long another one would take, which has nothing of it. */
-  #anewMs(piece: number): number {
-    return this.#msFor(undefined, this.#geometry.length(piece));
+  /** Another one (default: any) would have the piece under way much sooner, though it has nothing of it. */
+  #isSoonerAnew(lease: Run, by: Fetcher | undefined): boolean {
+    const anew = this.#msFor(by, this.#geometry.length(lease.next));
+    return this.#leftMs(lease) > Math.max(ANEW_FACTOR * anew, ANEW_MS + anew);
   }
 
   #msFor(fetcher: Fetcher | undefined, bytes: number): number {

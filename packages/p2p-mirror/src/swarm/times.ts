@@ -1,6 +1,6 @@
 /** The times of the swarm, in milliseconds: one place, so that the simulator and tests speak of the same ones. */
 export const TIMES = {
-  /** A lease without progress for so long is given to others. */
+  /** A lease without progress for so long is given to others; where pieces are slow later (`Fetchers.patience`). */
   leaseTtl: 2_000,
   /** The first byte may take longer (a token, a redirect), unless upstream answers others meanwhile. */
   firstByte: 4_000,

@@ -23,8 +23,6 @@ import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
 import { Verification } from "./verification.ts";
 
-/** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
-export const PATIENCE_MS = 45_000;
 /** A flight nobody reads goes on for so long: the reader may come back (containerd resumes by Range). */
 export const LINGER_MS = 30_000;
 /** A flight that ended before anybody read it can still be opened for so long. */
@@ -353,7 +351,7 @@ export class Flight implements FlightView {
   }
 
   #patienceLeft(): number {
-    return PATIENCE_MS - (this.#deps.clock.now() - this.#lastProgress);
+    return this.#verification.patienceMs - (this.#deps.clock.now() - this.#lastProgress);
   }
 
   #linger(): void {

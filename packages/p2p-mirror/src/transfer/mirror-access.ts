@@ -4,8 +4,7 @@ import type { Catalog } from "../store/catalog.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { Access, AccessDecision, AccessRequest } from "./access.ts";
 import { collectClaims, type CollectDeps } from "./collect-claims.ts";
-import { PATIENCE_MS } from "./flight.ts";
-import { patiently } from "./patience.ts";
+import { PATIENCE_MS, patiently } from "./patience.ts";
 import type { PublishedRecords } from "./published-records.ts";
 import { repositoryKey, type HeardClaim } from "./records.ts";
 

@@ -1,5 +1,8 @@
 import { raceSignal, SourceError, type Clock } from "@p2p-mirror/shared";
 
+/** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
+export const PATIENCE_MS = 45_000;
+
 /**
  * Does `work`, and again when upstream said when (Retry-After) and that is within the patience: a 404 in between would
  * only send the client, and every other node's, upstream by itself. `until`: milliseconds by the

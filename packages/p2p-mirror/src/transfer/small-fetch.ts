@@ -9,9 +9,9 @@ import {
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { Candidates, type Candidate } from "./candidates.ts";
-import { PATIENCE_MS } from "./flight.ts";
 import { handBackReason } from "./hand-back-reason.ts";
 import { Notifier } from "./notifier.ts";
+import { PATIENCE_MS } from "./patience.ts";
 import { BusyError } from "./peer-client.ts";
 import type { SmallMember } from "./small-members.ts";
 import type { SmallPatience } from "./small-patience.ts";

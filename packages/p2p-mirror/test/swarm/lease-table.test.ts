@@ -185,6 +185,24 @@ await t.test("a holder that has become slow keeps the piece that it will have be
   t.end();
 });
 
+await t.test("the last piece is begun anew by who has nothing to do and would have it much sooner", (t) => {
+  for (const [share, kept] of [
+    [0.3, true],
+    [0.15, false],
+  ] as const) {
+    const bench = new LeaseBench(256 * 1024);
+    t.equal(bench.geometry.count, 2);
+    for (const [first, name] of ["slow", "b"].entries()) {
+      const held = [{ id: first + 1, first, end: first + 1 }];
+      bench.table.enter(name, { zone: "", denied: false, held }, bench.now);
+    }
+    const piece = bench.geometry.length(0);
+    for (let ms = 0; ms < 2_250; ms += 250) bench.fetch(250, { slow: share * piece, b: piece / 2 });
+    t.match(bench.table.all, [{ holder: kept ? "slow" : "b", first: 0, end: 1 }], `${share} pieces a second`);
+  }
+  t.end();
+});
+
 await t.test("a member that upstream does not let in gets no lease any more; another takes its", (t) => {
   const bench = new LeaseBench(64 * MIB);
   bench.enter("denied");

@@ -92,7 +92,7 @@ await t.test(
 );
 
 await t.test(
-  "a link that two dozen connections share, unevenly and with silences, as TCP does: nothing is fetched twice",
+  "a link that two dozen connections share, unevenly and with silences, as TCP does: next to nothing is fetched twice",
   async (t) => {
     const links: Links = { upstream: payloadRate(12), egress: payloadRate(24), ingress: payloadRate(24) };
     const layers = [64, 64, 64, 64].map((size) => size * MIB);

@@ -44,17 +44,22 @@ function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
     named: "pulls fail once, and all is fetched again",
     again: true,
     prepare: () => faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]),
-    strike: async (crowd) => ({
-      what: `what upstream gave to ${node.mirror.name} was wrong`,
-      late: [node],
-      // All of the first try, and whatever upstream gives to this node: it is wrong, or past the others, who do not trust it.
-      destroyed: async () => sizeOf(crowd.image) + (await crowd.roleOf(node)).fetched,
-      mend: async () => {
-        await faulty.set([]);
-        // Its own client was given wrong bytes, or none, as long as upstream gave them: kubelet asks again.
-        if (await crowd.hasFailed(node)) crowd.comeBack(node);
-      },
-    }),
+    strike: async (crowd) => {
+      let wrong = 0;
+      return {
+        what: `what upstream gave to ${node.mirror.name} was wrong`,
+        late: [node],
+        // All of the first try, and what upstream gives to this node as long as it is wrong.
+        destroyed: () => sizeOf(crowd.image) + wrong,
+        pastOthers: 1,
+        mend: async () => {
+          wrong = (await crowd.roleOf(node)).fetched;
+          await faulty.set([]);
+          // Its own client was given wrong bytes, or none, as long as upstream gave them: kubelet asks again.
+          if (await crowd.hasFailed(node)) crowd.comeBack(node);
+        },
+      };
+    },
   };
 }
 

@@ -21,6 +21,8 @@ export interface Fetcher {
 }
 
 const RATE_WEIGHT = 0.5;
+/** Who has failed so often in a row comes after all others, however well it did before. */
+const OFTEN = 3;
 const FIRST_REST_MS = 500;
 /** Soon after upstream is back somebody must try. */
 const LONGEST_REST_MS = 2_000;
@@ -112,7 +114,7 @@ export class Fetchers {
   }
 
   /**
-   * Those that may be given a lease now, best first: who is not slow, who has fetched before (its connection and token are
+   * Those that may be given a lease now, best first: who is not slow, who has not failed lately, who has fetched before (its connection and token are
    * warm), whose zone has the fewest holders, who came first.
    */
   candidates(now: number, mayHave: (fetcher: Fetcher) => boolean): Fetcher[] {
@@ -129,6 +131,7 @@ export class Fetchers {
       .filter((one) => !one.slow || !fast)
       .toSorted(
         (a, b) =>
+          Number(a.failures >= OFTEN) - Number(b.failures >= OFTEN) ||
           Number(a.rate === undefined) - Number(b.rate === undefined) ||
           (zones.get(a.zone) ?? 0) - (zones.get(b.zone) ?? 0) ||
           a.order - b.order,
@@ -153,6 +156,7 @@ export class Fetchers {
     const due = (SILENT_SHARE * this.#pieceSize * 1_000) / (this.medianRate() ?? Infinity);
     const ms = Math.max(TIMES.leaseTtl, Math.min(due, TIMES.stalled));
     for (const one of this.#fetchers.values()) if (one !== holder && now - one.progressAt < ms) return ms;
+    // Nobody gets anything: where no lease has begun, more at a time than the path can begin may be why.
     return hasBytes ? TIMES.stalled : TIMES.firstByte;
   }
 }

@@ -28,6 +28,8 @@ const LAST_SHARE = 1.25;
 /** The piece under way is another's to begin anew when it would have it that many times as soon, and so much sooner. */
 const ANEW_FACTOR = 2;
 const ANEW_MS = 500;
+/** So many members may hold leases as soon as the first bytes of as many have come: one alone may be the slowest. */
+const FEW = 3;
 const DEFAULT_PAUSE_MS = 1_000;
 
 export interface LeaseTableOptions {
@@ -57,7 +59,7 @@ export class LeaseTable {
   brought = 0;
   /** Upstream has no ranges: one holder streams the whole. */
   #unranged = false;
-  /** Members that may hold leases now: fewer when upstream has enough, one more with each lease that is brought. */
+  /** Members that may hold leases now: fewer when upstream has enough, one more with each lease that is through. */
   #limit: number;
   #pausedUntil = 0;
 
@@ -115,6 +117,7 @@ export class LeaseTable {
     const lease = this.#leases.get(id);
     const fetcher = this.#fetchers.get(holder);
     if (lease?.holder !== holder || fetcher === undefined || !(bytes > lease.bytes)) return;
+    if (lease.bytes === 0 && this.#limit < FEW) this.#raiseLimit();
     this.brought += bytes - lease.bytes;
     lease.bytes = bytes;
     lease.renewedAt = now;
@@ -165,13 +168,7 @@ export class LeaseTable {
   }
 
   #grantOne(now: number): boolean {
-    const spare = this.#fetchers.holders < (this.#unranged ? 1 : this.#limit);
-    const { complete } = this.#options;
-    const candidates = this.#fetchers.candidates(now, (one) => {
-      if (complete?.(one.id) === true) return false;
-      return one.leases === 0 ? spare : one.leases === 1 && this.#nearlyDone(one);
-    });
-    for (const fetcher of candidates) {
+    for (const fetcher of this.#free(now)) {
       const run = this.#unranged ? this.#whole(fetcher) : this.#leases.lowestFree(this.#runBytes(fetcher));
       if (run !== undefined && !this.#wouldBeLast(fetcher, run.first)) {
         this.#grant(fetcher, run.first, run.end, now);
@@ -180,6 +177,16 @@ export class LeaseTable {
       if (run === undefined && fetcher.leases === 0 && this.#takeOver(fetcher, now)) return true;
     }
     return false;
+  }
+
+  /** Those that may be given a lease now, best first; `holders` have one. */
+  #free(now: number, holders = this.#fetchers.holders): Fetcher[] {
+    const spare = holders < (this.#unranged ? 1 : this.#limit);
+    const { complete } = this.#options;
+    return this.#fetchers.candidates(now, (one) => {
+      if (complete?.(one.id) === true) return false;
+      return one.leases === 0 ? spare : one.leases === 1 && this.#nearlyDone(one);
+    });
   }
 
   #grant(fetcher: Fetcher, first: number, end: number, now: number): void {
@@ -227,7 +234,7 @@ export class LeaseTable {
       while (lease.next < lease.end && !missing(lease.next)) lease.next += 1;
       if (lease.next === lease.end) {
         this.#drop(lease);
-        if (this.#limit < this.#options.maxFetchers) this.#limit += 1;
+        this.#raiseLimit();
       } else if (!this.#unranged) {
         // The holder is behind what is missing: it has not brought these itself, and need not.
         if (this.#geometry.start(lease.next) > reached + this.#geometry.pieceSize)
@@ -249,12 +256,19 @@ export class LeaseTable {
       this.#fetchers.failed(fetcher, now);
       this.#drop(lease);
       // More requests at once than the path to upstream can begin in time, or it is upstream: one will show.
-      if (!this.#fetchers.anyProgressSince(lease.grantedAt)) this.#limit = 1;
+      if (!this.#fetchers.anyProgressSince(lease.grantedAt)) {
+        this.#limit = 1;
+      }
       return;
     }
     if (!fetcher.slow || now - lease.grantedAt < SLOW_AFTER_MS || this.#unranged) return;
     if (lease.end > lease.next + 1) this.#cut(lease, lease.next + 1);
-    else if (this.#isSoonerAnew(lease, undefined)) this.#drop(lease);
+    else if (this.#free(now, this.#fetchers.holders - 1).some((one) => this.#isSoonerAnew(lease, one, now)))
+      this.#drop(lease);
+  }
+
+  #raiseLimit(): void {
+    this.#limit = Math.min(this.#limit + 1, this.#options.maxFetchers);
   }
 
   /**
@@ -268,7 +282,7 @@ export class LeaseTable {
     }
     if (longest === undefined || this.#unranged) return false;
     const { end } = longest;
-    if (end - longest.next === 1 && this.#isSoonerAnew(longest, fetcher)) {
+    if (end - longest.next === 1 && this.#isSoonerAnew(longest, fetcher, now)) {
       this.#drop(longest);
       this.#grant(fetcher, end - 1, end, now);
       return true;
@@ -362,10 +376,12 @@ export class LeaseTable {
     return fetcher === undefined ? Infinity : this.#msFor(fetcher, this.#leases.left(lease));
   }
 
-  /** Another one (default: any) would have the piece under way much sooner, though it has nothing of it. */
-  #isSoonerAnew(lease: Run, by: Fetcher | undefined): boolean {
+  /** This one would have the piece under way much sooner, though it has nothing of it; who fails would take it for ever. */
+  #isSoonerAnew(lease: Run, by: Fetcher, now: number): boolean {
+    if (by.slow || by.failures > 0) return false;
     const anew = this.#msFor(by, this.#geometry.length(lease.next));
-    return this.#leftMs(lease) > Math.max(ANEW_FACTOR * anew, ANEW_MS + anew);
+    const left = this.#leases.lastByte(lease) - this.#reached(lease, now);
+    return this.#msFor(this.#fetchers.get(lease.holder), left) > Math.max(ANEW_FACTOR * anew, ANEW_MS + anew);
   }
 
   #msFor(fetcher: Fetcher | undefined, bytes: number): number {

@@ -2,7 +2,7 @@
 export const TIMES = {
   /** A lease without progress for so long is given to others; where pieces are slow later (`Fetchers.patience`). */
   leaseTtl: 2_000,
-  /** The first byte may take longer (a token, a redirect), unless upstream answers others meanwhile. */
+  /** The first byte may take longer (a token, a redirect), unless upstream answers others meanwhile, and no longer. */
   firstByte: 4_000,
   /** Upstream that answers nobody: a lease is kept for so long before another may try. */
   stalled: 10_000,

@@ -99,6 +99,11 @@ export class Fetches {
     return this.candidates.hope || this.#swarm?.hope === true;
   }
 
+  /** This node is not let in by upstream, nor waits until it is. */
+  get upstreamIsOut(): boolean {
+    return !this.candidates.mayAskUpstream && (this.#swarm?.pausedMs ?? 0) === 0;
+  }
+
   /** Who is at work. */
   get sources(): AtWork[] {
     const whole = [...this.#fetching].map(({ source: { kind, id } }) => ({ kind, id }));

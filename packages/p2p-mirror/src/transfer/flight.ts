@@ -18,6 +18,7 @@ import { FlightPieces } from "./flight-pieces.ts";
 import { bytesHere, swarmProgress, type FlightProgress } from "./flight-progress.ts";
 import { HoldBack } from "./hold-back.ts";
 import { Notifier } from "./notifier.ts";
+import { PATIENCE_MS, SUSPECT_PATIENCE_MS } from "./patience.ts";
 import type { RefutedBlob } from "./refuted-blobs.ts";
 import type { BlobSource, SourceFinder } from "./source.ts";
 import type { Spool } from "./spool.ts";
@@ -338,7 +339,8 @@ export class Flight implements FlightView {
 
   #failWithoutHope(): void {
     const progressed = this.#pieces.received > this.#bytesAtLook;
-    if (this.#fetches.hope && this.#patienceLeft() > 0) return;
+    const isLost = this.#verification.isSuspect && this.#fetches.upstreamIsOut;
+    if (this.#fetches.hope && this.#patienceLeft(isLost ? SUSPECT_PATIENCE_MS : undefined) > 0) return;
     if (progressed && this.#patienceLeft() > 0) {
       this.#bytesAtLook = this.#pieces.received;
       this.#fetches.candidates.look();
@@ -350,8 +352,8 @@ export class Flight implements FlightView {
       : new AllSourcesFailedError(this.digest, this.#fetches.candidates.errors);
   }
 
-  #patienceLeft(): number {
-    return this.#verification.patienceMs - (this.#deps.clock.now() - this.#lastProgress);
+  #patienceLeft(patience = PATIENCE_MS): number {
+    return patience - (this.#deps.clock.now() - this.#lastProgress);
   }
 
   #linger(): void {

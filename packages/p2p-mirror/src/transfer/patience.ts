@@ -2,6 +2,11 @@ import { raceSignal, SourceError, type Clock } from "@p2p-mirror/shared";
 
 /** A flight waits so long without a byte while there is hope; containerd gives a pull up after 5 minutes. */
 export const PATIENCE_MS = 45_000;
+/**
+ * Where upstream is out of reach and what peers gave was dropped as wrong, though it may be what signers said that is: the flight
+ * believes neither any more, and may have nobody left to ask while others have everything. The next one finds out who lied.
+ */
+export const SUSPECT_PATIENCE_MS = 5_000;
 
 /**
  * Does `work`, and again when upstream said when (Retry-After) and that is within the patience: a 404 in between would

@@ -2,14 +2,8 @@ import type { Logger } from "@p2p-mirror/shared";
 import type { Candidates } from "./candidates.ts";
 import type { FlightMember } from "./flight-member.ts";
 import type { FlightPieces, Testimony } from "./flight-pieces.ts";
-import { PATIENCE_MS } from "./patience.ts";
 import type { BlobSource } from "./source.ts";
 
-/**
- * What peers gave was dropped as wrong, and it may be what signers said that is: this flight believes neither any more, and may
- * have nobody left to ask, though others have everything. The next one finds out who lied.
- */
-const SUSPECT_PATIENCE_MS = 5_000;
 /** A source that broke off is followed by another, and then two shared the work again: so often at most. */
 const MAX_SHARED = 4;
 
@@ -43,9 +37,9 @@ export class Verification {
     return this.#isRefuted;
   }
 
-  /** How long the flight may wait without a byte. */
-  get patienceMs(): number {
-    return this.#isSuspect ? SUSPECT_PATIENCE_MS : PATIENCE_MS;
+  /** Peers' bytes were dropped as wrong, and it may be what signers said that is. */
+  get isSuspect(): boolean {
+    return this.#isSuspect;
   }
 
   /** True when the whole is right. False when it is not, but only bytes from peers that nobody has seen are wrong. */

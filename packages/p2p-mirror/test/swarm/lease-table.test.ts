@@ -168,22 +168,25 @@ await t.test(
   },
 );
 
-await t.test("a holder that has become slow keeps the piece that it will have before another could", (t) => {
-  for (const [goodFor, kept] of [
-    [8_000, true],
-    [5_000, false],
-  ] as const) {
-    const bench = new LeaseBench(64 * MIB);
-    const usual = bench.geometry.length(0) / 10;
-    const others = { b: usual, c: usual, d: usual };
-    for (const name of ["slow", "b", "c", "d"]) bench.enter(name);
-    while (bench.now < goodFor) bench.fetch(500, { ...others, slow: usual });
-    while (bench.now < goodFor + 4_000) bench.fetch(500, { ...others, slow: usual / 5 });
-    t.match(bench.table.leasesOf("slow"), kept ? [{ first: 0, end: 1 }] : [], `${goodFor / 100} % of it`);
-    t.equal(bench.table.leasesOf("slow").length, kept ? 1 : 0);
-  }
-  t.end();
-});
+await t.test(
+  "a holder that has become slow keeps the piece that it will have before an idle one could",
+  (t) => {
+    for (const [goodFor, kept] of [
+      [8_000, true],
+      [5_000, false],
+    ] as const) {
+      const bench = new LeaseBench(64 * MIB, 4);
+      const usual = bench.geometry.length(0) / 10;
+      const others = { b: usual, c: usual, d: usual };
+      for (const name of ["slow", "b", "c", "d", "idle"]) bench.enter(name);
+      while (bench.now < goodFor) bench.fetch(500, { ...others, slow: usual });
+      while (bench.now < goodFor + 4_000) bench.fetch(500, { ...others, slow: usual / 5 });
+      t.match(bench.table.leasesOf("slow"), kept ? [{ first: 0, end: 1 }] : [], `${goodFor / 100} % of it`);
+      t.equal(bench.table.leasesOf("slow").length, kept ? 1 : 0);
+    }
+    t.end();
+  },
+);
 
 await t.test("the last piece is begun anew by who has nothing to do and would have it much sooner", (t) => {
   for (const [share, kept] of [

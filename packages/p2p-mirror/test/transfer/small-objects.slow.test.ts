@@ -146,7 +146,7 @@ await t.test("whom a busy peer names is asked, unless it was refuted", async (t)
   t.same(asked, [busy.id, holder.id]);
 });
 
-await t.test("upstream is asked when the peers stay busy for two seconds", async (t) => {
+await t.test("upstream is asked when the peers stay busy for some seconds", async (t) => {
   const script = new Map([["12D3KooWbusy", { times: 1_000 }]]);
   const { client, asked } = busyClient(script);
   const node = await oneNode(t, { client });

@@ -1,0 +1,46 @@
+/** Members that bring nothing do not keep the others from bringing it, whatever they did before. */
+import t from "tap";
+import { LeaseBench } from "./lease-bench.ts";
+import { MIB } from "./rig.ts";
+
+const names = Array.from({ length: 8 }, (_, nth) => `m${nth}`);
+const ratesOf = (rate: number, dead: readonly string[]): Record<string, number> =>
+  Object.fromEntries(names.map((name) => [name, dead.includes(name) ? 0 : rate]));
+
+await t.test("upstream is silent at first, and the first members stay so: others get their turn", (t) => {
+  for (const dead of [["m0", "m1"], ["m0", "m1", "m7"], names.slice(0, 5)]) {
+    const bench = new LeaseBench(256 * MIB);
+    for (const name of names) bench.enter(name);
+    while (bench.now < 4_500) bench.fetch(250, {});
+    while (!bench.complete && bench.now < 120_000) bench.fetch(250, ratesOf(10 * MIB, dead));
+    t.ok(bench.complete && bench.now < 60_000, `${dead.join(", ")} are dead: ${bench.now} ms`);
+  }
+  t.end();
+});
+
+await t.test("after such a silence one slow member does not bring all of it", (t) => {
+  const bench = new LeaseBench(256 * MIB);
+  for (const name of names) bench.enter(name);
+  while (bench.now < 4_500) bench.fetch(250, {});
+  const rates = { ...ratesOf(10 * MIB, []), m0: 50_000 };
+  while (!bench.complete && bench.now < 120_000) bench.fetch(250, rates);
+  t.ok(bench.complete && bench.now < 20_000, `${bench.now} ms`);
+  t.end();
+});
+
+await t.test("who was fast and fails now does not take the last piece from the only one that works", (t) => {
+  const bench = new LeaseBench(512 * MIB);
+  for (const name of ["works", "fails"]) bench.enter(name);
+  const half = bench.geometry.count / 2;
+  while (bench.present.size < 1.8 * half) bench.fetch(250, { works: MIB / 2, fails: 1.7 * MIB });
+  const began = bench.now;
+  const left = 512 * (1 - bench.present.size / bench.geometry.count);
+  while (!bench.complete && bench.now < began + 600_000) {
+    for (const { id } of bench.table.leasesOf("fails"))
+      bench.table.handBack("fails", id, { kind: "failed" }, bench.now);
+    bench.fetch(250, { works: MIB / 2 });
+  }
+  const seconds = (bench.now - began) / 1_000;
+  t.ok(bench.complete && seconds < 1.2 * (left / 0.5), `${seconds} s for ${left} MiB at 0.5 MiB/s`);
+  t.end();
+});

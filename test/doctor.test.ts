@@ -286,6 +286,7 @@ await t.test("the daemon makes its rounds: metric, status, log", async (t) => {
     { timeoutMs: 60_000 },
   );
   const { stdout } = await run(["status", "--admin", mirror.adminUrl]);
-  t.match(stdout, /^broken: bootstrap address .*no connection$/m);
+  t.match(stdout, /^broken: bootstrap address .*no connection \[peers\]$/m);
+  t.match(stdout, /^ {2}what to do: /m);
   t.match(mirror.log(), /the doctor has found something/);
 });

@@ -74,6 +74,13 @@ const width = (part: string): string => `(document.querySelector(".flight .bar .
 const overflow = (page: Page): Promise<unknown> =>
   ask(page, "document.documentElement.scrollWidth - document.documentElement.clientWidth");
 
+/** The least size of a font that something is written in, in CSS pixels. */
+const smallestFont = (page: Page): Promise<unknown> =>
+  ask(
+    page,
+    `Math.min(...[...document.querySelectorAll("body *")].filter((one) => one.innerText?.trim() && one.checkVisibility()).map((one) => parseFloat(getComputedStyle(one).fontSize)))`,
+  );
+
 const ground = (page: Page): Promise<unknown> =>
   ask(page, "getComputedStyle(document.documentElement).backgroundColor");
 
@@ -121,6 +128,9 @@ async function liveMirrors(t: Test, browser: Browser): Promise<void> {
     t.not(await ground(page), light, "dark where the system is");
     await resize(page, PHONE);
     t.equal(await overflow(page), 0);
+    t.equal(await ask(page, "innerWidth"), PHONE.width, "laid out for a phone, not as a desktop made small");
+    const font = Number(await smallestFont(page));
+    t.ok(font >= 11, `nothing is written smaller than ${font} px`);
     await picture(page, "phone-dark");
 
     await pulled;

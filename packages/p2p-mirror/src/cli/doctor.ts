@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { brokenOf } from "../status-verdict.ts";
 import type { DoctorReport } from "../status.ts";
+import { renderFindings } from "./findings.ts";
 import { addSettings, givenSettings } from "./settings-options.ts";
 import type { ExitCode, Terminal } from "./terminal.ts";
 import { DOCTOR_SETTINGS } from "../config/doctor-settings.ts";
@@ -55,16 +56,11 @@ export function addDoctor(program: Command, terminal: Terminal, exit: (code: Exi
 
 /** A paragraph for each finding, those that matter first. */
 export function renderReport({ findings, skipped }: DoctorReport): string {
-  const sorted = findings.toSorted((a, b) => a.severity.localeCompare(b.severity));
-  const paragraphs = sorted.map(
-    ({ check, severity, what, why, fix }) =>
-      `${severity}: ${what} [${check}]\n  why it matters: ${why}\n  what to do: ${fix}\n`,
-  );
   const broken = brokenOf({ findings }).length;
   const summary =
     findings.length === 0
       ? "nothing wrong was found\n"
       : `${broken} broken, ${findings.length - broken} warnings\n`;
   const not = skipped.map(({ check, why }) => `not checked: ${check} (${why})\n`).join("");
-  return [...paragraphs, not + summary].join("\n");
+  return [...renderFindings(findings), not + summary].join("\n");
 }

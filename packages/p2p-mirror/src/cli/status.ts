@@ -1,4 +1,5 @@
 import type { MirrorStatus } from "../status.ts";
+import { renderFindings } from "./findings.ts";
 import { flightLine, renderFlight } from "./flights.ts";
 import { formatAge, formatBytes, plain, shortDigest } from "./format.ts";
 import { renderHosts } from "./hosts-table.ts";
@@ -11,14 +12,14 @@ const SHOWN_IMAGES = 10;
 export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds = new Map()): string {
   const { node, cache } = status;
   const containerd = node.containerd === undefined ? "none" : node.containerd;
+  const where = (node.zone ?? "") === "" ? "" : `; zone ${plain(node.zone ?? "")}`;
   const sections = [
     [
       `node ${plain(node.id)}`,
       `${node.ready ? "ready" : "not ready"}, version ${plain(node.version)}, up ${formatAge(node.startedAt, now)}`,
-      `peers reach it at ${plain(node.advertised)}; access ${plain(node.access)}; containerd ${plain(containerd)}`,
+      `peers reach it at ${plain(node.advertised)}; access ${plain(node.access)}; containerd ${plain(containerd)}${where}`,
       `cache ${formatBytes(cache.bytes)} of ${formatBytes(cache.maxBytes)} in ${cache.blobs} blobs, ${formatBytes(cache.freeBytes)} free on its disk`,
       ...limitLines(status.limits),
-      ...doctorLines(status.doctor),
       "",
     ].join("\n"),
     section(
@@ -36,14 +37,16 @@ export function renderStatus(status: MirrorStatus, now: number, speeds: Speeds =
     status.flights.length === 0
       ? "no flights\n"
       : status.flights.map((flight) => renderFlight(flight, speeds.get(flight.digest))).join(""),
+    ...renderFindings(status.doctor?.findings ?? []),
     section(
       "upstreams",
-      ["REGISTRY", "STATE", "REQUESTS LEFT", "ASKED AGAIN"],
+      ["REGISTRY", "STATE", "REQUESTS LEFT", "ASKED AGAIN", "ERROR"],
       status.upstreams.map((upstream) => [
         upstream.host === undefined ? upstream.registry : `${upstream.registry} at ${upstream.host}`,
         upstream.state,
         upstream.remaining === undefined ? "" : String(upstream.remaining),
         upstream.retryAt ?? "",
+        upstream.error ?? "",
       ]),
     ),
     ...(status.hosts === undefined || status.hosts.length === 0 ? [] : [renderHosts(status.hosts)]),
@@ -74,14 +77,6 @@ function limitLines(limits: MirrorStatus["limits"]): string[] {
     return `${direction} ${formatBytes(limit.bytesPerSecond)}/s${held}`;
   });
   return texts.length === 0 ? [] : [`limits: ${texts.join(", ")}`];
-}
-
-/** What the doctor found, a line each, the broken first. What to do is with `doctor`. */
-function doctorLines(doctor: MirrorStatus["doctor"]): string[] {
-  const findings = doctor?.findings ?? [];
-  return (["broken", "warning"] as const).flatMap((severity) =>
-    findings.filter((one) => one.severity === severity).map(({ what }) => `${severity}: ${plain(what)}`),
-  );
 }
 
 /** What `status --watch` says to a log: a line for each flight, or one. */

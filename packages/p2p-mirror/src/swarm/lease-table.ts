@@ -256,9 +256,7 @@ export class LeaseTable {
       this.#fetchers.failed(fetcher, now);
       this.#drop(lease);
       // More requests at once than the path to upstream can begin in time, or it is upstream: one will show.
-      if (!this.#fetchers.anyProgressSince(lease.grantedAt)) {
-        this.#limit = 1;
-      }
+      if (!this.#fetchers.anyProgressSince(lease.grantedAt)) this.#limit = 1;
       return;
     }
     if (!fetcher.slow || now - lease.grantedAt < SLOW_AFTER_MS || this.#unranged) return;

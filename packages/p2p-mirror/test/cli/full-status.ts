@@ -1,6 +1,28 @@
-import type { MirrorStatus } from "../../src/status.ts";
+import type { DoctorReport, MirrorStatus } from "../../src/status.ts";
 
 export const DIGEST = `sha256:${"ab".repeat(32)}`;
+
+/** Something broken, and something that could be better; the first of which is said last. */
+export const DOCTOR: DoctorReport = {
+  checkedAt: "2026-01-01T00:00:00.000Z",
+  skipped: [],
+  findings: [
+    {
+      check: "disk",
+      severity: "warning",
+      what: "the disk is nearly full",
+      why: "the cache gives up images sooner",
+      fix: "give it room:\n    cache.max_size: 10GiB",
+    },
+    {
+      check: "config-path",
+      severity: "broken",
+      what: "containerd has no config_path",
+      why: "pulls go past the mirror",
+      fix: "set it",
+    },
+  ],
+};
 
 /** Of a mirror that has something to say in each of its tables. */
 export const STATUS: MirrorStatus = {
@@ -11,6 +33,7 @@ export const STATUS: MirrorStatus = {
     ready: true,
     advertised: "10.0.0.1:24221",
     access: "public",
+    zone: "eu-2",
     containerd: "connected",
   },
   peers: [
@@ -72,6 +95,6 @@ export const STATUS: MirrorStatus = {
   ],
   upstreams: [
     { registry: "docker.io", state: "rate-limited", remaining: 0, retryAt: "2026-01-01T00:05:00.000Z" },
-    { registry: "ghcr.io", state: "ok" },
+    { registry: "ghcr.io", state: "unreachable", error: "ENOTFOUND", retryAt: "2026-01-01T00:06:00.000Z" },
   ],
 };

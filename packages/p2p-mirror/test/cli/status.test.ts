@@ -3,7 +3,7 @@ import t, { type Test } from "tap";
 import { formatAge, formatBytes, plain, shortDigest, shortId } from "../../src/cli/format.ts";
 import { isMirrorStatus } from "../../src/status-shape.ts";
 import type { DoctorReport, Finding } from "../../src/status.ts";
-import { DIGEST, STATUS } from "./full-status.ts";
+import { DIGEST, DOCTOR, STATUS } from "./full-status.ts";
 import { run } from "./terminal.ts";
 
 /** An HTTP server for one test; resolves with its URL. */
@@ -26,10 +26,11 @@ const answering = (t: Test, body: unknown, status = 200): Promise<string> =>
   });
 
 await t.test("status shows the node and a table of each kind", async (t) => {
-  const { exitCode, stdout } = await run(["status", "--admin", await answering(t, STATUS)]);
+  const url = await answering(t, { ...STATUS, doctor: DOCTOR });
+  const { exitCode, stdout } = await run(["status", "--admin", url]);
   t.equal(exitCode, 0);
   t.match(stdout, /^node 12D3KooWexample\nready, version 0.1.0, up \d+ d\n/);
-  t.match(stdout, /peers reach it at 10.0.0.1:24221; access public; containerd connected\n/);
+  t.match(stdout, /peers reach it at 10.0.0.1:24221; access public; containerd connected; zone eu-2\n/);
   t.match(stdout, /cache 1.0 GiB of 20.0 GiB in 7 blobs, 50.0 GiB free/);
   t.match(
     stdout,
@@ -49,7 +50,25 @@ await t.test("status shows the node and a table of each kind", async (t) => {
     ),
     stdout,
   );
-  t.match(stdout, /^docker.io +rate-limited +0 +2026-01-01T00:05:00.000Z\nghcr.io +ok\n/m);
+  t.match(
+    stdout,
+    /^docker.io +rate-limited +0 +2026-01-01T00:05:00.000Z\nghcr.io +unreachable +2026-01-01T00:06:00.000Z +ENOTFOUND\n/m,
+  );
+  t.ok(
+    stdout.includes(
+      [
+        "broken: containerd has no config_path [config-path]",
+        "  why it matters: pulls go past the mirror",
+        "  what to do: set it",
+        "",
+        "warning: the disk is nearly full [disk]",
+        "  why it matters: the cache gives up images sooner",
+        "  what to do: give it room:",
+        "    cache.max_size: 10GiB\n",
+      ].join("\n"),
+    ),
+    stdout,
+  );
   t.match(stdout, /^IMAGE +DIGEST +SIZE +RESOLVED\ndocker.io\/library\/nginx:1.27 +sha256:ab/m);
   t.notOk(stdout.includes("\u001B"), "no colours");
 });
@@ -115,7 +134,7 @@ await t.test("what the doctor found is named, and what leads to nobody", async (
   const bootstrap = [{ address: "10.0.0.9:24222", reason: "refused" }];
   const url = await answering(t, { ...STATUS, doctor, bootstrap });
   const { stdout } = await run(["status", "--admin", url]);
-  t.match(stdout, /^broken: no containerd\nwarning: the disk is nearly full\n/m);
+  t.match(stdout, /^broken: no containerd [^]*^warning: the disk is nearly full /m);
   t.match(stdout, /^bootstrap 10.0.0.9:24222 leads nowhere: refused\n/m);
 });
 

@@ -16,12 +16,14 @@ export interface RunOptions {
   readonly loadRemoveData?: ProgramDeps["loadRemoveData"];
   /** Both outputs are terminals. */
   readonly tty?: boolean;
+  /** Of the terminal; default 24. */
+  readonly rows?: number | undefined;
 }
 
 /** Takes down what is written to it, by `write` or through its stream. */
-export function memoryOutput(isTTY: boolean): Output & { readonly text: () => string } {
+export function memoryOutput(isTTY: boolean, rows = 24): Output & { readonly text: () => string } {
   let text = "";
-  const stream = Object.assign(new PassThrough(), { isTTY, columns: 100 });
+  const stream = Object.assign(new PassThrough(), { isTTY, columns: 100, rows });
   stream.on("data", (chunk: Buffer) => (text += chunk.toString("utf8")));
   return { write: (chunk) => void (text += chunk), isTTY, stream, text: () => text };
 }
@@ -31,7 +33,7 @@ const removeNothing = (): Promise<never> => Promise.reject(new Error("this comma
 
 /** Runs a command line in this process. */
 export async function run(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
-  const stdout = memoryOutput(options.tty === true);
+  const stdout = memoryOutput(options.tty === true, options.rows);
   const stderr = memoryOutput(options.tty === true);
   const terminal: Terminal = {
     args,

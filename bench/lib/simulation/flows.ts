@@ -54,6 +54,7 @@ interface Load {
   flows: Flow[];
   /** The weights of those of them that have no rate yet. */
   open: number;
+  /** How many these are: what rounding leaves of the weights is not nothing. */
   openFlows: number;
 }
 

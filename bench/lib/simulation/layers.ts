@@ -19,8 +19,9 @@ export interface ImagePull {
   readonly seed: number;
   /** The last node has it all; default false. */
   readonly seeded?: boolean | undefined;
-  /** See WorldOptions; default: as for few nodes. */
+  /** See WorldOptions; default false. */
   readonly crowded?: boolean;
+  /** See WorldOptions; default: as for few nodes. */
   readonly encoded?: boolean;
   readonly quantumMs?: number;
 }

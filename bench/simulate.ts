@@ -4,7 +4,7 @@ import { ConfigError } from "@p2p-mirror/shared";
 import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
 import { Blobs } from "./lib/simulation/blobs.ts";
 import { crowdTargets, undisturbed, usualSize, type CrowdFigures } from "./lib/simulation/crowds.ts";
-import { SHAPES, type ShapeName } from "./lib/simulation/shapes.ts";
+import { SHAPES, type Rates, type ShapeName } from "./lib/simulation/shapes.ts";
 import { FAULTS, type FaultKind } from "./lib/simulation/faults.ts";
 import { runSeeds, type SeedsResult } from "./lib/simulation/seeds.ts";
 
@@ -30,6 +30,8 @@ const HELP = `npm run bench -- simulate [options]
   --nodes <N>       undisturbed crowds of so many nodes; several with commas, 0 for none
   --size <MiB>      of their blob (64, with more than 200 nodes 32); images have their own
   --shape <list>    only these shapes, with commas: ${SHAPES.join(", ")}
+  --upstream-rate <Mbit>, --node-rate <Mbit>, --wan-per-node <Mbit>
+                    of their links, as of flash-crowd (100 and 200; thin: 1000, 200 and 20)
   --seeds <K>       so many crowds with faults at random times (${SEEDS})
   --seed <S>        the first of these seeds, and that of the undisturbed crowds (1)
   --faults <list>   only these, with commas: ${FAULTS.join(", ")}
@@ -41,15 +43,16 @@ interface SimulateOptions {
   readonly nodes: readonly number[] | undefined;
   readonly shapes: readonly ShapeName[];
   readonly size: number | undefined;
+  readonly rates: Rates;
   readonly seeds: number;
   readonly seed: number;
   readonly faults: readonly FaultKind[];
 }
 
-function number(field: string, value: string): number {
+function number(field: string, value: string, least = 0): number {
   const parsed = Number(value);
-  if (!Number.isInteger(parsed) || parsed < 0)
-    throw new ConfigError(`--${field}`, value, "use a whole number");
+  if (!Number.isInteger(parsed) || parsed < least)
+    throw new ConfigError(`--${field}`, value, `use a whole number, ${least} or more`);
   return parsed;
 }
 
@@ -64,10 +67,15 @@ function parse(args: readonly string[]): SimulateOptions | undefined {
       seeds: text,
       seed: text,
       faults: text,
+      "upstream-rate": text,
+      "node-rate": text,
+      "wan-per-node": text,
       help: { type: "boolean" },
     },
   });
   if (values.help === true) return undefined;
+  const rate = (field: "upstream-rate" | "node-rate" | "wan-per-node"): number | undefined =>
+    values[field] === undefined ? undefined : number(field, values[field], 1);
   return {
     nodes: values.nodes
       ?.split(",")
@@ -75,6 +83,7 @@ function parse(args: readonly string[]): SimulateOptions | undefined {
       .filter((one) => one > 0),
     shapes: values.shape?.split(",").map(shapeOf) ?? SHAPES,
     size: values.size === undefined ? undefined : number("size", values.size) * MIB,
+    rates: { upstream: rate("upstream-rate"), node: rate("node-rate"), wan: rate("wan-per-node") },
     seeds: values.seeds === undefined ? SEEDS : number("seeds", values.seeds),
     seed: values.seed === undefined ? 1 : number("seed", values.seed),
     faults: values.faults?.split(",").map(kindOf) ?? FAULTS,
@@ -101,12 +110,12 @@ export async function run(args: readonly string[]): Promise<BenchResult> {
     console.log(HELP);
     return { rows: [], targets: [] };
   }
-  const { nodes, shapes, size, seed, seeds } = options;
+  const { nodes, shapes, size, rates, seed, seeds } = options;
   const blobs = new Blobs();
   const crowds: CrowdFigures[] = [];
   for (const shape of shapes) {
     for (const count of nodes ?? NODES[shape]) {
-      const about = { nodes: count, size: size ?? usualSize(count), seed, shape };
+      const about = { nodes: count, size: size ?? usualSize(count), rates, seed, shape };
       const figures = await undisturbed(about, blobs);
       crowds.push(figures);
       say(

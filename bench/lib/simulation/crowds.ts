@@ -3,7 +3,16 @@ import type { Links } from "../crowd/bound.ts";
 import type { Blobs } from "./blobs.ts";
 import type { Changes } from "./changes.ts";
 import { pullLayers } from "./layers.ts";
-import { arrivals, boundOf, directSeconds, LAYERS, linksOf, prepare, type ShapeName } from "./shapes.ts";
+import {
+  arrivals,
+  boundOf,
+  directSeconds,
+  LAYERS,
+  linksOf,
+  prepare,
+  type Rates,
+  type ShapeName,
+} from "./shapes.ts";
 import { World } from "./world.ts";
 
 const MIB = 1024 * 1024;
@@ -21,6 +30,8 @@ export interface CrowdOfOne {
   readonly seed: number;
   /** Default: one uplink for all. */
   readonly shape?: ShapeName;
+  /** Default: those of the shape. */
+  readonly rates?: Rates;
   readonly changes?: Changes;
 }
 
@@ -42,10 +53,10 @@ export interface CrowdFigures {
 
 /** Nothing goes wrong. Whoever the shape makes slow is not waited for. */
 export async function undisturbed(
-  { nodes, size, seed, shape = "central", changes }: CrowdOfOne,
+  { nodes, size, seed, shape = "central", rates, changes }: CrowdOfOne,
   blobs: Blobs,
 ): Promise<CrowdFigures> {
-  const links = linksOf(shape);
+  const links = linksOf(shape, rates);
   const large = nodes >= LARGE;
   const layers = LAYERS[shape];
   if (layers !== undefined) return image(shape, { nodes, layers, links, seed, large }, blobs);
@@ -64,7 +75,7 @@ export async function undisturbed(
   ).start();
   const counting = prepare(shape, world);
   const began = world.clock.now();
-  const bound = boundOf(shape, nodes, size);
+  const bound = boundOf(shape, nodes, size, links);
   const starts = arrivals(shape, nodes, bound);
   for (const [nth, node] of world.nodes.entries())
     world.clock.after(starts[nth] ?? 0, () => void node.pull(() => 1_000));

@@ -33,17 +33,29 @@ export const LAYERS: Readonly<Partial<Record<ShapeName, readonly number[]>>> = {
   small: Array.from({ length: 6 }, () => Math.floor((16 * MIB) / 6)),
 };
 
-export function linksOf(shape: ShapeName): Links {
-  const rate = payloadRate(NODE_MBIT);
+/** In Mbit/s; those that are not given are the shape's. */
+export interface Rates {
+  /** Out of upstream. */
+  readonly upstream?: number | undefined;
+  /** Of each node, either way. */
+  readonly node?: number | undefined;
+  /** From upstream to one node, of thin uplinks. */
+  readonly wan?: number | undefined;
+}
+
+export function linksOf(
+  shape: ShapeName,
+  { upstream, node = NODE_MBIT, wan = THIN_MBIT }: Rates = {},
+): Links {
+  const rate = payloadRate(node);
   const both = { egress: rate, ingress: rate };
   return shape === "thin"
-    ? { ...both, upstream: payloadRate(10 * UPSTREAM_MBIT), wan: payloadRate(THIN_MBIT) }
-    : { ...both, upstream: payloadRate(UPSTREAM_MBIT) };
+    ? { ...both, upstream: payloadRate(upstream ?? 10 * UPSTREAM_MBIT), wan: payloadRate(wan) }
+    : { ...both, upstream: payloadRate(upstream ?? UPSTREAM_MBIT) };
 }
 
 /** Seconds. Of a crowd with a slow node: what the others could do without it. */
-export function boundOf(shape: ShapeName, nodes: number, size: number): number {
-  const links = linksOf(shape);
+export function boundOf(shape: ShapeName, nodes: number, size: number, links: Links): number {
   if (shape === "seeded") return crowdBound(size, nodes - 1, links, 1);
   return crowdBound(size, shape === "slow" ? nodes - 1 : nodes, links);
 }

@@ -145,9 +145,9 @@ export class Fetchers {
     return sum;
   }
 
-  /** Any of them has got bytes since then. */
-  anyProgressSince(time: number): boolean {
-    for (const one of this.#fetchers.values()) if (one.progressAt > time) return true;
+  /** Any of them, but perhaps one, has got bytes since then. */
+  anyProgressSince(time: number, except?: Fetcher): boolean {
+    for (const one of this.#fetchers.values()) if (one !== except && one.progressAt > time) return true;
     return false;
   }
 
@@ -155,7 +155,7 @@ export class Fetchers {
   patience(holder: Fetcher, hasBytes: boolean, now: number): number {
     const due = (SILENT_SHARE * this.#pieceSize * 1_000) / (this.medianRate() ?? Infinity);
     const ms = Math.max(TIMES.leaseTtl, Math.min(due, TIMES.stalled));
-    for (const one of this.#fetchers.values()) if (one !== holder && now - one.progressAt < ms) return ms;
+    if (this.anyProgressSince(now - ms, holder)) return ms;
     // Nobody gets anything: where no lease has begun, more at a time than the path can begin may be why.
     return hasBytes ? TIMES.stalled : TIMES.firstByte;
   }

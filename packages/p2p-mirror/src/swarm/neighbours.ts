@@ -5,6 +5,7 @@ import { attendNeighbour } from "./attend-neighbour.ts";
 import { bitAt, packBits } from "./bitmap.ts";
 import type { Self } from "./coordinator.ts";
 import { Copies } from "./copies.ts";
+import { HaveNews } from "./have-news.ts";
 import { MAX_NEIGHBOURS } from "./mesh-graph.ts";
 import { MAX_HASHES, type Have, type Hello, type NeighbourNews, type SwarmMessage } from "./messages.ts";
 import type { SwarmMetrics } from "./metrics.ts";
@@ -13,17 +14,6 @@ import type { JoinAbout, Neighbour } from "./swarm.ts";
 import { TIMES } from "./times.ts";
 import { PIECES_PROTOCOL, type Channel, type Wire } from "./wire.ts";
 
-/** HAVE is sent at once when so many pieces wait; of blobs with many pieces, more; of one with fewer, when these are all. */
-const HAVE_PIECES = 8;
-const MANY_PIECES = 128;
-const LONGEST_BATCH_MS = 1_000;
-/** A batch takes this part of the time the pull has taken, or will still take, whichever is shorter. */
-const BATCHES = 30;
-/**
- * News of a piece that others have, too, wait so many times as long, and a random half more or less. In simulation 204 ->
- * 143 messages a node with 4 nodes, 363 -> 223 with 100, all at the same speed.
- */
-const SPREAD_FACTOR = 3;
 /** That opened a channel without being named by the coordinator (yet). */
 const MAX_UNASKED = 4;
 /** Whoever is new opens the channels to those it is told of. Others wait for it; the smaller ID of two is first. */
@@ -71,22 +61,22 @@ export class Neighbours {
   readonly #links = new Map<string, Link>();
   /** At neighbours. */
   readonly #copies: Copies;
+  readonly #news: HaveNews;
   readonly #closing = new AbortController();
-  readonly #began: number;
-  readonly #scale: number;
   /** Channels that are opened soon, unless the other side does. */
   readonly #opening = new Map<string, () => void>();
-  #news: number[] = [];
-  #cancelFlush: (() => void) | undefined;
-  #flushAt = Infinity;
   #sorted: readonly Neighbour[] | undefined;
 
   constructor(about: JoinAbout, deps: NeighboursDeps) {
     this.#about = about;
     this.#deps = deps;
     this.#copies = new Copies(about.geometry);
-    this.#began = deps.clock.now();
-    this.#scale = Math.ceil(about.geometry.count / (2 * MANY_PIECES));
+    this.#news = new HaveNews({
+      ...deps,
+      geometry: about.geometry,
+      isSpread: (piece) => this.#isSpread(piece),
+      tell: (pieces) => this.#tellAll(pieces),
+    });
   }
 
   get list(): readonly Neighbour[] {
@@ -195,18 +185,7 @@ export class Neighbours {
 
   /** This node has a piece now. */
   have(piece: number): void {
-    this.#news.push(piece);
-    const all = this.#about.geometry.count;
-    if (this.#news.length >= Math.min(HAVE_PIECES * this.#scale, all)) return this.#flush();
-    const { clock, random } = this.#deps;
-    // Not all who have had it from the same one in the same moment: who is first spares the others their message.
-    const factor = this.#isSpread(piece) ? SPREAD_FACTOR * (0.5 + random()) : 1;
-    const ms = factor * this.#batchMs();
-    const at = clock.now() + ms;
-    if (at >= this.#flushAt) return;
-    this.#flushAt = at;
-    this.#cancelFlush?.();
-    this.#cancelFlush = clock.after(ms, () => this.#flush());
+    this.#news.add(piece);
   }
 
   /** Others than those who have everything have it, too, and tell of it. */
@@ -216,20 +195,8 @@ export class Neighbours {
     return this.#copies.of(piece) > whole;
   }
 
-  /**
-   * In the midst of a pull nobody is waiting for one piece; in its first moments and at its end all are. Pieces of a large
-   * blob come as often in a second as those of a small one, for longer: messages should not become more by that.
-   */
-  #batchMs(): number {
-    const { clock, have } = this.#deps;
-    const took = clock.now() - this.#began;
-    const left = (took * (this.#about.geometry.count - have.count)) / Math.max(1, have.count);
-    const batch = Math.max(TIMES.have * this.#scale, Math.min(took, left) / BATCHES);
-    return Math.min(LONGEST_BATCH_MS, batch);
-  }
-
   close(complete: boolean): void {
-    this.#flush();
+    this.#news.flush();
     this.#closing.abort();
     for (const id of this.#opening.keys()) this.#cancelOpen(id);
     for (const link of this.#links.values()) this.#part(link, complete);
@@ -365,11 +332,7 @@ export class Neighbours {
     if (this.#links.delete(peer.id)) this.#copies.remove(pieces);
   }
 
-  #flush(): void {
-    this.#flushAt = Infinity;
-    this.#cancelFlush?.();
-    this.#cancelFlush = undefined;
-    const news = this.#news.splice(0);
+  #tellAll(news: readonly number[]): void {
     for (const link of this.#links.values()) {
       this.#tell(
         link,

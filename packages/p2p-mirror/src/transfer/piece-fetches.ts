@@ -1,11 +1,12 @@
 import type { Readable } from "node:stream";
-import { heldMsOf, IntegrityError, NotFoundError, SourceError, type Digest } from "@p2p-mirror/shared";
+import { heldMsOf, SourceError, type Digest } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import type { Neighbour } from "../swarm/swarm.ts";
 import type { Crowd, FetchDeps } from "./fetch-deps.ts";
 import { fetchPiece, type AskForPiece, type FetchPieceDeps, type PieceFetchOptions } from "./fetch-piece.ts";
-import { FAULT_PAUSE_MS, NeighbourConduct } from "./neighbour-conduct.ts";
-import { BusyError, type WantedPiece } from "./peer-client.ts";
+import { NeighbourConduct } from "./neighbour-conduct.ts";
+import { NeighbourFaults } from "./neighbour-faults.ts";
+import type { WantedPiece } from "./peer-client.ts";
 import { choosePiece } from "./piece-choice.ts";
 import { fromMemory, holdPiece, type HeldPiece } from "./held-piece.ts";
 import type { HolderPlace } from "./holder-queue.ts";
@@ -39,8 +40,6 @@ const SLOWEST_MS = 2_000;
 const SLOWEST_FACTOR = 4;
 /** While no piece has come from anybody. */
 const UNKNOWN_MS = 10_000;
-/** After "busy" a neighbour is left alone for so long. */
-const BUSY_PAUSE_MS = 100;
 
 /** A piece is given out when it is whole and its hash is right: nothing arrives before. */
 export type PieceFetchesDeps = Omit<FetchDeps, "arrived"> & Omit<Crowd, "recall">;
@@ -74,9 +73,9 @@ export class PieceFetches {
   /** Requests to each neighbour. */
   readonly #askedOf = new Map<string, number>();
   readonly #conduct: NeighbourConduct;
+  readonly #faults: NeighbourFaults;
   readonly #turns: PieceTurns;
   readonly #readers: ReaderPatience;
-  readonly #timers = new Set<() => void>();
   readonly #hedges = new PieceHedges();
   readonly #place: HolderPlace;
   #closed = false;
@@ -85,6 +84,7 @@ export class PieceFetches {
     this.#options = options;
     this.#deps = deps;
     this.#conduct = new NeighbourConduct(deps.clock);
+    this.#faults = new NeighbourFaults(options.digest, { ...deps, conduct: this.#conduct });
     this.#place = deps.holders.place(deps.changed);
     this.#readers = new ReaderPatience(deps.clock);
     this.#turns = new PieceTurns({
@@ -100,7 +100,7 @@ export class PieceFetches {
 
   /** Somebody will be asked again later. */
   get waiting(): boolean {
-    return this.#timers.size > 0 || this.takesTurns;
+    return this.#faults.pausing || this.takesTurns;
   }
 
   /** A piece is left to another node for a moment, or its holder gives another blob's first. */
@@ -165,7 +165,7 @@ export class PieceFetches {
     this.#closed = true;
     this.rest();
     this.#turns.close();
-    for (const cancel of this.#timers) cancel();
+    this.#faults.close();
     for (const { abort, second } of this.#asked) {
       abort.abort();
       second?.abort.abort();
@@ -222,7 +222,7 @@ export class PieceFetches {
     };
     void this.#bring(asked, ask)
       .catch((error: unknown) => {
-        if (!this.#closed) this.#failed(peer, piece, error);
+        if (!this.#closed) this.#faults.failed(peer, piece, error);
       })
       .finally(() => {
         asked.cancel?.();
@@ -251,7 +251,7 @@ export class PieceFetches {
       const own = !asked.outrun;
       const held = await asked.second?.held;
       if (held === undefined) throw error;
-      if (own) this.#failed(peer, piece, error);
+      if (own) this.#faults.failed(peer, piece, error);
       const late = new AbortController();
       const memory = { ...deps, ask: fromMemory(held) };
       const sha256 = await fetchPiece(held.peer, digest, this.#request(asked), this.#times(late), memory);
@@ -301,7 +301,7 @@ export class PieceFetches {
       this.#deps.hedged?.(true);
       return held;
     } catch (error) {
-      if (!this.#closed && !abort.signal.aborted) this.#failed(peer, asked.piece, error);
+      if (!this.#closed && !abort.signal.aborted) this.#faults.failed(peer, asked.piece, error);
       this.#deps.hedged?.(false);
       return undefined;
     } finally {
@@ -350,50 +350,5 @@ export class PieceFetches {
     this.#hedges.took(ms, length);
     this.#deps.member.have(piece, sha256, false);
     this.#deps.written("peer", length);
-  }
-
-  #failed(peer: Peer, piece: number, error: unknown): void {
-    const { member, logger } = this.#deps;
-    const { id } = peer;
-    logger.debug({ err: error, digest: this.#options.digest, peer: id, piece }, "a neighbour failed");
-    if (error instanceof BusyError) return this.#pause(id, BUSY_PAUSE_MS);
-    if (error instanceof NotFoundError) {
-      this.#pausePiece(id, piece);
-      if (this.#hasNothing(id)) member.unreachable(peer);
-      return;
-    }
-    const wrong = error instanceof IntegrityError;
-    if (wrong) this.#pausePiece(id, piece);
-    else this.#pause(id, FAULT_PAUSE_MS);
-    if (wrong ? this.#conduct.offends(id, "wrong") : this.#isUseless(id, error)) member.unreachable(peer);
-  }
-
-  /** A member tells what it has, and may be late to give it; who went with the whole blob gives everything, or nothing. */
-  #hasNothing(id: string): boolean {
-    const left = this.#deps.member.neighbours.find(({ peer }) => peer.id === id)?.left === true;
-    return left && this.#conduct.offends(id, "missed");
-  }
-
-  #isUseless(id: string, error: unknown): boolean {
-    if (!(error instanceof SourceError)) return false;
-    return error.code === "NO_FIRST_BYTE" || (error.code === "UNREACHABLE" && this.#conduct.staysAway(id));
-  }
-
-  #pausePiece(id: string, piece: number): void {
-    this.#conduct.pausePiece(id, piece);
-    this.#later(FAULT_PAUSE_MS);
-  }
-
-  #pause(id: string, ms: number): void {
-    this.#conduct.pause(id, ms);
-    this.#later(ms);
-  }
-
-  #later(ms: number): void {
-    const cancel = this.#deps.clock.after(ms, () => {
-      this.#timers.delete(cancel);
-      this.#deps.changed();
-    });
-    this.#timers.add(cancel);
   }
 }

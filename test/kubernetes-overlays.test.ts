@@ -6,7 +6,7 @@ import t from "tap";
 import { stringify } from "yaml";
 import { CONDITION_TYPE, type Condition } from "../packages/p2p-mirror/src/kubernetes/node-objects.ts";
 import { seconds } from "./faults-support.ts";
-import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
+import { prometheusCrds } from "./manifests/crds.ts";
 import { documentedLines, shell } from "./manifests/documented.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
@@ -64,7 +64,7 @@ if (components !== undefined) {
     if (found === undefined) throw new TypeError("it was there");
     return found;
   };
-  await kubectl.apply(...PROMETHEUS_CRDS);
+  await kubectl.apply(...(await prometheusCrds()));
   const etcBefore = await etcOf();
 
   await t.test(

@@ -8,7 +8,7 @@ import { endpointsOf } from "../packages/p2p-mirror/src/kubernetes/endpoint-slic
 import { NodeCondition } from "../packages/p2p-mirror/src/kubernetes/node-condition.ts";
 import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
 import { mirrorOn, nodeNamed, tokenFileOf } from "./manifests/account.ts";
-import { PROMETHEUS_CRDS } from "./manifests/crds.ts";
+import { prometheusCrds } from "./manifests/crds.ts";
 import { kustomizations, MANIFESTS } from "./manifests/kustomize.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
 import { need } from "./rig/need.ts";
@@ -41,7 +41,7 @@ if (components !== undefined) {
   const cluster = await startCluster({ components, nodes: [] });
   t.teardown(() => cluster[Symbol.asyncDispose]());
   const { kubectl } = cluster;
-  await kubectl.apply(...PROMETHEUS_CRDS, nodeNamed("node-1"), nodeNamed("node-2"));
+  await kubectl.apply(...(await prometheusCrds()), nodeNamed("node-1"), nodeNamed("node-2"));
   await kubectl.run([
     "wait",
     "--for=condition=Established",

@@ -1,27 +1,22 @@
-/** The kinds of the Prometheus operator, as far as an API server must know them to take objects of them. */
-export const PROMETHEUS_CRDS: readonly object[] = [
-  ["PodMonitor", "podmonitors"],
-  ["PrometheusRule", "prometheusrules"],
-].map(([kind, plural]) => ({
-  apiVersion: "apiextensions.k8s.io/v1",
-  kind: "CustomResourceDefinition",
-  metadata: { name: `${plural}.monitoring.coreos.com` },
-  spec: {
-    group: "monitoring.coreos.com",
-    names: { kind, plural, singular: kind?.toLowerCase() },
-    scope: "Namespaced",
-    versions: [
-      {
-        name: "v1",
-        served: true,
-        storage: true,
-        schema: {
-          openAPIV3Schema: {
-            type: "object",
-            properties: { spec: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
-          },
-        },
-      },
-    ],
-  },
-}));
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { parse } from "yaml";
+import { moduleFolder } from "../rig/go-module.ts";
+
+/** Where the Prometheus operator keeps its kinds, of the release that is pinned here. */
+const OPERATOR = {
+  path: "github.com/prometheus-operator/prometheus-operator",
+  version: "v0.85.0",
+  sum: "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+};
+const FOLDER = "example/prometheus-operator-crd";
+
+/** The operator's own definitions of PodMonitor and PrometheusRule: an API server refuses fields that they do not have. */
+export async function prometheusCrds(): Promise<object[]> {
+  const folder = path.join(await moduleFolder(OPERATOR), FOLDER);
+  return Promise.all(
+    ["podmonitors", "prometheusrules"].map(async (plural): Promise<object> => {
+      return parse(await readFile(path.join(folder, `monitoring.coreos.com_${plural}.yaml`), "utf8"));
+    }),
+  );
+}

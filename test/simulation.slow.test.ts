@@ -138,6 +138,20 @@ const oneHasAll = (seed: number): Scenario => ({
 /** Each is the only one of its zone, so that all pieces are its own to bring (4.1 of the bound, when all began with the same). */
 const eachInAZone = (seed: number): Scenario => ({ ...oneHasAll(seed), zones: 8, time: 2 });
 
+/**
+ * Three zones: each piece enters one by the node whose turn it is. Of ten nodes in a zone that one may have no neighbour that has
+ * it, and others wait two seconds for it.
+ */
+const inThreeZones = (seed: number, nodes: number, entries: number): Scenario => ({
+  nodes,
+  seed,
+  zones: 3,
+  size: 32 * MIB,
+  time: 1.5,
+  copies: 1.05,
+  entries,
+});
+
 /** What the slow one should bring in to the others they get without it (they took 4.1 of the bound, and 1.6 with eight). */
 const oneIsSlow = (seed: number, nodes: number, share: number): Scenario => ({
   nodes,
@@ -192,6 +206,10 @@ for (const seed of [1, 2, 3]) {
   await t.test(`a lease holder that becomes slow is not waited for, seed ${seed}`, async (t) => {
     for (const after of [800, 1_400])
       t.equal(await is(holderBecomesSlow(seed, after)), undefined, `after ${after} ms`);
+  });
+  await t.test(`a byte enters a zone once, seed ${seed}`, async (t) => {
+    t.equal(await is(inThreeZones(seed, 9, 1.1)), undefined, "nine nodes");
+    t.equal(await is(inThreeZones(seed, 30, 1.35)), undefined, "thirty nodes");
   });
   await t.test(`a slow node around a holder slows nobody down, seed ${seed}`, async (t) => {
     for (const nodes of [4, 8]) {

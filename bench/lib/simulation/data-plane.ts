@@ -105,6 +105,7 @@ export class DataPlane {
       watch: { ms: stallMs ?? STALL_MS, minBytes: stallMs === undefined ? 1 : MIN_BYTES },
       moved: (more) => {
         server.given += more;
+        if (server.zone !== this.#node.zone) this.#world.crossed += more;
       },
       closed: () => {
         if (takesSlot) server.uploads -= 1;

@@ -24,6 +24,8 @@ export interface Scenario {
   /** The last reader / bound, and copies out of upstream, at most. */
   readonly time: number;
   readonly copies: number;
+  /** Times that each byte enters a zone, of those to which upstream did not send it; default any. */
+  readonly entries?: number;
 }
 
 /** Resolves to what must not be and is, or undefined. */
@@ -58,11 +60,13 @@ export async function play(scenario: Scenario, blobs: Blobs): Promise<string | u
   const copies = world.upstream.sent / size;
   const failed = readers().find(({ pulls }) => pulls.some(({ error }) => error !== undefined));
   const wrong = world.nodes.find(({ wrongBytes }) => wrongBytes);
+  const entries = world.crossed / (size * ((zones ?? 1) - 1));
   await world.close();
   if (wrong !== undefined) return `${wrong.id} read wrong bytes`;
   if (failed !== undefined) return `${failed.id} failed: ${failed.pulls[0]?.error?.message}`;
   if (watch.problem !== undefined) return watch.problem;
   if (last > scenario.time * bound) return `took ${rounded(last / bound)} of the bound`;
   if (copies > scenario.copies) return `${rounded(copies)} copies left upstream`;
+  if (entries > (scenario.entries ?? Infinity)) return `each byte entered a zone ${rounded(entries)} times`;
   return undefined;
 }

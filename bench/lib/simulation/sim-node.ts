@@ -35,6 +35,8 @@ export interface Pull {
 export class SimNode {
   readonly nth: number;
   readonly id: string;
+  /** "" in a world without zones. */
+  readonly zone: string;
   readonly peer: Peer;
   readonly contact: Contact;
   readonly up: Link;
@@ -72,12 +74,13 @@ export class SimNode {
   readonly holders: HolderQueue;
 
   constructor(world: World, nth: number) {
-    const { links, beside } = world.options;
+    const { links, beside, zones } = world.options;
     const same = beside?.nodes[nth];
     const host = `10.0.${nth >> 8}.${nth & 255}`;
     this.#world = world;
     this.nth = nth;
     this.id = `node${nth.toString().padStart(4, "0")}`;
+    this.zone = zones === undefined ? "" : `zone ${nth % zones}`;
     this.peer = { id: this.id, host, port: 24221 };
     this.contact = { id: this.id, host, port: 24222 };
     this.up = same?.up ?? { rate: links.egress };
@@ -103,7 +106,7 @@ export class SimNode {
   async boot(): Promise<void> {
     const world = this.#world;
     if (world.closed) return;
-    const { zones, maxUpstreamFetchers, seed } = world.options;
+    const { maxUpstreamFetchers, seed } = world.options;
     this.#life += 1;
     this.alive = true;
     this.uploads = 0;
@@ -111,7 +114,7 @@ export class SimNode {
     this.refuted.clear();
     const swarm = createSwarm(
       {
-        ...(zones !== undefined && { zone: `zone ${this.nth % zones}` }),
+        zone: this.zone,
         ...(maxUpstreamFetchers !== undefined && { maxUpstreamFetchers }),
       },
       {
@@ -268,7 +271,7 @@ export class SimNode {
         received: () => undefined,
         swarm: {
           ...changes.flight({ swarm, ask: plane.ask }),
-          zone: options.zones === undefined ? "" : `zone ${this.nth % options.zones}`,
+          zone: this.zone,
           holders: this.holders,
           random: seeded(options.seed * 31 + this.nth * 1_299_709 + this.#life),
         },

@@ -57,6 +57,8 @@ export class World {
   readonly changes: Changes;
   /** Bodies under way, and between whom. */
   readonly bodies = new Map<FlowBody, { readonly from: string; readonly to: string }>();
+  /** Bytes that went from one zone to another. */
+  crossed = 0;
   /** The simulation is over: nobody comes back. */
   closed = false;
   /** Who can reach whom has changed. */

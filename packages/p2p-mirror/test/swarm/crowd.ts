@@ -29,10 +29,6 @@ export interface CrowdOptions {
   readonly upstream: UpstreamModel;
   /** Bytes a second between nodes, in and out. */
   readonly nodeRate: number;
-  /**
-   * What only other zones have is brought in by the member whose turn it is; others wait for it, so many milliseconds.
-   */
-  readonly zonePatienceMs?: number;
 }
 
 export interface CrowdSource {
@@ -46,8 +42,6 @@ export class Crowd {
   readonly rig: Rig;
   readonly flights: CrowdFlight[] = [];
   readonly #byId = new Map<string, CrowdFlight>();
-  /** Pieces that went from one zone to another. */
-  crossed = 0;
   readonly seeds = new Map<string, CrowdSource>();
   readonly options: CrowdOptions;
   /** Pieces that came from upstream, as often as they came. */
@@ -117,8 +111,6 @@ export class CrowdFlight {
   readonly #asked = new Set<number>();
   /** Sources that were left for being slow. */
   readonly #slow = new Set<string>();
-  /** When a piece was first seen in another zone. */
-  readonly #seenAt = new Map<number, number>();
   #fetching = false;
   /** Bytes of the stream of an upstream without ranges. */
   #streamed = 0;
@@ -223,28 +215,12 @@ export class CrowdFlight {
       // Of equally rare ones any, lest all nodes ask for the same at the same time.
       const rarity = this.member.rarity(piece) && this.member.rarity(piece) + random();
       if (rarity === 0 || (best !== undefined && rarity >= best.rarity)) continue;
-      const from = this.member.neighbours.find(
-        (one) => one.has(piece) && this.#takes(one) && this.#mayCross(piece, one),
-      );
+      const from = this.member.neighbours.find((one) => one.has(piece) && this.#takes(one));
       if (from !== undefined) best = { piece, from, rarity };
     }
     if (best === undefined) return false;
     this.#fetchPiece(best.piece, best.from);
     return true;
-  }
-
-  /** From the own zone always; from another when it is this node's turn, or it has waited for whose turn it is. */
-  #mayCross(piece: number, from: Neighbour): boolean {
-    const { rig, options } = this.#crowd;
-    if (options.zonePatienceMs === undefined || this.node.zone === from.zone || this.member.bringsIn(piece))
-      return true;
-    const now = rig.clock.now();
-    const since = this.#seenAt.get(piece);
-    if (since === undefined) {
-      this.#seenAt.set(piece, now);
-      rig.clock.after(options.zonePatienceMs, () => this.#look());
-    }
-    return since !== undefined && now - since >= options.zonePatienceMs;
   }
 
   #takes({ peer }: Neighbour): boolean {
@@ -266,7 +242,6 @@ export class CrowdFlight {
       return;
     }
     source.uploads += 1;
-    if (from.zone !== this.node.zone) this.#crowd.crossed += 1;
     const bytes = geometry.length(piece);
     const { nodeRate } = this.#crowd.options;
     const share = Math.min(source.rate, nodeRate) / Math.max(source.uploads, this.#asked.size);

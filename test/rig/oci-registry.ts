@@ -97,10 +97,12 @@ export async function startOciRegistry(options: OciRegistryOptions = {}): Promis
         authorization: request.headers.authorization,
         headers: request.headers,
         at: Date.now(),
+        endedAt: Infinity,
         status: 0,
         bytesSent: 0,
       };
       requests.push(record);
+      response.once("close", () => (record.endedAt = Date.now()));
       const exchange: Exchange = { request, response, record, fault: faults.take(record), url };
       serve(exchange, () => respond(exchange, routed)).catch(() => response.destroy());
     };

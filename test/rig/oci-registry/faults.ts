@@ -23,6 +23,8 @@ export interface RecordedRequest {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   /** Milliseconds since the epoch. */
   readonly at: number;
+  /** The same; infinite until the answer has left, or its client. */
+  endedAt: number;
   /** 0 until answered. */
   status: number;
   /** Body bytes handed to the socket. */

@@ -1,4 +1,10 @@
 /** A member of a crowd lies: about what it gives, or about what it has from upstream. */
+import { rm } from "node:fs/promises";
+import path from "node:path";
+import { isMirrorStatus } from "../packages/p2p-mirror/src/status-shape.ts";
+import { IDENTITY_FILE } from "../packages/p2p-mirror/src/trust/identity.ts";
+import type { ClusterNode } from "./rig/cluster.ts";
+import type { Scrape } from "./rig/metrics.ts";
 import { type Arena } from "./swarm-faults/arena.ts";
 import { sizeOf, type Crowd } from "./swarm-faults/crowd.ts";
 import { liesTold, tell, type Lie } from "./swarm-faults/lies.ts";
@@ -31,10 +37,26 @@ const lying = (lie: Lie, title: string): Fault => ({
   strike: (crowd) => lies(crowd, lie),
 });
 
+/** The layer of which containerd got wrong bytes. */
+const failedLayer = (failure: string): string | undefined =>
+  /(?<="layer-)sha256:[0-9a-f]+/.exec(failure)?.[0];
+
+async function idOf({ mirror }: ClusterNode): Promise<string> {
+  const status: unknown = await (await fetch(`${mirror.adminUrl}/status`)).json();
+  if (!isMirrorStatus(status)) throw new TypeError(JSON.stringify(status));
+  return status.node.id;
+}
+
+/** Whom the metrics name as one who signed wrong hashes. */
+const bannedBy = ({ text }: Scrape): string[] =>
+  text.match(/(?<=^p2p_mirror_swarm_signers_banned\{peer=")[^"]+(?="\} 1$)/gm) ?? [];
+
 /** What one node alone gets from upstream is wrong, and it signs that. */
-function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
-  const [node] = nodes.slice(-1);
+function wrongSigner(arena: Arena): Fault {
+  const [node] = arena.nodes.slice(-1);
   if (node === undefined) throw new TypeError("five nodes");
+  const { faulty } = arena.registries;
+  const others = arena.nodes.filter((one) => one !== node);
   const from = node.network.address;
   return {
     title: "a member signs hashes of wrong bytes",
@@ -43,9 +65,16 @@ function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
     seconds: 2 + COPY_SECONDS,
     named: "pulls fail once, and all is fetched again",
     again: true,
-    prepare: () => faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]),
+    prepare: async () => {
+      // Under a name that nobody has banned yet, also when this is the second try.
+      await node.mirror.stop();
+      await rm(path.join(node.mirror.dataDir, IDENTITY_FILE));
+      await arena.whole();
+      await faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]);
+    },
     strike: async (crowd) => {
       let wrong = 0;
+      const before = await Promise.all(others.map(async ({ mirror }) => bannedBy(await mirror.metrics())));
       return {
         what: `what upstream gave to ${node.mirror.name} was wrong`,
         late: [node],
@@ -57,6 +86,17 @@ function wrongSigner({ nodes, registries: { faulty } }: Arena): Fault {
           await faulty.set([]);
           // Its own client was given wrong bytes, or none, as long as upstream gave them: kubelet asks again.
           if (await crowd.hasFailed(node)) crowd.comeBack(node);
+        },
+        check: async (t) => {
+          const liar = await idOf(node);
+          for (const [nth, other] of others.entries()) {
+            const { mirror } = other;
+            const layers = crowd.failuresOf(other).map(failedLayer);
+            const failures = `${layers.length} pulls of ${mirror.name} failed`;
+            t.equal(new Set(layers).size, layers.length, `${failures}, each for another layer`);
+            const named = bannedBy(await mirror.metrics()).slice(before[nth]?.length);
+            t.same(named, [liar], `the metrics of ${mirror.name} name who lied`);
+          }
         },
       };
     },

@@ -42,6 +42,8 @@ export interface Crowd {
   failed(node: ClusterNode): Promise<void>;
   /** Resolves when its pull is over: whether it failed. */
   hasFailed(node: ClusterNode): Promise<boolean>;
+  /** What its client said of each pull that failed and was tried again. */
+  failuresOf(node: ClusterNode): readonly string[];
   /** It asks again, after its pull has failed. */
   comeBack(node: ClusterNode): void;
 }
@@ -61,6 +63,8 @@ export async function startCrowd(arena: Arena, image: Pushed, again = false): Pr
   const sent = await arena.upstreamBytes();
   const began = performance.now();
   const pulls = new Map<ClusterNode, Pull>();
+  const failures = new Map<ClusterNode, readonly string[]>();
+  const failuresOf = (node: ClusterNode): readonly string[] => failures.get(node) ?? [];
   const pull = (node: ClusterNode): void => {
     const leaving = new AbortController();
     const once = (): Promise<unknown> =>
@@ -72,6 +76,7 @@ export async function startCrowd(arena: Arena, image: Pushed, again = false): Pr
           break;
         } catch (error) {
           if (tries === 1) throw error;
+          failures.set(node, [...failuresOf(node), String(error)]);
           await forgets(node);
         }
       }
@@ -128,6 +133,7 @@ export async function startCrowd(arena: Arena, image: Pushed, again = false): Pr
     },
     failed,
     hasFailed,
+    failuresOf,
     comeBack: pull,
   };
 }

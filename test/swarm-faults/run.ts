@@ -68,7 +68,7 @@ export interface Fault {
   readonly named: string;
   /** When it strikes; default the middle; 0: before the pulls begin to bring something. */
   readonly share?: number;
-  /** Pulls may fail once for each layer: they are tried again. */
+  /** Pulls may fail: they are tried again. */
   readonly again?: boolean;
   /** Before anybody pulls. */
   readonly prepare?: () => Promise<unknown>;

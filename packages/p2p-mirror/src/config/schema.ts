@@ -122,7 +122,7 @@ export const MIRROR_SCHEMA = {
       "x-placeholder": "HOST:PORT",
       "x-default": "none: on admin_listen only",
       description:
-        "Where /metrics is besides, for a Prometheus that is not on this node (HTTP). Without a host: all addresses. What is counted names registries, and neither images nor nodes.",
+        "Where /metrics is besides, for a Prometheus that is not on this node (HTTP). Without a host: all addresses. What is counted names registries and no images, and of nodes those alone that signed wrong bytes.",
     },
     advertise_address: {
       type: "string",

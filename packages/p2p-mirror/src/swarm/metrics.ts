@@ -38,7 +38,8 @@ export function createSwarmMetrics(registry: Registry) {
     }),
     bannedSigners: new Gauge({
       name: "p2p_mirror_swarm_signers_banned",
-      help: "Peers whose piece hashes the digest of a blob has refuted; named in the log.",
+      help: "1 for each of the 32 peers whose piece hashes were refuted last by the digest of a blob, until a restart.",
+      labelNames: ["peer"] as const,
       registers,
     }),
   };

@@ -1,6 +1,6 @@
 /**
  * Real containerds pull through certs.d as it is found on nodes, once `hosts install` has put the mirror in front: every
- * layout, the mirror asked first; then `hosts remove`, and nothing is left.
+ * layout, the mirror asked first, or where it keeps away, the registry as before; then `hosts remove`, and nothing is left.
  */
 import { generateKeyPairSync } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
@@ -8,15 +8,16 @@ import { join } from "node:path";
 import t from "tap";
 import { installHosts, removeHosts } from "../packages/p2p-mirror/src/hosts/hosts.ts";
 import { createCertificate } from "../packages/p2p-mirror/src/trust/certificate.ts";
-import { LAYOUTS, PEM } from "../packages/p2p-mirror/test/hosts/layouts.ts";
+import { LAYOUTS, layoutsLeftAlone, PEM } from "../packages/p2p-mirror/test/hosts/layouts.ts";
 import { layOut, treeOf } from "../packages/p2p-mirror/test/hosts/tree.ts";
 import { startEndpoint } from "../packages/p2p-mirror/test/http/support/endpoint.ts";
 import type { ComponentName } from "./rig/components.ts";
 import { startContainerd } from "./rig/containerd.ts";
 import { createCri } from "./rig/cri.ts";
 import { tryExec, type ExecResult } from "./rig/exec.ts";
-import { blobsOf, makeImage, manifestsOf } from "./rig/images.ts";
+import { blobsOf, makeImage, manifestsOf, pushImage } from "./rig/images.ts";
 import { need } from "./rig/need.ts";
+import { startOciRegistry } from "./rig/oci-registry.ts";
 
 const CONTAINERDS: readonly ComponentName[] = ["containerd-1.7", "containerd-2.1", "containerd-2.x"];
 
@@ -57,10 +58,14 @@ for (const name of CONTAINERDS) {
     for (const { bytes } of manifestsOf(image))
       mirror.content.addManifest(JSON.parse(bytes.toString()), "v1");
     for (const { bytes } of blobsOf(image)) mirror.content.addBlob(bytes);
+    const upstream = await startOciRegistry();
+    t.teardown(() => upstream.close());
+    // By this name containerd asks by plain HTTP whom no hosts.toml tells it otherwise.
+    const leftAlone = layoutsLeftAlone(`localhost:${upstream.port}`, upstream.url);
     const hosts = { hostsDir: containerd.certsDir, mirror: mirror.url, registries: [] };
     const pem = makePem();
 
-    for (const [index, layout] of LAYOUTS.entries()) {
+    for (const [index, layout] of [...LAYOUTS, ...leftAlone].entries()) {
       await t.test(layout.name, async (t) => {
         await rm(containerd.certsDir, { recursive: true, force: true });
         await layOut(containerd.certsDir, layout, pem);
@@ -68,11 +73,21 @@ for (const name of CONTAINERDS) {
         const before = await treeOf(containerd.certsDir);
         await installHosts(hosts);
         mirror.content.asked.length = 0;
-        const repository = `${layout.registry}/layouts/n${index}`;
-        // What is left alone leads to registries that are not there.
-        if (layout.leftAlone?.includes(layout.registry) !== true) {
-          await cri.pull(`${repository}:v1`, { timeoutMs: 30_000 });
-          t.equal(mirror.content.asked[0], `tag ${repository}:v1`, "the mirror was asked first");
+        const repository = `layouts/n${index}`;
+        const name = `${layout.registry}/${repository}:v1`;
+        const pulling = (): Promise<string> => cri.pull(name, { timeoutMs: 30_000 });
+        if (layout.noPull !== undefined) {
+          await t.rejects(pulling(), { message: layout.noPull });
+          t.same(mirror.content.asked, []);
+        } else if (layout.leftAlone?.includes(layout.registry) === true) {
+          await pushImage(image, { registry: upstream.url, repository, tags: ["v1"] });
+          upstream.forget();
+          await pulling();
+          t.ok(upstream.requests.length > 0, "the registry was asked");
+          t.same(mirror.content.asked, [], "and the mirror was not");
+        } else {
+          await pulling();
+          t.equal(mirror.content.asked[0], `tag ${name}`, "the mirror was asked first");
         }
         await removeHosts(hosts);
         t.strictSame(await treeOf(containerd.certsDir), before);

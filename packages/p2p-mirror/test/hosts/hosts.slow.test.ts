@@ -3,7 +3,7 @@ import { join } from "node:path";
 import t from "tap";
 import { parseHostsFile } from "../../src/hosts/hosts-file.ts";
 import { hostsStatus, installHosts, ITSELF, removeHosts, type HostsOptions } from "../../src/hosts/hosts.ts";
-import { LAYOUTS } from "./layouts.ts";
+import { LAYOUTS, layoutsLeftAlone } from "./layouts.ts";
 import { layOut, treeOf } from "./tree.ts";
 
 const mirror = "http://127.0.0.1:24220";
@@ -16,8 +16,9 @@ const optionsFor = (hostsDir: string, more: Partial<HostsOptions> = {}): HostsOp
 });
 
 await t.test("every layout: installed, twice the same, removed without a trace", async (t) => {
-  t.ok(LAYOUTS.length >= 40, `${LAYOUTS.length} layouts`);
-  for (const layout of LAYOUTS) {
+  const layouts = [...LAYOUTS, ...layoutsLeftAlone("left.example.test", "https://mirror.example.test")];
+  t.ok(layouts.length >= 40, `${layouts.length} layouts`);
+  for (const layout of layouts) {
     await t.test(layout.name, async (t) => {
       const certs = t.testdir();
       await layOut(certs, layout);

@@ -13,6 +13,8 @@ export interface Layout {
   readonly links?: Readonly<Record<string, string>>;
   /** Directories of these files are left alone, and containerd does there what it did before. */
   readonly leftAlone?: readonly string[];
+  /** containerd cannot pull through it, with the mirror or without; it says that. */
+  readonly noPull?: RegExp;
 }
 
 /** Texts that stand for a PEM file: containerd reads what a host names. `both` has certificate and key. */
@@ -289,35 +291,46 @@ export const LAYOUTS: readonly Layout[] = [
     links: { "gone.example.test": "nowhere" },
     leftAlone: ["gone.example.test"],
   },
+];
+
+/**
+ * Those of which the mirror keeps away altogether: containerd pulls there from whom it did before.
+ * @param registry its name, which is the address of one that answers where images are pulled
+ * @param url of that registry, or of another one, to name as a host
+ */
+export const layoutsLeftAlone = (registry: string, url: string): readonly Layout[] => [
   {
     name: "a hosts.toml that is a link, and its end cannot be seen from here",
-    registry: "gone.example.test",
-    directories: ["gone.example.test"],
-    links: { "gone.example.test/hosts.toml": "/nowhere/hosts.toml" },
-    leftAlone: ["gone.example.test"],
+    registry,
+    directories: [registry],
+    links: { [`${registry}/hosts.toml`]: "/nowhere/hosts.toml" },
+    leftAlone: [registry],
   },
   {
     name: "no TOML",
-    registry: "broken.example.test",
-    files: { "broken.example.test/hosts.toml": `server = https://broken.example.test\n` },
-    leftAlone: ["broken.example.test"],
+    registry,
+    files: { [`${registry}/hosts.toml`]: `server = ${url}\n` },
+    leftAlone: [registry],
   },
   {
     name: "no text",
-    registry: "broken.example.test",
-    files: { "broken.example.test/hosts.toml": Uint8Array.of(0xff, 0xfe, 0x41, 0x00) },
-    leftAlone: ["broken.example.test"],
+    registry,
+    files: { [`${registry}/hosts.toml`]: Uint8Array.of(0xff, 0xfe, 0x41, 0x00) },
+    leftAlone: [registry],
   },
   {
     name: "hosts in an inline table",
-    registry: "inline.example.test",
-    files: { "inline.example.test/hosts.toml": `host = { "${MIRROR}" = { capabilities = ["pull"] } }\n` },
-    leftAlone: ["inline.example.test"],
+    registry,
+    files: {
+      [`${registry}/hosts.toml`]: `host = { "${url}" = { capabilities = ["pull", "resolve"] } }\n`,
+    },
+    leftAlone: [registry],
   },
   {
     name: "a directory in the place of the file",
-    registry: "odd.example.test",
-    directories: ["odd.example.test/hosts.toml"],
-    leftAlone: ["odd.example.test"],
+    registry,
+    directories: [`${registry}/hosts.toml`],
+    leftAlone: [registry],
+    noPull: /is a directory/,
   },
 ];

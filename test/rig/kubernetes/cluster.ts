@@ -10,6 +10,7 @@ import { podSubnet, SERVICE_CIDR } from "./addresses.ts";
 import { startControlPlane, type ControlPlane } from "./control-plane.ts";
 import { PAUSE, pauseImage } from "./images.ts";
 import { createKubectl, type Kubectl } from "./kubectl.ts";
+import type { Distribution } from "./node-files.ts";
 import { addRoutes, startNode, type KubernetesNode } from "./node.ts";
 import { startUpstream, type Upstream } from "./upstream.ts";
 
@@ -18,6 +19,8 @@ export type ContainerdSeries = "1.7" | "2.1" | "2.x";
 export interface NodeWish {
   readonly containerd: ContainerdSeries;
   readonly labels?: Readonly<Record<string, string>>;
+  /** Whose paths its containerd has; default kubeadm. */
+  readonly distribution?: Distribution;
 }
 
 export interface ClusterOptions {
@@ -116,6 +119,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       sandboxImage: `${REGISTRY}/${PAUSE.repository}:${PAUSE.tag}`,
       hosts,
       ...(wish.labels && { labels: wish.labels }),
+      ...(wish.distribution && { distribution: wish.distribution }),
     });
     return machines.use(node);
   };

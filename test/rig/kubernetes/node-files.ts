@@ -1,18 +1,52 @@
 import { DNS_ADDRESS, podSubnet } from "./addresses.ts";
 
-/** Where containerd looks for hosts.toml files, as kubeadm's users have it. */
-export const CERTS_DIR = "/etc/containerd/certs.d";
-export const CONTAINERD_SOCKET = "/run/containerd/containerd.sock";
+/** Where a node has what of containerd's. */
+export interface ContainerdPaths {
+  readonly config: string;
+  /** Where it looks for hosts.toml files. */
+  readonly certsDir: string;
+  readonly socket: string;
+  readonly root: string;
+  readonly state: string;
+}
+
+const rancher = (distribution: string): ContainerdPaths => ({
+  config: `/var/lib/rancher/${distribution}/agent/etc/containerd/config.toml`,
+  certsDir: `/var/lib/rancher/${distribution}/agent/etc/containerd/certs.d`,
+  // Of both.
+  socket: "/run/k3s/containerd/containerd.sock",
+  root: `/var/lib/rancher/${distribution}/agent/containerd`,
+  state: "/run/k3s/containerd",
+});
+
+/** By who sets the node up. */
+export const CONTAINERD_PATHS = {
+  kubeadm: {
+    config: "/etc/containerd/config.toml",
+    certsDir: "/etc/containerd/certs.d",
+    socket: "/run/containerd/containerd.sock",
+    root: "/var/lib/containerd",
+    state: "/run/containerd",
+  },
+  k3s: rancher("k3s"),
+  rke2: rancher("rke2"),
+} as const satisfies Readonly<Record<string, ContainerdPaths>>;
+
+export type Distribution = keyof typeof CONTAINERD_PATHS;
+
+/** As kubeadm's users have them. */
+export const CERTS_DIR = CONTAINERD_PATHS.kubeadm.certsDir;
+export const CONTAINERD_SOCKET = CONTAINERD_PATHS.kubeadm.socket;
 
 export const FILES = {
-  containerd: "/etc/containerd/config.toml",
+  containerd: CONTAINERD_PATHS.kubeadm.config,
   cni: "/etc/cni/net.d/00-rig.conflist",
   kubelet: "/etc/kubernetes/kubelet.json",
   kubeconfig: "/etc/kubernetes/kubelet.kubeconfig",
 } as const;
 
-/** Configuration in its usual place, with the usual paths, for the version that reads it. */
-export function containerdConfig(version: string, sandboxImage: string): string {
+/** For the version that reads it. */
+export function containerdConfig(version: string, sandboxImage: string, certsDir: string): string {
   // runc cannot lower oom_score_adj without CAP_SYS_RESOURCE, which containers of machines like these lack.
   const unprivileged = "restrict_oom_score_adj = true";
   const lines = version.startsWith("1.")
@@ -25,7 +59,7 @@ export function containerdConfig(version: string, sandboxImage: string): string 
         // Debian's has its own idea.
         'bin_dir = "/opt/cni/bin"',
         '[plugins."io.containerd.grpc.v1.cri".registry]',
-        `config_path = "${CERTS_DIR}"`,
+        `config_path = "${certsDir}"`,
       ]
     : [
         "version = 3",
@@ -34,7 +68,7 @@ export function containerdConfig(version: string, sandboxImage: string): string 
         '[plugins."io.containerd.cri.v1.images".pinned_images]',
         `sandbox = "${sandboxImage}"`,
         '[plugins."io.containerd.cri.v1.images".registry]',
-        `config_path = "${CERTS_DIR}"`,
+        `config_path = "${certsDir}"`,
       ];
   return `${lines.join("\n")}\n`;
 }
@@ -57,7 +91,7 @@ export const cniConfig = (index: number): string =>
     ],
   });
 
-export const kubeletConfig = (): string =>
+export const kubeletConfig = (containerdSocket: string): string =>
   JSON.stringify({
     kind: "KubeletConfiguration",
     apiVersion: "kubelet.config.k8s.io/v1beta1",
@@ -69,7 +103,7 @@ export const kubeletConfig = (): string =>
     failSwapOn: false,
     clusterDNS: [DNS_ADDRESS],
     clusterDomain: "cluster.local",
-    containerRuntimeEndpoint: `unix://${CONTAINERD_SOCKET}`,
+    containerRuntimeEndpoint: `unix://${containerdSocket}`,
     volumePluginDir: "/var/lib/kubelet/volumeplugins",
     makeIPTablesUtilChains: false,
     // The disk is that of the machine below, however full it is.

@@ -8,9 +8,10 @@ import { withoutProxies } from "../process.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { startMachine, type Machine } from "./machine.ts";
 import {
-  CERTS_DIR,
-  CONTAINERD_SOCKET,
+  CONTAINERD_PATHS,
   FILES,
+  type ContainerdPaths,
+  type Distribution,
   cniConfig,
   containerdConfig,
   kubeletConfig,
@@ -36,13 +37,16 @@ export interface NodeOptions {
   readonly hosts: Readonly<Record<string, HostsFile>>;
   /** Of the Node object; those a kubelet may set. */
   readonly labels?: Readonly<Record<string, string>>;
+  /** Whose paths containerd has; default kubeadm. */
+  readonly distribution?: Distribution;
 }
 
-/** A node of a cluster: a machine with containerd and kubelet in their usual places. */
+/** A node of a cluster: a machine with containerd and kubelet in their usual places, or those of a distribution. */
 export interface KubernetesNode {
   readonly name: string;
   readonly address: string;
   readonly containerdVersion: string;
+  readonly paths: ContainerdPaths;
   readonly machine: Machine;
   readonly containerd: Daemon;
   readonly kubelet: Daemon;
@@ -58,7 +62,8 @@ export interface KubernetesNode {
 export async function startNode(options: NodeOptions): Promise<KubernetesNode & AsyncDisposable> {
   const { name, address, netns, components } = options;
   const { containerd, kubernetes } = components;
-  await fillDisk(options);
+  const paths = CONTAINERD_PATHS[options.distribution ?? "kubeadm"];
+  await fillDisk(options, paths);
   const machine = await startMachine({
     name,
     netns,
@@ -66,14 +71,21 @@ export async function startNode(options: NodeOptions): Promise<KubernetesNode & 
     home: options.home,
     catatonit: components.catatonit,
   });
-  const ctr = [containerd.bin("ctr"), "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"];
+  const ctr = [containerd.bin("ctr"), "--address", paths.socket, "--namespace", "k8s.io"];
   const env = withoutProxies(containerd.env);
   const containerdDaemon = createDaemon({
     name: "containerd",
     machine,
-    argv: [containerd.bin("containerd"), "--config", FILES.containerd],
+    // As k3s starts it, too.
+    argv: [
+      containerd.bin("containerd"),
+      `--config=${paths.config}`,
+      `--address=${paths.socket}`,
+      `--state=${paths.state}`,
+      `--root=${paths.root}`,
+    ],
     env,
-    ready: () => answersKubelet(machine.file(CONTAINERD_SOCKET)),
+    ready: () => answersKubelet(machine.file(paths.socket)),
   });
   const labels = Object.entries(options.labels ?? {}).map(([label, value]) => `${label}=${value}`);
   const kubelet = createDaemon({
@@ -97,6 +109,7 @@ export async function startNode(options: NodeOptions): Promise<KubernetesNode & 
     name,
     address,
     containerdVersion: containerd.version,
+    paths,
     machine,
     containerd: containerdDaemon,
     kubelet,
@@ -118,21 +131,21 @@ export async function startNode(options: NodeOptions): Promise<KubernetesNode & 
 }
 
 /** Written before the machine boots: its /etc is not to be touched from outside then. */
-async function fillDisk(options: NodeOptions): Promise<void> {
+async function fillDisk(options: NodeOptions, paths: ContainerdPaths): Promise<void> {
   const { home, components, index } = options;
   const files: Readonly<Record<string, string>> = {
-    [FILES.containerd]: containerdConfig(components.containerd.version, options.sandboxImage),
+    [paths.config]: containerdConfig(components.containerd.version, options.sandboxImage, paths.certsDir),
     [FILES.cni]: cniConfig(index),
-    [FILES.kubelet]: kubeletConfig(),
+    [FILES.kubelet]: kubeletConfig(paths.socket),
     [FILES.kubeconfig]: options.kubeconfig,
   };
   for (const [file, text] of Object.entries(files)) {
     await mkdir(path.join(home, path.dirname(file)), { recursive: true });
     await writeFile(path.join(home, file), text);
   }
-  await mkdir(path.join(home, CERTS_DIR), { recursive: true });
+  await mkdir(path.join(home, paths.certsDir), { recursive: true });
   for (const [registry, hosts] of Object.entries(options.hosts)) {
-    await writeHosts(path.join(home, CERTS_DIR), registry, hosts);
+    await writeHosts(path.join(home, paths.certsDir), registry, hosts);
   }
   const plugins = path.join(home, "opt/cni/bin");
   await mkdir(plugins, { recursive: true });

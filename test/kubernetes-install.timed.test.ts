@@ -1,5 +1,4 @@
 /** The mirror on a real cluster, from `kubectl apply` to the node as it was before. */
-import { readdir } from "node:fs/promises";
 import t from "tap";
 import type { DoctorReport } from "../packages/p2p-mirror/src/status.ts";
 import { writeHosts } from "./rig/hosts.ts";
@@ -8,7 +7,7 @@ import { CLUSTER_COMPONENTS, REGISTRY, startCluster } from "./rig/kubernetes/clu
 import { busyboxImage } from "./rig/kubernetes/images.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
 import { CERTS_DIR } from "./rig/kubernetes/node-files.ts";
-import { treeOf } from "./rig/kubernetes/tree.ts";
+import { changes, namedAfterMirror, type NodeTree, nodeTreeOf } from "./rig/kubernetes/node-tree.ts";
 import { direct } from "./rig/kubernetes/upstream.ts";
 import { deploymentOf, podOf } from "./rig/kubernetes/workloads.ts";
 import { need } from "./rig/need.ts";
@@ -50,8 +49,7 @@ if (components !== undefined) {
   };
   const untilRuns = (pod: string): Promise<string> =>
     kubectl.run(["wait", "--for=condition=Ready", "--timeout=90s", `pod/${pod}`]);
-  const etcOf = async (): Promise<Record<string, string>[]> =>
-    Promise.all(nodes.map(({ machine }) => treeOf(machine.file("/etc"))));
+  const treesOf = (): Promise<NodeTree[]> => Promise.all(nodes.map(nodeTreeOf));
 
   const privateRegistry = await startOciRegistry({
     host: cluster.hostAddress,
@@ -62,7 +60,7 @@ if (components !== undefined) {
     const { url } = privateRegistry;
     await writeHosts(machine.file(CERTS_DIR), PRIVATE, { server: url, mirrors: [url] });
   }
-  const etcBefore = await etcOf();
+  const treesBefore = await treesOf();
 
   await t.test("one apply installs it", async (t) => {
     await pushMirror(upstream.url, t.testdir({}));
@@ -215,15 +213,24 @@ if (components !== undefined) {
     await kubectl.run(["apply", "--kustomize", `${MANIFESTS}/uninstall/base`]);
     await mirror.untilReady();
     await kubectl.run(["delete", "--kustomize", `${MANIFESTS}/overlays/dev`]);
-    t.same(await etcOf(), etcBefore, "/etc, byte for byte");
-    for (const { name, machine } of nodes) {
-      t.notOk((await readdir(machine.file("/var/lib"))).includes("p2p-mirror"), `${name} keeps nothing`);
+    for (const [index, tree] of (await treesOf()).entries()) {
+      t.same(changes(treesBefore[index] ?? {}, tree), [], `${nodes[index]?.name}, byte for byte`);
     }
-    await imageOf("after");
-    upstream.forget();
-    await kubectl.apply(podOf("after", { image: `${REGISTRY}/after:1`, node: first.name }));
-    await untilRuns("after");
-    t.ok(direct(upstream.requests).length > 0, "containerd asks upstream itself");
-    t.equal(direct(upstream.requests).length, upstream.requests.length);
+    for (const node of nodes) {
+      const name = `after-${node.name}`;
+      await imageOf(name);
+      upstream.forget();
+      await kubectl.apply(podOf(name, { image: `${REGISTRY}/${name}:1`, node: node.name }));
+      await untilRuns(name);
+      t.ok(direct(upstream.requests).length > 0, `containerd of ${node.name} asks upstream itself`);
+      t.equal(direct(upstream.requests).length, upstream.requests.length, "and nobody else does");
+    }
+    for (const node of nodes) {
+      // kubelet removes what a Pod has logged once a minute.
+      let left: string[] = [];
+      const none = async (): Promise<boolean> => (left = await namedAfterMirror(node)).length === 0;
+      const patience = { timeoutMs: 180_000, everyMs: 1_000, detail: () => left.join("\n") };
+      await until(`nothing on ${node.name} has the mirror's name`, none, patience);
+    }
   });
 }

@@ -1,6 +1,6 @@
 /** Other ways to install the mirror than the shortest, and the two ways to have it gone, on real kubelets. */
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import t from "tap";
 import { stringify } from "yaml";
@@ -12,7 +12,7 @@ import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
 import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
 import { CERTS_DIR, FILES } from "./rig/kubernetes/node-files.ts";
 import type { KubernetesNode } from "./rig/kubernetes/node.ts";
-import { treeOf } from "./rig/kubernetes/tree.ts";
+import { changes, type NodeTree, nodeTreeOf } from "./rig/kubernetes/node-tree.ts";
 import { need } from "./rig/need.ts";
 import { withoutProxies } from "./rig/process.ts";
 import { until } from "./rig/until.ts";
@@ -27,8 +27,10 @@ interface Node {
 }
 
 const overlay = (name: string): string => join(MANIFESTS, name);
-const keepsData = async ({ machine }: KubernetesNode): Promise<boolean> =>
-  (await readdir(machine.file("/var/lib"))).includes("p2p-mirror");
+const DATA = "/var/lib/p2p-mirror";
+const HOSTS_FILE = new RegExp(`^${CERTS_DIR}/[^/]+/hosts\\.toml$`);
+const beside = (folder: string, paths: readonly string[]): string[] =>
+  paths.filter((path) => path !== folder && !path.startsWith(`${folder}/`));
 
 const SLOW = { timeoutMs: 90_000, everyMs: 250 };
 
@@ -41,8 +43,9 @@ if (components !== undefined) {
   t.teardown(() => cluster[Symbol.asyncDispose]());
   const { kubectl, nodes, upstream } = cluster;
   const mirror = installedMirror(cluster);
-  const etcOf = async (): Promise<Record<string, string>[]> =>
-    Promise.all(nodes.map(({ machine }) => treeOf(machine.file("/etc"))));
+  /** Paths of each node that are not as they were before the first mirror. */
+  const changed = async (): Promise<string[][]> =>
+    Promise.all(nodes.map(async (node, index) => changes(treesBefore[index] ?? {}, await nodeTreeOf(node))));
   const makeSecret = (name = "first"): Promise<string> => {
     const secret = `--from-literal=${name}=${randomBytes(32).toString("hex")}`;
     return kubectl.run(["create", "secret", "generic", "p2p-mirror-secret", "-n", NAMESPACE, secret]);
@@ -64,8 +67,11 @@ if (components !== undefined) {
     if (found === undefined) throw new TypeError("it was there");
     return found;
   };
+  const kubernetes = components("kubernetes");
+  const PATH = `${dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
+  const env = { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig };
   await kubectl.apply(...(await prometheusCrds()));
-  const etcBefore = await etcOf();
+  const treesBefore: readonly NodeTree[] = await Promise.all(nodes.map(nodeTreeOf));
 
   await t.test(
     "all components: it waits for its secret, and every Node says that it is in force",
@@ -129,11 +135,20 @@ if (components !== undefined) {
     }
   });
 
-  await t.test("deleted, every hosts.toml is as it was; what was cached stays", async (t) => {
+  await t.test("deleted, nothing of it stays but what was cached", async (t) => {
     await kubectl.run(["delete", "--kustomize", overlay("overlays/example")]);
     await untilGone();
-    t.same(await etcOf(), etcBefore, "/etc, byte for byte");
-    for (const node of nodes) t.ok(await keepsData(node), node.name);
+    for (const paths of await changed()) {
+      t.ok(paths.includes(DATA), "what was cached");
+      t.same(beside(DATA, paths), [], "and nothing else");
+    }
+    const kinds = (await kubectl.run(["api-resources", "--verbs=list", "--output=name"])).trim();
+    const all = ["get", kinds.replaceAll("\n", ","), "--all-namespaces", "--output=name"];
+    const objects = (await kubectl.run(all)).split("\n");
+    t.ok(objects.includes(`node/${nodes[0]?.name}`));
+    // Events about Nodes go by themselves.
+    const ours = objects.filter((one) => one.includes("p2p-mirror") && !one.startsWith("event"));
+    t.same(ours, [], "nor any object");
   });
 
   await t.test("the condition of a Node whose mirror was killed goes as documented", async (t) => {
@@ -154,9 +169,6 @@ if (components !== undefined) {
       patch,
     ]);
     t.ok((await withIt()) > 0);
-    const kubernetes = components("kubernetes");
-    const PATH = `${dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
-    const env = { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig };
     const bash = shell([], { env, timeoutMs: 60_000 });
     await bash(await documentedLines("operations.md", "### Conditions that are left"));
     t.equal(await withIt(), 0);
@@ -189,16 +201,21 @@ if (components !== undefined) {
     const killed = ["--force", "--grace-period=0"];
     await kubectl.run(["delete", "daemonset", "p2p-mirror", "-n", NAMESPACE, "--cascade=orphan"]);
     await kubectl.run(["delete", "pods", "--all", "-n", NAMESPACE, ...killed]);
-    for (const node of nodes) t.ok(await keepsData(node), node.name);
-    for (const [index, etc] of (await etcOf()).entries()) {
-      t.notSame(etc, etcBefore[index], `${nodes[index]?.name} still names a mirror that is gone`);
+    for (const paths of await changed()) {
+      t.ok(paths.includes(DATA));
+      const left = beside(DATA, paths);
+      t.ok(left.includes(`${CERTS_DIR}/_default/hosts.toml`), "it still names a mirror that is gone");
+      t.same(
+        left.filter((path) => path !== `${CERTS_DIR}/_default` && !HOSTS_FILE.test(path)),
+        [],
+        "nothing else stays",
+      );
     }
     await kubectl.run(["apply", "--kustomize", overlay("uninstall/base")]);
     await mirror.untilReady(100_000);
-    for (const node of nodes) t.notOk(await keepsData(node), node.name);
-    t.same(await etcOf(), etcBefore, "/etc, byte for byte");
+    for (const paths of await changed()) t.same(paths, [], "byte for byte");
     await kubectl.run(["delete", "--kustomize", overlay("uninstall/base")]);
     await untilGone();
-    t.same(await etcOf(), etcBefore);
+    for (const paths of await changed()) t.same(paths, []);
   });
 }

@@ -55,7 +55,7 @@ const SYSCTLS: Readonly<Record<string, string>> = {
 };
 
 /** Where the programs that are run on machines come from. */
-const PROGRAMS = [path.resolve(import.meta.dirname, "../../.."), cacheFolder()];
+export const PROGRAMS = [path.resolve(import.meta.dirname, "../../.."), cacheFolder()];
 
 const BOOT = path.join(import.meta.dirname, "boot.sh");
 

@@ -2,12 +2,19 @@ import { createHash } from "node:crypto";
 import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import path from "node:path";
 
-/** Everything below a folder, by its path from there: kind, permissions, and a hash of what is in it. */
-export async function treeOf(folder: string): Promise<Record<string, string>> {
+/**
+ * Everything below a folder, by its path from there: kind, permissions, and a hash of what is in it.
+ * @param passOver by such a path, what is left out with everything below it
+ */
+export async function treeOf(
+  folder: string,
+  passOver: (below: string) => boolean = () => false,
+): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
   const walk = async (relative: string): Promise<void> => {
     for (const name of (await readdir(path.join(folder, relative))).toSorted()) {
       const below = path.join(relative, name);
+      if (passOver(below)) continue;
       const file = path.join(folder, below);
       const stat = await lstat(file);
       const mode = (stat.mode & 0o7777).toString(8);

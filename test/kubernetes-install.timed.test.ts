@@ -141,7 +141,7 @@ if (components !== undefined) {
     t.ok(copies <= ONE_COPY, `${copies.toFixed(3)} copies`);
   });
 
-  await t.test("a Pod with its imagePullSecret runs, and one without does not", async () => {
+  await t.test("a Pod with its imagePullSecret runs, and one without does not", async (t) => {
     const login = Buffer.from("robot:password of the robot").toString("base64");
     const content = await busyboxImage(components("busybox"), { seed: "private" });
     await pushImage(content, {
@@ -158,21 +158,32 @@ if (components !== undefined) {
       type: "kubernetes.io/dockerconfigjson",
       stringData: { ".dockerconfigjson": config },
     });
-    const image = `${PRIVATE}/team/private:1`;
+    const image = `${PRIVATE}/team/private`;
     const imagePullSecrets = [{ name: "pull" }];
     await kubectl.apply(
-      podOf("with-secret", { image, node: first.name, more: { imagePullSecrets } }),
-      podOf("without", { image, node: second.name }),
+      podOf("with-secret", { image: `${image}:1`, node: first.name, more: { imagePullSecrets } }),
     );
     await untilRuns("with-secret");
+    // A node holds the image now. By its digest the mirrors could give it without a question to the registry.
+    privateRegistry.forget();
+    const held = { image: `${image}@${content.descriptor.digest}`, container: { imagePullPolicy: "Always" } };
+    const withoutSecret = [first, second].map((node) => ({ node, pod: `without-${node.name}` }));
+    await kubectl.apply(...withoutSecret.map(({ node, pod }) => podOf(pod, { ...held, node: node.name })));
     const reason = "--output=jsonpath={.status.containerStatuses[*].state.waiting.reason}";
-    await until(
-      "the other is refused",
-      async () =>
-        /^(ErrImagePull|ImagePullBackOff)$/.test(await kubectl.run(["get", "pod", "without", reason])),
-      { timeoutMs: 60_000, everyMs: 250 },
-    );
-    await kubectl.run(["delete", "pod", "without"]);
+    for (const { node, pod } of withoutSecret) {
+      const refused = async (): Promise<boolean> =>
+        /^(ErrImagePull|ImagePullBackOff)$/.test(await kubectl.run(["get", "pod", pod, reason]));
+      await until(`${pod} is refused`, refused, { timeoutMs: 60_000, everyMs: 250 });
+      const asked = privateRegistry.requests.filter(
+        ({ from, headers }) =>
+          from === node.address && String(headers["user-agent"]).startsWith("containerd/"),
+      );
+      t.ok(asked.length > 0, `containerd of ${node.name} was sent to the registry`);
+      await kubectl.run(["delete", "pod", pod]);
+    }
+    const answers = privateRegistry.requests.map(({ status, authorization }) => ({ status, authorization }));
+    const declined = answers.filter(({ status, authorization }) => status === 401 && !authorization);
+    t.equal(declined.length, answers.length, "which has declined whoever asked");
   });
 
   await t.test("upstream is gone: what two nodes hold still starts on the third, by tag", async () => {

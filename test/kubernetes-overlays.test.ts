@@ -170,7 +170,7 @@ if (components !== undefined) {
     ]);
     t.ok((await withIt()) > 0);
     const bash = shell([], { env, timeoutMs: 60_000 });
-    await bash(await documentedLines("operations.md", "### Conditions that are left"));
+    await bash(await documentedLines("docs/operations.md", "### Conditions that are left"));
     t.equal(await withIt(), 0);
   });
 

@@ -41,6 +41,8 @@ export interface InstalledMirror {
   words(node: KubernetesNode): string;
   /** SIGKILL to its process; kubelet starts it again. */
   kill(node: KubernetesNode): Promise<void>;
+  /** Resolves when another mirror than that of before the cause is ready there. */
+  startedAnew(node: KubernetesNode, cause: () => void | Promise<void>): Promise<void>;
   /** Resolves when each of these nodes' mirrors knows all the others. */
   untilWhole(nodes: readonly KubernetesNode[], timeoutMs?: number): Promise<void>;
 }
@@ -86,33 +88,30 @@ export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): Installe
         metadata.deletionTimestamp === undefined ? [] : [spec.nodeName],
       ),
     images: async () => (await pods()).flatMap(({ spec }) => spec.containers.map(({ image }) => image)),
-    isReady: async (node) => (await ask(node, "/readyz")).code === 200,
+    isReady,
     status,
     async residentBytes(node) {
       const { body } = await ask(node, "/metrics");
       return Number(/^process_resident_memory_bytes (\S+)$/m.exec(body)?.[1]);
     },
-    words(node) {
-      const outputs = globSync(node.machine.file(`/var/log/pods/${NAMESPACE}_*/*/*.log`)).map(
-        (file) =>
-          `${file.slice(file.indexOf(NAMESPACE))}:\n${lines(readFileSync(file, "utf8")).slice(-8).join("\n")}`,
-      );
-      const kubelet = lines(node.kubelet.log());
-      const about = kubelet.filter((line) => line.includes("p2p-mirror"));
-      return [
-        ...outputs,
-        `kubelet (${node.kubelet.running ? "runs" : "ended"}):`,
-        ...about.slice(-12),
-        "…",
-        ...kubelet.slice(-4),
-      ].join("\n");
-    },
+    words,
     async kill(node) {
       const ours = 'labels."io.kubernetes.container.name"==p2p-mirror';
       const containers = lines(await node.ctr(["containers", "list", "--quiet", ours]));
       for (const task of lines(await node.ctr(["tasks", "list", "--quiet"]))) {
         if (containers.includes(task)) await node.ctr(["tasks", "kill", "--signal=SIGKILL", task]);
       }
+    },
+    async startedAnew(node, cause) {
+      const { startedAt } = (await status(node)).node;
+      await cause();
+      const isNew = async (): Promise<boolean> =>
+        (await isReady(node)) && (await status(node)).node.startedAt !== startedAt;
+      await until("kubelet has started a new mirror", isNew, {
+        timeoutMs: 120_000,
+        everyMs: 250,
+        detail: () => words(node),
+      });
     },
     async untilWhole(nodes, timeoutMs = 30_000) {
       const whole = async (): Promise<boolean> => {
@@ -123,6 +122,24 @@ export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): Installe
     },
   };
 }
+
+function words(node: KubernetesNode): string {
+  const outputs = globSync(node.machine.file(`/var/log/pods/${NAMESPACE}_*/*/*.log`)).map(
+    (file) =>
+      `${file.slice(file.indexOf(NAMESPACE))}:\n${lines(readFileSync(file, "utf8")).slice(-8).join("\n")}`,
+  );
+  const kubelet = lines(node.kubelet.log());
+  const about = kubelet.filter((line) => line.includes("p2p-mirror"));
+  return [
+    ...outputs,
+    `kubelet (${node.kubelet.running ? "runs" : "ended"}):`,
+    ...about.slice(-12),
+    "…",
+    ...kubelet.slice(-4),
+  ].join("\n");
+}
+
+const isReady = async (node: KubernetesNode): Promise<boolean> => (await ask(node, "/readyz")).code === 200;
 
 async function status(node: KubernetesNode): Promise<MirrorStatus> {
   return JSON.parse((await ask(node, "/status")).body);

@@ -7,9 +7,16 @@ import { stringify } from "yaml";
 import { CONDITION_TYPE, type Condition } from "../packages/p2p-mirror/src/kubernetes/node-objects.ts";
 import { seconds } from "./faults-support.ts";
 import { prometheusCrds } from "./manifests/crds.ts";
-import { documentedLines, shell } from "./manifests/documented.ts";
+import { documentedBlock, documentedLines, OPENSSL, shell } from "./manifests/documented.ts";
 import { CLUSTER_COMPONENTS, startCluster } from "./rig/kubernetes/cluster.ts";
-import { installedMirror, MANIFESTS, NAMESPACE, pushMirror } from "./rig/kubernetes/installed-mirror.ts";
+import { writeHosts } from "./rig/hosts.ts";
+import {
+  installedMirror,
+  MANIFESTS,
+  mirrorLayout,
+  NAMESPACE,
+  pushMirror,
+} from "./rig/kubernetes/installed-mirror.ts";
 import { CERTS_DIR, FILES } from "./rig/kubernetes/node-files.ts";
 import type { KubernetesNode } from "./rig/kubernetes/node.ts";
 import { changes, type NodeTree, nodeTreeOf } from "./rig/kubernetes/node-tree.ts";
@@ -32,11 +39,14 @@ const HOSTS_FILE = new RegExp(`^${CERTS_DIR}/[^/]+/hosts\\.toml$`);
 const beside = (folder: string, paths: readonly string[]): string[] =>
   paths.filter((path) => path !== folder && !path.startsWith(`${folder}/`));
 
+/** As the README has it. */
+const README_REGISTRY = "registry.example";
+
 const SLOW = { timeoutMs: 90_000, everyMs: 250 };
 
 const components = await need(t, {
   machines: true,
-  components: [...CLUSTER_COMPONENTS, "containerd-1.7", "containerd-2.x"],
+  components: [...CLUSTER_COMPONENTS, "containerd-1.7", "containerd-2.x", "skopeo"],
 });
 if (components !== undefined) {
   const cluster = await startCluster({ components, nodes: [{ containerd: "1.7" }, { containerd: "2.x" }] });
@@ -71,7 +81,32 @@ if (components !== undefined) {
   const PATH = `${dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
   const env = { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig };
   await kubectl.apply(...(await prometheusCrds()));
+  for (const { machine } of nodes) await writeHosts(machine.file(CERTS_DIR), README_REGISTRY, upstream.hosts);
   const treesBefore: readonly NodeTree[] = await Promise.all(nodes.map(nodeTreeOf));
+
+  await t.test("the README's commands, as they stand there: installed, proved, and gone again", async (t) => {
+    const heading = "## On a cluster";
+    const home = t.testdir({
+      manifests: t.fixture("symlink", MANIFESTS),
+      mirror: { "kustomization.yaml": await documentedBlock("README.md", heading, "yaml") },
+    });
+    await mirrorLayout(join(home, ".build/image"));
+    const skopeo = components("skopeo");
+    const { host } = new URL(upstream.url);
+    const bash = shell([], { env, cwd: home, timeoutMs: 180_000 });
+    // Its registry is reached by another name from here, without TLS; and Debian's package brings a policy.
+    const libraries = skopeo.env["LD_LIBRARY_PATH"] ?? "";
+    const options = "--insecure-policy --dest-tls-verify=false";
+    await bash([
+      OPENSSL,
+      `skopeo() { LD_LIBRARY_PATH=${libraries} ${skopeo.bin("skopeo")} "$1" ${options} "$2" "\${3/${README_REGISTRY}/${host}}"; }`,
+    ]);
+    const said = await bash(await documentedLines("README.md", heading));
+    t.match(said, "nothing wrong was found");
+    for (const image of await mirror.images()) t.match(image, `${README_REGISTRY}/p2p-mirror:`);
+    await bash(["kubectl delete -k mirror"]);
+    for (const paths of await changed()) t.same(beside(DATA, paths), []);
+  });
 
   await t.test(
     "all components: it waits for its secret, and every Node says that it is in force",

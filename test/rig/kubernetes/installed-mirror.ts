@@ -47,6 +47,12 @@ export interface InstalledMirror {
   untilWhole(nodes: readonly KubernetesNode[], timeoutMs?: number): Promise<void>;
 }
 
+/** The container image as an OCI layout, as `npm run image` makes it. */
+export async function mirrorLayout(folder: string): Promise<void> {
+  const { image } = await mirrorImage({ checkout: CHECKOUT });
+  await writeLayout(image, folder, { level: 1 });
+}
+
 /**
  * Builds the container image and pushes it to where the manifests' name of it leads in a cluster of the rig.
  * @param folder empty, for the image on its way

@@ -122,14 +122,20 @@ const haveMet = async (nodes: readonly Mirror[]): Promise<boolean> =>
 
 function tableOf(rows: readonly Row[]): string {
   const table = new Table({
-    head: ["node", "from upstream", "from peers", "seconds"],
-    colAligns: ["left", "right", "right", "right"],
+    head: ["node", "from upstream", "from peers", "layers coordinated", "seconds"],
+    colAligns: ["left", "right", "right", "right", "right"],
     style: { head: [], border: [] },
   });
   for (const row of rows)
-    table.push([row.node, mib(row.fromUpstream), mib(row.fromPeers), row.seconds.toFixed(2)]);
+    table.push([
+      row.node,
+      mib(row.fromUpstream),
+      mib(row.fromPeers),
+      row.coordinated.length,
+      row.seconds.toFixed(2),
+    ]);
   const sum = (pick: (row: Row) => number): number => rows.reduce((total, row) => total + pick(row), 0);
-  table.push(["all", mib(sum((row) => row.fromUpstream)), mib(sum((row) => row.fromPeers)), ""]);
+  table.push(["all", mib(sum((row) => row.fromUpstream)), mib(sum((row) => row.fromPeers)), "", ""]);
   return `\n${table.toString()}`;
 }
 

@@ -37,6 +37,10 @@ await t.test("five nodes at once cost upstream one copy, and a sixth needs no up
     t.ok(fromUpstream + fromPeers >= 24 * MIB, `${node} counts all it has got`);
     t.ok(fromPeers > 0, `${node} had a part of it from others`);
   }
+  const coordinated = together.flatMap((row) => row.coordinated);
+  t.equal(new Set(coordinated).size, 3, "of each layer somebody said who fetches what");
+  for (const { node, coordinated } of together)
+    t.match(said, new RegExp(`${node}: .+ from peers, layers coordinated: ${coordinated.length}\n`));
   t.equal(late?.fromUpstream, 0, "the registry was gone");
   t.ok((late?.fromPeers ?? 0) >= 24 * MIB);
   t.ok(seconds >= boundSeconds, "nobody is faster than the uplink");
@@ -54,7 +58,7 @@ for (const hurry of [undefined, new AbortController()]) {
     let said = "";
     output.on("data", (chunk: Buffer) => {
       said += chunk.toString("utf8");
-      if (!/node 5 .*MiB from upstream/.test(said)) return;
+      if (!/node 5 .*MiB from upstream/.test(said) || !/, layers coordinated: [1-3]/.test(said)) return;
       controller.abort(new DOMException("enough", "AbortError"));
       hurry?.abort();
     });
@@ -66,7 +70,10 @@ for (const hurry of [undefined, new AbortController()]) {
     });
     await t.rejects(running, { name: "AbortError" });
     for (let n = 1; n <= 5; n += 1)
-      t.match(said, new RegExp(`node ${n} .+ \\d+% .+ from upstream, .+ from peers`));
+      t.match(
+        said,
+        new RegExp(`node ${n} .+ \\d+% .+ from upstream, .+ from peers, layers coordinated: \\d`),
+      );
     t.ok(said.lastIndexOf("\u001B[?25h") > said.lastIndexOf("\u001B[?25l"), "the cursor is back");
     await nothingIsLeft(t);
   });

@@ -1,11 +1,17 @@
 /** Connections between members of a crowd break, or nothing comes through between them. */
 import { setTimeout as away } from "node:timers/promises";
+import type { ClusterNode } from "./rig/cluster.ts";
 import { sizeOf } from "./swarm-faults/crowd.ts";
 import { dropConnections, dropUnheard, part } from "./swarm-faults/network-faults.ts";
 import { coordinatorOf, holderOf, ON_THE_WAY } from "./swarm-faults/roles.ts";
 import { COPY_SECONDS, EARLY, mib, runGroup, type Fault } from "./swarm-faults/run.ts";
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
+
+function fallApart(nodes: readonly ClusterNode[]): Promise<() => Promise<void>> {
+  const networks = nodes.map(({ network }) => network);
+  return part(networks.slice(0, 2), networks.slice(2));
+}
 
 await runGroup({
   name: "network",
@@ -58,15 +64,28 @@ await runGroup({
       seconds: 4 + COPY_SECONDS,
       named: "a part without coordinator has a stand-in, a lease lapses, and each part needs a copy",
       strike: async (crowd) => {
-        const [some, others] = [nodes.slice(0, 2), nodes.slice(2)];
-        const heal = await part(
-          some.map(({ network }) => network),
-          others.map(({ network }) => network),
-        );
+        const heal = await fallApart(nodes);
         return {
-          what: `${some.map(({ mirror }) => mirror.name).join(" and ")} were cut off from the others`,
+          what: "the first two were cut off from the others",
           destroyed: sizeOf(crowd.image) + ON_THE_WAY,
           mend: heal,
+        };
+      },
+    },
+    {
+      title: "the mesh falls into two and three nodes, and heals after 2 s, while all are pulling",
+      share: EARLY,
+      seconds: 6,
+      named: "a part without coordinator has a stand-in, a lease lapses, and TCP is silent as long again",
+      strike: async (crowd) => {
+        const heal = await fallApart(nodes);
+        await away(2_000);
+        await heal();
+        // All of them are still at it.
+        await crowd.reaches(EARLY);
+        return {
+          what: "the first two were cut off from the others for 2 s",
+          destroyed: sizeOf(crowd.image) + ON_THE_WAY,
         };
       },
     },

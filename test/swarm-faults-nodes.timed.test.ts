@@ -120,7 +120,6 @@ await runGroup({
         await mirror.start();
         return {
           what: `killed ${mirror.name} (${mib(holder.fetched)} from upstream), started it again`,
-          late: [holder.node],
           destroyed: lostWith(holder) + sizeOf(crowd.image),
         };
       },

@@ -9,6 +9,8 @@ import {
   keepingLeasesOfWhoLeft,
   ordersStrictly,
   skipsTheHashCheck,
+  waitingForEver,
+  withoutHope,
 } from "../bench/lib/simulation/mutations.ts";
 import { play, type Scenario } from "../bench/lib/simulation/scenarios.ts";
 import { replayOf, runSeeds } from "../bench/lib/simulation/seeds.ts";
@@ -62,8 +64,20 @@ await t.test(
     );
     for (const kind of FAULTS)
       t.ok((summary.byKind[kind] ?? 0) >= SEEDS / 20, `${kind} happens often enough`);
+    t.ok(summary.sourceless >= SEEDS / 50, `no source is left in ${summary.sourceless} of them`);
   },
 );
+
+await t.test("where no source is left each pull fails in time, and one that hangs is noticed", async (t) => {
+  for (const seed of [2, 175, 205]) {
+    const { problem, sourceless, failedPulls } = await disturbed({ seed }, blobs);
+    t.equal(problem, undefined);
+    t.equal(sourceless, true, `seed ${seed}: upstream is gone for good`);
+    t.ok(failedPulls > 0, `${failedPulls} pulls failed`);
+    const hangs = await waitingForEver(() => disturbed({ seed }, blobs));
+    t.match(hangs.problem, /neither ends nor fails/, "patience has no end");
+  }
+});
 
 await t.test(
   "no ranges, and every other piece of one member is wrong: upstream's stream begins anew once",
@@ -84,6 +98,15 @@ await t.test(
     t.ok(copies <= 2.5, `${copies.toFixed(2)} copies`);
   },
 );
+
+await t.test("who is not let in by upstream, beside one that is, has no need to fail", async (t) => {
+  for (const seed of [1, 3, 4]) {
+    const options = { seed, faults: ["401 for some", "flips"] as const };
+    t.equal((await disturbed(options, blobs)).problem, undefined);
+    const { problem } = await withoutHope(() => disturbed(options, blobs));
+    t.match(problem, /failed without need/, "nobody waits for what others bring");
+  }
+});
 
 await t.test("the same seed makes the same run", async (t) => {
   for (const seed of [3, 11, 27]) {

@@ -24,6 +24,7 @@ const COPIES: Readonly<Record<FaultKind, number>> = {
   // Whatever breaks the one stream begins it anew. By fault, see below.
   "no ranges": 1,
   "401 for some": 0.25,
+  "upstream lost": 1,
 };
 const UNDISTURBED = 1.25;
 /** Nodes that may coordinate: without both, everybody works alone. */

@@ -1,21 +1,20 @@
-import { AllSourcesFailedError, IntegrityError, NotFoundError } from "@p2p-mirror/shared";
+import { IntegrityError } from "@p2p-mirror/shared";
 import { seeded } from "../../../packages/p2p-mirror/test/swarm/rig.ts";
 import { rounded } from "../bench.ts";
 import { crowdBound } from "../crowd/bound.ts";
 import type { Blobs } from "./blobs.ts";
 import { copiesAllowed, copiesUsed } from "./budget.ts";
 import type { Changes } from "./changes.ts";
-import { FAULTS, planFaults, schedule, type Fault, type FaultKind } from "./faults.ts";
+import { FAULTS, planFaults, planLoss, schedule, type Fault, type FaultKind } from "./faults.ts";
+import { Failures } from "./failures.ts";
 import { LeaseWatch } from "./lease-watch.ts";
-import type { Pull, SimNode } from "./sim-node.ts";
+import type { SimNode } from "./sim-node.ts";
 import { World } from "./world.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 /** After the last fault is over, readers have the time that flights, kubelet and slow links may take, and no more. */
 const AFTER_FAULTS_MS = 100_000;
-/** A flight gives up after 45 s without a byte; upstream's client and its own last tries come on top. */
-const LONGEST_FAILURE_MS = 100_000;
 /** Bodies that a flight may have open: sources, leases that begin before others have ended, pieces of six neighbours. */
 const MOST_BODIES = 4 + 8 + 12;
 
@@ -38,6 +37,8 @@ export interface Disturbed {
   /** Bytes out of upstream / size. */
   readonly copies: number;
   readonly failedPulls: number;
+  /** In the end nobody was left who had the blob or could get it. */
+  readonly sourceless: boolean;
 }
 
 /** As kubelet: after a failure a little later, then later. */
@@ -72,20 +73,23 @@ export async function disturbed(options: DisturbedOptions, blobs: Blobs): Promis
     blobs,
   ).start();
   const bound = crowdBound(size, nodes, links);
-  const faults = planFaults(world, options.faults ?? FAULTS, 2 + below(3), 1_200 * bound, random);
+  const kinds = options.faults ?? FAULTS;
+  const faults = planFaults(world, kinds, 2 + below(3), 1_200 * bound, random);
   const spread = [0, 0, 1_000, 1_000 * bound][below(4)] ?? 0;
   for (const node of world.nodes)
     world.clock.after(below(spread + 1), () => {
       node.wanted = true;
       if (node.alive) void node.pull(retry);
     });
+  // Drawn last, so that all else of a seed is as it was without.
+  faults.push(...planLoss(kinds, 3_000 * bound, random));
   for (const fault of faults)
     schedule(world, fault, (node) => {
       if (node.alive && node.wanted) void node.pull(retry);
     });
   const began = world.clock.now();
   const watch = new LeaseWatch(world);
-  const over = Math.max(spread, ...faults.map(({ until }) => until));
+  const over = Math.max(spread, ...faults.map(({ at, until }) => (until === Infinity ? at : until)));
   const limit = over + 5_000 * bound + AFTER_FAULTS_MS;
   const isOver = (): boolean => world.clock.now() - began > spread && readers(world).every(isDone);
   await world.clock.run(limit, isOver);
@@ -98,6 +102,7 @@ export async function disturbed(options: DisturbedOptions, blobs: Blobs): Promis
     seconds: (last - began) / 1_000,
     bound,
     copies: world.upstream.sent / size,
+    sourceless: !isSourceLeft(world),
     failedPulls: world.nodes.flatMap(({ pulls }) => pulls).filter(({ error }) => error !== undefined).length,
   };
   const problem = watch.problem ?? problemOf(world, faults, began);
@@ -114,16 +119,22 @@ const readers = (world: World): SimNode[] =>
 function problemOf(world: World, faults: readonly Fault[], began: number): string | undefined {
   const wrong = world.nodes.find(({ wrongBytes }) => wrongBytes);
   if (wrong !== undefined) return `${wrong.id} read wrong bytes`;
+  const failures = new Failures(
+    world,
+    faults.map((fault) => ({ ...fault, at: began + fault.at, until: began + fault.until })),
+  );
+  const hangs = world.nodes.map((node) => failures.hangs(node)).find((problem) => problem !== undefined);
+  if (hangs !== undefined) return hangs;
   const hungry = readers(world).filter((node) => !isDone(node));
   if (hungry.length > 0 && isSourceLeft(world)) return `${names(hungry)} did not finish`;
   for (const node of readers(world)) {
-    const failures = node.pulls.filter(({ error }) => error instanceof IntegrityError);
+    const wrongs = node.pulls.filter(({ error }) => error instanceof IntegrityError).length;
     const liars = faults.filter(({ kind }) => kind === "lies").length;
     // Who is banned is known until the next start.
     const lives = faults.some(({ kind, victim }) => kind === "restart" && victim === node) ? 2 : 1;
-    if (failures.length > lives * liars) return `${node.id} failed ${failures.length} times by wrong bytes`;
+    if (wrongs > lives * liars) return `${node.id} failed ${wrongs} times by wrong bytes`;
     for (const pull of node.pulls) {
-      const problem = problemOfPull(node, pull, faults, began);
+      const problem = failures.problemOf(node, pull);
       if (problem !== undefined) return problem;
     }
   }
@@ -134,37 +145,12 @@ function problemOf(world: World, faults: readonly Fault[], began: number): strin
   return undefined;
 }
 
-function problemOfPull(
-  node: SimNode,
-  pull: Pull,
-  faults: readonly Fault[],
-  began: number,
-): string | undefined {
-  const { error } = pull;
-  if (error === undefined || error instanceof IntegrityError) return undefined;
-  const ms = pull.ended - pull.began;
-  if (!(error instanceof NotFoundError || error instanceof AllSourcesFailedError))
-    return `${node.id} failed: ${error.message}`;
-  if (ms > LONGEST_FAILURE_MS) return `${node.id} took ${ms} ms to fail`;
-  // Who has found a liar out believes nobody, and streams for itself: one after the other, which may take too long.
-  const oneByOne = (["lies", "no ranges"] as const).every((kind) =>
-    faults.some((fault) => fault.kind === kind),
-  );
-  const excused =
-    oneByOne ||
-    faults.some(
-      ({ kind, at, until }) =>
-        (kind.startsWith("upstream") && began + at <= pull.ended && began + until >= pull.began) ||
-        kind === "401 for some",
-    );
-  return excused ? undefined : `${node.id} failed without need after ${Math.round(ms)} ms: ${error.message}`;
-}
-
 /** Somebody lives who has the blob, or whom upstream gives it. */
-const isSourceLeft = (world: World): boolean =>
-  world.nodes.some(
-    ({ id, alive, stored, liesAbout }) =>
-      alive && (stored || (liesAbout === undefined && !world.upstream.faults.denied.has(id))),
-  );
+function isSourceLeft({ nodes, upstream }: World): boolean {
+  const { lost, denied } = upstream.faults;
+  const isLetIn = ({ id, liesAbout }: SimNode): boolean =>
+    !lost && liesAbout === undefined && !denied.has(id);
+  return nodes.some((node) => node.alive && (node.stored || isLetIn(node)));
+}
 
 const names = (nodes: readonly SimNode[]): string => nodes.map(({ id }) => id).join(", ");

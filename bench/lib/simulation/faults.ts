@@ -19,6 +19,7 @@ export const FAULTS = [
   "upstream cuts",
   "no ranges",
   "401 for some",
+  "upstream lost",
 ] as const;
 export type FaultKind = (typeof FAULTS)[number];
 
@@ -34,6 +35,8 @@ export interface Fault {
 const OF_NODES: ReadonlySet<FaultKind> = new Set(["crash", "restart", "stop", "slow", "flips", "lies"]);
 /** These are so from the beginning to the end. */
 const ALWAYS: ReadonlySet<FaultKind> = new Set(["no ranges", "401 for some", "lies"]);
+/** Of so many runs upstream goes and does not come back, whatever else happens. */
+const SHARE_LOST = 1 / 8;
 
 /** So often it is tried to find another fault that is possible beside those there are. */
 const MAX_TRIES = 50;
@@ -47,10 +50,12 @@ export function planFaults(
   random: () => number,
 ): Fault[] {
   const below = (limit: number): number => Math.floor(random() * limit);
+  const among = kinds.filter((kind) => kind !== "upstream lost");
   const victims = [...world.nodes];
   const plan: Fault[] = [];
   for (let tries = 0; plan.length < count && tries < MAX_TRIES; tries += 1) {
-    const kind = kinds[below(kinds.length)] ?? "crash";
+    const kind = among[below(among.length)];
+    if (kind === undefined) break;
     const ofNode = OF_NODES.has(kind);
     if (ofNode ? victims.length <= 2 : plan.some((fault) => fault.kind === kind)) continue;
     const [victim] = ofNode ? victims.splice(below(victims.length), 1) : [];
@@ -58,6 +63,12 @@ export function planFaults(
     plan.push({ kind, at, until: at + 500 + below(12_000), victim });
   }
   return plan;
+}
+
+/** Upstream is gone at a random time, for good; in most runs it is not. */
+export function planLoss(kinds: readonly FaultKind[], ms: number, random: () => number): Fault[] {
+  if (!kinds.includes("upstream lost") || random() < 1 - SHARE_LOST) return [];
+  return [{ kind: "upstream lost", at: Math.floor(random() * ms), until: Infinity, victim: undefined }];
 }
 
 /** Makes it happen, and end, by the clock of the world. */
@@ -150,6 +161,12 @@ export function schedule(world: World, fault: Fault, revive: (node: SimNode) => 
           faults.cutAfter = undefined;
         },
       );
+      break;
+    case "upstream lost":
+      world.clock.after(at, () => {
+        faults.lost = true;
+        world.cut(UPSTREAM, new SourceError("CUT", UPSTREAM));
+      });
       break;
     case "no ranges":
       faults.ranges = false;

@@ -3,6 +3,8 @@ import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { LeaseTable } from "../../../packages/p2p-mirror/src/swarm/lease-table.ts";
 import type { KnownHashes, Swarm, SwarmMember } from "../../../packages/p2p-mirror/src/swarm/swarm.ts";
+import { SelfHelp } from "../../../packages/p2p-mirror/src/transfer/self-help.ts";
+import { SwarmFetches } from "../../../packages/p2p-mirror/src/transfer/swarm-fetches.ts";
 import { NO_CHANGES, type Changes, type FlightPorts } from "./changes.ts";
 
 /** `target` with some of its methods replaced; getters see the original. */
@@ -63,13 +65,29 @@ function withoutCheck({ swarm, ask }: FlightPorts): FlightPorts {
 }
 
 /** While `run` runs, coordinators do not take back what a member held that leaves. */
-export async function keepingLeasesOfWhoLeft<T>(run: () => Promise<T>): Promise<T> {
-  const original = Object.getOwnPropertyDescriptor(LeaseTable.prototype, "leave");
-  if (original === undefined) throw new TypeError("a lease table has no leave() any more");
-  Object.defineProperty(LeaseTable.prototype, "leave", { ...original, value: () => undefined });
+export const keepingLeasesOfWhoLeft = <T>(run: () => Promise<T>): Promise<T> =>
+  changing(LeaseTable.prototype, "leave", { value: () => undefined }, run);
+
+/** While `run` runs, flights believe that others are about to bring something, whatever they hear: none gives up. */
+export const waitingForEver = <T>(run: () => Promise<T>): Promise<T> =>
+  changing(SelfHelp.prototype, "waits", { get: () => true }, run);
+
+/** While `run` runs, who has nobody to ask at the moment gives up, whatever others are about to bring. */
+export const withoutHope = <T>(run: () => Promise<T>): Promise<T> =>
+  changing(SwarmFetches.prototype, "hope", { get: () => false }, run);
+
+async function changing<P extends object, T>(
+  prototype: P,
+  key: keyof P & string,
+  change: PropertyDescriptor,
+  run: () => Promise<T>,
+): Promise<T> {
+  const original = Object.getOwnPropertyDescriptor(prototype, key);
+  if (original === undefined) throw new TypeError(`there is no ${key} any more`);
+  Object.defineProperty(prototype, key, { ...original, ...change });
   try {
     return await run();
   } finally {
-    Object.defineProperty(LeaseTable.prototype, "leave", original);
+    Object.defineProperty(prototype, key, original);
   }
 }

@@ -23,6 +23,8 @@ export interface SeedsSummary {
   readonly byKind: Readonly<Record<string, number>>;
   readonly copies: Readonly<Record<string, number>>;
   readonly failedPulls: number;
+  /** Runs in which no source was left. */
+  readonly sourceless: number;
 }
 
 /** The command that runs one seed again. */
@@ -62,12 +64,13 @@ function summaryOf(runs: readonly Disturbed[]): SeedsSummary {
       most: rounded(percentile(copies, 1)),
     },
     failedPulls: runs.reduce((sum, run) => sum + run.failedPulls, 0),
+    sourceless: runs.filter(({ sourceless }) => sourceless).length,
   };
 }
 
-export const textOf = ({ runs, byNodes, byFaults, byKind, copies, failedPulls }: SeedsSummary): string =>
+export const textOf = ({ runs, byNodes, byFaults, byKind, copies, ...more }: SeedsSummary): string =>
   [
-    `${runs} crowds with faults; ${failedPulls} pulls had to be repeated`,
+    `${runs} crowds with faults; ${more.failedPulls} pulls had to be repeated; ${more.sourceless} had no source left`,
     `  nodes:  ${list(byNodes)}`,
     `  faults: ${list(byFaults)}`,
     `  kinds:  ${list(byKind)}`,

@@ -29,6 +29,8 @@ export interface Pull {
   readonly began: number;
   readonly ended: number;
   readonly error: Error | undefined;
+  /** Bytes that were here when it ended. */
+  readonly received: number;
 }
 
 /** A node: its process, which may end and begin again, and its disk and links, which stay. */
@@ -45,6 +47,8 @@ export class SimNode {
   readonly refuted = new Set<string>();
   readonly bodies = new Set<FlowBody>();
   readonly pulls: Pull[] = [];
+  /** Since when the pull goes on that has not ended. */
+  pullingSince: number | undefined;
   alive = false;
   /** By SIGSTOP. */
   stopped = false;
@@ -140,6 +144,7 @@ export class SimNode {
     const over = new SourceError("CUT", this.id, { message: "the node has crashed" });
     this.cont();
     this.alive = false;
+    this.pullingSince = undefined;
     world.network.kill(this.id);
     this.#clock.end();
     const [flight, swarm] = [this.#flight, this.#swarm];
@@ -180,9 +185,11 @@ export class SimNode {
     this.wanted = true;
     for (let tries = 1; ; tries += 1) {
       const began = this.#world.clock.now();
-      const error = await this.#readOnce();
+      this.pullingSince = began;
+      const { error, received } = await this.#readOnce();
       if (!this.alive || life !== this.#life) return;
-      this.pulls.push({ began, ended: this.#world.clock.now(), error });
+      this.pullingSince = undefined;
+      this.pulls.push({ began, ended: this.#world.clock.now(), error, received });
       if (error === undefined || !this.wanted) return;
       await pause(retryMs(tries), this.#clock, new AbortController().signal);
     }
@@ -218,11 +225,11 @@ export class SimNode {
     return hash === undefined ? undefined : { chunks: [bytes], hash };
   }
 
-  async #readOnce(): Promise<Error | undefined> {
+  async #readOnce(): Promise<Pick<Pull, "error" | "received">> {
     const { blob, clock } = this.#world;
     if (this.stored) {
       this.readAt ??= clock.now();
-      return undefined;
+      return { error: undefined, received: blob.bytes.length };
     }
     const flight = this.#fly();
     let at = 0;
@@ -242,9 +249,10 @@ export class SimNode {
       await flight.done;
       this.stored = true;
       this.advertisedFrom = clock.now() + ADVERTISED_MS;
-      return undefined;
-    } catch (error) {
-      return error instanceof Error ? error : new Error("a pull failed", { cause: error });
+      return { error: undefined, received: at };
+    } catch (cause) {
+      const error = cause instanceof Error ? cause : new Error("a pull failed", { cause });
+      return { error, received: flight.progress.received };
     } finally {
       if (this.#flight === flight) this.#flight = undefined;
     }

@@ -29,6 +29,8 @@ export interface UpstreamFaults {
   /** Every request fails like this. */
   failing: "500" | "429" | "gone" | undefined;
   retryAfterMs: number;
+  /** It is gone, and does not come back. */
+  lost: boolean;
   /** Connections are there, nothing comes. */
   stalled: boolean;
   /** Bodies end after so many bytes. */
@@ -44,6 +46,7 @@ export class UpstreamModel {
   readonly faults: UpstreamFaults = {
     failing: undefined,
     retryAfterMs: 1_000,
+    lost: false,
     stalled: false,
     cutAfter: undefined,
     ranges: true,
@@ -128,7 +131,7 @@ export class UpstreamModel {
 
   #refuse(node: SimNode): void {
     const { faults } = this;
-    if (faults.failing === "gone") throw new SourceError("UNREACHABLE", UPSTREAM);
+    if (faults.lost || faults.failing === "gone") throw new SourceError("UNREACHABLE", UPSTREAM);
     if (faults.failing === "500") throw new SourceError("STATUS", UPSTREAM, { status: 500 });
     if (faults.failing === "429") {
       const { retryAfterMs } = faults;

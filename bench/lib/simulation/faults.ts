@@ -118,6 +118,7 @@ export function schedule(world: World, fault: Fault, revive: (node: SimNode) => 
       break;
     case "partition": {
       const far = new Set(world.nodes.filter(() => world.random() < 0.5).map(({ id }) => id));
+      world.far = far;
       during(
         () => world.part((a, b) => far.has(a) !== far.has(b)),
         () => world.part(undefined),

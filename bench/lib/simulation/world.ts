@@ -63,6 +63,8 @@ export class World {
   closed = false;
   /** Who can reach whom has changed. */
   readonly ways = new Notifier();
+  /** Those on one side of a partition that there was, is or will be. */
+  far: ReadonlySet<string> = new Set();
   readonly #byId = new Map<string, SimNode>();
   readonly #ranking: readonly Contact[];
   #parted: ((a: string, b: string) => boolean) | undefined;

@@ -10,6 +10,7 @@ import {
   ordersStrictly,
   skipsTheHashCheck,
   waitingForEver,
+  withoutBackpressure,
   withoutHope,
 } from "../bench/lib/simulation/mutations.ts";
 import { play, type Scenario } from "../bench/lib/simulation/scenarios.ts";
@@ -299,6 +300,17 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
+/** Four times as much would come as can be written. */
+const slowDisks = (seed: number): Scenario => ({
+  nodes: 2,
+  seed,
+  size: 16 * MIB,
+  seconds: 2,
+  diskRate: 2 * MIB,
+  time: 5,
+  copies: 1.1,
+});
+
 for (const seed of [1, 2, 3]) {
   await t.test(`what is made wrong on purpose is noticed, seed ${seed}`, async (t) => {
     t.equal(await is(coordinatorDies(seed)), undefined, "the coordinator dies: nothing is wrong");
@@ -325,6 +337,12 @@ for (const seed of [1, 2, 3]) {
       await is({ ...oneHasAll(seed), changes: ordersStrictly }),
       /of the bound/,
       "pieces are asked for strictly in order",
+    );
+    t.equal(await is(slowDisks(seed)), undefined, "disks are slow: nothing is wrong");
+    t.match(
+      await withoutBackpressure(() => is(slowDisks(seed))),
+      /of one body in memory/,
+      "what comes does not wait for the disk",
     );
   });
 }

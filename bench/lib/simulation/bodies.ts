@@ -17,6 +17,8 @@ export interface BodyOptions {
   /** One of them is shared by many. */
   readonly crowded?: CrowdedLink | undefined;
   readonly chunks: Iterator<Buffer, void>;
+  /** See FlowBody. */
+  readonly unwanted?: number;
   readonly signal: AbortSignal;
   /** So many bytes more have come over the links. */
   readonly moved?: (bytes: number) => void;
@@ -41,7 +43,7 @@ export function* chunksOf(
 
 /** A body on its way to a node, with what a client does about it: it ends with the signal, and when nothing comes. */
 export function bodyOf(world: World, options: BodyOptions): FlowBody {
-  const { from, node, links, crowded, chunks, signal, watch, moved, closed } = options;
+  const { from, node, links, crowded, chunks, unwanted, signal, watch, moved, closed } = options;
   const { id, clock } = node;
   let known = 0;
   const look = (): number => {
@@ -60,8 +62,10 @@ export function bodyOf(world: World, options: BodyOptions): FlowBody {
     links,
     ...(crowded !== undefined && { weight: crowded.weight() }),
     next,
+    ...(unwanted !== undefined && { unwanted }),
     arrived: () => {
       look();
+      node.mostInMemory = Math.max(node.mostInMemory, body.inMemory);
       const silence = crowded?.silenceMs() ?? 0;
       if (silence === 0) return;
       body.hold();

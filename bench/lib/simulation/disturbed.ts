@@ -8,6 +8,7 @@ import type { Changes } from "./changes.ts";
 import { FAULTS, planFaults, planLoss, schedule, type Fault, type FaultKind } from "./faults.ts";
 import { Failures } from "./failures.ts";
 import { LeaseWatch } from "./lease-watch.ts";
+import { tooMuchInMemory } from "./memory.ts";
 import type { SimNode } from "./sim-node.ts";
 import { World } from "./world.ts";
 
@@ -15,8 +16,6 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 /** After the last fault is over, readers have the time that flights, kubelet and slow links may take, and no more. */
 const AFTER_FAULTS_MS = 100_000;
-/** Bodies that a flight may have open: sources, leases that begin before others have ended, pieces of six neighbours. */
-const MOST_BODIES = 4 + 8 + 12;
 
 export interface DisturbedOptions {
   readonly seed: number;
@@ -138,8 +137,8 @@ function problemOf(world: World, faults: readonly Fault[], began: number): strin
       if (problem !== undefined) return problem;
     }
   }
-  const crowded = world.nodes.find(({ mostBodies }) => mostBodies > MOST_BODIES);
-  if (crowded !== undefined) return `${crowded.id} had ${crowded.mostBodies} bodies open`;
+  const tooMuch = tooMuchInMemory(world);
+  if (tooMuch !== undefined) return tooMuch;
   const [used, allowed] = [copiesUsed(world), copiesAllowed(world, faults)];
   if (used > allowed) return `${rounded(used)} copies left upstream, of at most ${allowed}`;
   return undefined;

@@ -9,6 +9,8 @@ export interface FlowBodyOptions {
   readonly weight?: number;
   /** What comes, in this order; asked for as it is due. Undefined: that was all. */
   readonly next: () => Buffer | undefined;
+  /** The first bytes, of which the reader wants none; default 0. */
+  readonly unwanted?: number;
   /** A chunk is about to be read. */
   readonly arrived: () => void;
   /** It has ended, whichever way. */
@@ -16,7 +18,7 @@ export interface FlowBodyOptions {
 }
 
 /** A connection buffers this much for a reader that is slow. */
-const BUFFERED = 256 * 1024;
+export const BUFFERED = 256 * 1024;
 
 /** A body whose bytes come over modelled links. A reader that does not read slows it down, as TCP does. */
 export class FlowBody extends Readable {
@@ -25,11 +27,15 @@ export class FlowBody extends Readable {
   readonly #options: FlowBodyOptions;
   #chunk: Buffer | undefined;
   #held = false;
+  #unwanted: number;
+  /** Bytes that wait to be read, or were read and not given back. */
+  inMemory = 0;
 
   constructor(flows: Flows, options: FlowBodyOptions) {
     super({ highWaterMark: BUFFERED });
     this.#flows = flows;
     this.#options = options;
+    this.#unwanted = options.unwanted ?? 0;
     this.#chunk = options.next();
     const { from, to, links, weight } = options;
     const bytes = this.#chunk?.length ?? 0;
@@ -64,6 +70,11 @@ export class FlowBody extends Readable {
     this.#flows.resume(this.#flow);
   }
 
+  /** As bodies of real connections: the reader does not look at it any more. */
+  recycle(chunk: Uint8Array): void {
+    this.inMemory -= chunk.length;
+  }
+
   override _read(): void {
     if (!this.#held) this.#flows.resume(this.#flow);
   }
@@ -80,6 +91,9 @@ export class FlowBody extends Readable {
     this.#chunk = this.#options.next();
     this.#options.arrived();
     if (this.destroyed) return 0;
+    const passed = Math.min(this.#unwanted, chunk?.length ?? 0);
+    this.#unwanted -= passed;
+    this.inMemory += (chunk?.length ?? 0) - passed;
     const more = chunk === undefined || this.push(chunk);
     if (this.#chunk === undefined) this.push(null);
     else if (!more) this.#flows.suspend(this.#flow);

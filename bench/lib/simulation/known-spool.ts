@@ -1,7 +1,7 @@
 import type { Clock } from "@p2p-mirror/shared";
 import type { Spool } from "../../../packages/p2p-mirror/src/transfer/spool.ts";
 
-/** Bytes a second that the modelled disk writes. */
+/** Bytes a second that a modelled disk writes. */
 const DISK_RATE = 400e6;
 
 interface Interval {
@@ -25,12 +25,15 @@ export class KnownSpool implements Spool {
   state: "open" | "committed" | "released" = "open";
   readonly #blob: Buffer;
   readonly #clock: Clock;
+  readonly #rate: number;
   /** In order, none over another. */
   #intervals: Interval[] = [];
 
-  constructor(blob: Buffer, clock: Clock) {
+  /** `rate`: bytes a second that are written at a time. */
+  constructor(blob: Buffer, clock: Clock, rate = DISK_RATE) {
     this.#blob = blob;
     this.#clock = clock;
+    this.#rate = rate;
   }
 
   async write(offset: number, buffers: readonly Buffer[]): Promise<void> {
@@ -43,7 +46,7 @@ export class KnownSpool implements Spool {
     if (at > this.#blob.length) throw new RangeError(`${at} is beyond the end of the blob`);
     this.written += at - offset;
     await new Promise<void>(
-      (resolve) => void this.#clock.after(((at - offset) / DISK_RATE) * 1_000, resolve),
+      (resolve) => void this.#clock.after(((at - offset) / this.#rate) * 1_000, resolve),
     );
   }
 

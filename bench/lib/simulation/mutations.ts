@@ -3,6 +3,7 @@ import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { LeaseTable } from "../../../packages/p2p-mirror/src/swarm/lease-table.ts";
 import type { KnownHashes, Swarm, SwarmMember } from "../../../packages/p2p-mirror/src/swarm/swarm.ts";
+import { BatchWriter } from "../../../packages/p2p-mirror/src/transfer/batch-writer.ts";
 import { SelfHelp } from "../../../packages/p2p-mirror/src/transfer/self-help.ts";
 import { SwarmFetches } from "../../../packages/p2p-mirror/src/transfer/swarm-fetches.ts";
 import { NO_CHANGES, type Changes, type FlightPorts } from "./changes.ts";
@@ -75,6 +76,17 @@ export const waitingForEver = <T>(run: () => Promise<T>): Promise<T> =>
 /** While `run` runs, who has nobody to ask at the moment gives up, whatever others are about to bring. */
 export const withoutHope = <T>(run: () => Promise<T>): Promise<T> =>
   changing(SwarmFetches.prototype, "hope", { get: () => false }, run);
+
+/** While `run` runs, what comes is not held up by a disk that does not keep up. */
+export function withoutBackpressure<T>(run: () => Promise<T>): Promise<T> {
+  const add: unknown = Reflect.get(BatchWriter.prototype, "add");
+  if (typeof add !== "function") throw new TypeError("a batch writer has no add() any more");
+  const value = function (this: BatchWriter, chunk: Buffer): undefined {
+    const room: unknown = Reflect.apply(add, this, [chunk]);
+    if (room instanceof Promise) room.catch(() => undefined);
+  };
+  return changing(BatchWriter.prototype, "add", { value }, run);
+}
 
 async function changing<P extends object, T>(
   prototype: P,

@@ -3,6 +3,7 @@ import { rounded } from "../bench.ts";
 import type { Blobs } from "./blobs.ts";
 import type { Changes } from "./changes.ts";
 import { LeaseWatch } from "./lease-watch.ts";
+import { tooMuchInMemory } from "./memory.ts";
 import { World } from "./world.ts";
 
 const MIB = 1024 * 1024;
@@ -20,6 +21,8 @@ export interface Scenario {
   readonly zones?: number;
   /** That the blob takes through upstream's link when nobody has it, default 4; through a node's it takes one. */
   readonly seconds?: number;
+  /** See WorldOptions. */
+  readonly diskRate?: number;
   readonly happens?: (world: World) => unknown;
   /** The last reader / bound, and copies out of upstream, at most. */
   readonly time: number;
@@ -43,6 +46,7 @@ export async function play(scenario: Scenario, blobs: Blobs): Promise<string | u
       encoded: true,
       ...(changes !== undefined && { changes }),
       ...(zones !== undefined && { zones }),
+      ...(scenario.diskRate !== undefined && { diskRate: scenario.diskRate }),
     },
     blobs,
   ).start();
@@ -61,10 +65,12 @@ export async function play(scenario: Scenario, blobs: Blobs): Promise<string | u
   const failed = readers().find(({ pulls }) => pulls.some(({ error }) => error !== undefined));
   const wrong = world.nodes.find(({ wrongBytes }) => wrongBytes);
   const entries = world.crossed / (size * ((zones ?? 1) - 1));
+  const tooMuch = tooMuchInMemory(world);
   await world.close();
   if (wrong !== undefined) return `${wrong.id} read wrong bytes`;
   if (failed !== undefined) return `${failed.id} failed: ${failed.pulls[0]?.error?.message}`;
   if (watch.problem !== undefined) return watch.problem;
+  if (tooMuch !== undefined) return tooMuch;
   if (last > scenario.time * bound) return `took ${rounded(last / bound)} of the bound`;
   if (copies > scenario.copies) return `${rounded(copies)} copies left upstream`;
   if (entries > (scenario.entries ?? Infinity)) return `each byte entered a zone ${rounded(entries)} times`;

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { consume, IntegrityError, silentLogger, SourceError } from "@p2p-mirror/shared";
+import { consume, IntegrityError, isRecycling, silentLogger, SourceError } from "@p2p-mirror/shared";
 import { Registry } from "prom-client";
 import { createSwarmMetrics, type SwarmMetrics } from "../../../packages/p2p-mirror/src/swarm/metrics.ts";
 import { createSwarm, type MirrorSwarm } from "../../../packages/p2p-mirror/src/swarm/mirror-swarm.ts";
@@ -65,6 +65,8 @@ export class SimNode {
   /** Bytes that others got here. */
   given = 0;
   mostBodies = 0;
+  /** Bytes of one body. */
+  mostInMemory = 0;
   /** A piece leaves here with a bit flipped. */
   flips: ((piece: number) => boolean) | undefined;
   /** What it makes of what it gets from upstream, and signs. */
@@ -239,6 +241,7 @@ export class SimNode {
       await consume(body, (chunk) => {
         wrong ||= !isAt(blob.bytes, at, chunk);
         at += chunk.length;
+        if (isRecycling(body)) body.recycle(chunk);
         return true;
       });
       if (at !== blob.bytes.length)
@@ -269,7 +272,7 @@ export class SimNode {
     const flight = new Flight(
       { digest, size: blob.bytes.length, ...(refuted !== undefined && { left: refuted.hashes }) },
       {
-        spool: refuted?.spool ?? new KnownSpool(blob.bytes, this.#clock),
+        spool: refuted?.spool ?? new KnownSpool(blob.bytes, this.#clock, options.diskRate),
         refuted: async (wrong) => {
           if (this.alive && life === this.#life) this.#refuted = wrong;
         },

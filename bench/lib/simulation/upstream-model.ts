@@ -114,6 +114,7 @@ export class UpstreamModel {
       crowded: this.#crowded,
       links: node.wan === undefined ? [this.link, node.down] : [this.link, node.wan, node.down],
       chunks: this.#chunks(node, start, range.end),
+      unwanted: range.start - start,
       signal,
       moved: (bytes) => {
         sent += bytes;

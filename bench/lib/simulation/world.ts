@@ -28,6 +28,8 @@ export interface WorldOptions {
   readonly crowded?: boolean;
   readonly zones?: number;
   readonly maxUpstreamFetchers?: number;
+  /** Bytes a second that each write goes on at; default: that of a disk. */
+  readonly diskRate?: number;
   /** Messages are encoded and decoded on their way. */
   readonly encoded: boolean;
   /** Another world, of the same nodes and another blob: both are on its clock, and share its links. */

@@ -2,7 +2,7 @@
  * Bytes gathered before they are written: sockets give them in chunks of 64 KiB at most, a write each would be slow. Twice
  * as much is in memory for each source: one batch being written, one being gathered.
  */
-const BATCH_BYTES = 512 * 1024;
+export const BATCH_BYTES = 512 * 1024;
 
 /** Takes bytes that begin at `offset`; resolves when they are written. One call at a time. */
 export type WriteBatch = (offset: number, chunks: readonly Buffer[]) => Promise<void>;

@@ -77,7 +77,7 @@ if (components !== undefined) {
     for (const node of nodes)
       t.equal((await mirror.status(node)).node.zone, zone, `the zone of ${node.name}`);
     for (const node of nodes) {
-      const mib = (await mirror.residentBytes(node)) / MIB;
+      const mib = (await mirror.metric(node, "process_resident_memory_bytes")) / MIB;
       t.comment(`${node.name} takes ${mib.toFixed(0)} MiB`);
       t.ok(mib > 0 && mib <= 110);
     }

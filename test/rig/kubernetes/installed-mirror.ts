@@ -35,8 +35,8 @@ export interface InstalledMirror {
   /** Whether its mirror answers that it is; no matter what the API server thinks. */
   isReady(node: KubernetesNode): Promise<boolean>;
   status(node: KubernetesNode): Promise<MirrorStatus>;
-  /** Its resident memory, by its metrics. */
-  residentBytes(node: KubernetesNode): Promise<number>;
+  /** Of its metrics, one that has no labels. */
+  metric(node: KubernetesNode, name: string): Promise<number>;
   /** What the node has to say of it: the newest of its containers' output, and of kubelet's lines about it. */
   words(node: KubernetesNode): string;
   /** SIGKILL to its process; kubelet starts it again. */
@@ -96,9 +96,9 @@ export function installedMirror({ kubectl }: Pick<Cluster, "kubectl">): Installe
     images: async () => (await pods()).flatMap(({ spec }) => spec.containers.map(({ image }) => image)),
     isReady,
     status,
-    async residentBytes(node) {
+    async metric(node, name) {
       const { body } = await ask(node, "/metrics");
-      return Number(/^process_resident_memory_bytes (\S+)$/m.exec(body)?.[1]);
+      return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(body)?.[1]);
     },
     words,
     async kill(node) {

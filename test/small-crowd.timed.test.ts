@@ -5,11 +5,16 @@ import { startMirror, writeClusterSecret, type Mirror } from "./rig/mirror.ts";
 import { startOciRegistry, type OciRegistry } from "./rig/oci-registry.ts";
 import { pullImage } from "./rig/pull.ts";
 import { until } from "./rig/until.ts";
+import { untilGood } from "./rig/until-good.ts";
 
 const REGISTRY = "registry.example.test";
 const REPOSITORY = "team/app";
 const MIRRORS = 5;
-const ROUNDS = 3;
+/**
+ * A busy machine may hold a process up for so long that others help themselves (at a load of 20 on two processors one object in
+ * twelve is asked for more than once), and go on to be impatient for ten seconds.
+ */
+const TRIES = 6;
 /** Between the registry and everybody. */
 const REGISTRY_MS = 120;
 
@@ -52,6 +57,8 @@ const asked = (registry: OciRegistry): string[] =>
     .filter(({ method, path }) => method === "GET" && /\/(manifests|blobs)\/sha256:/.test(path))
     .map(({ path }) => path.replace(/\?.*/, ""));
 
+const isOnceEach = (times: readonly number[]): boolean => times.every((count) => count === 1);
+
 /** All pull at once. Milliseconds until each has the image. */
 async function pullAll(all: readonly Mirror[], content: Content, reference: string): Promise<number[]> {
   return Promise.all(
@@ -66,30 +73,37 @@ async function pullAll(all: readonly Mirror[], content: Content, reference: stri
 await t.test("five mirrors at once ask the registry for each manifest and small blob once", async (t) => {
   const registry = await startOciRegistry();
   t.teardown(() => registry.close());
-  const images = await Promise.all(Array.from({ length: ROUNDS }, (_, nth) => image(registry, `v${nth}`)));
   const all = await mirrors(t, registry);
   registry.faults.add({ delayMs: REGISTRY_MS });
   const took: number[] = [];
-  let requests = 0;
-  let objects = 0;
   const cpu = async (): Promise<number> => {
     const scrapes = await Promise.all(all.map((mirror) => mirror.metrics()));
     return scrapes.reduce((sum, scrape) => sum + scrape.sum("process_cpu_seconds_total"), 0);
   };
   const before = await cpu();
-  for (const [nth, content] of images.entries()) {
-    registry.forget();
-    const each = await pullAll(all, content, `v${nth}`);
-    took.push(...each);
-    requests += asked(registry).length;
-    objects += objectsOf(content);
-    t.comment(`image ${nth}: ${asked(registry).length} requests, ${each.map(Math.round).join(", ")} ms`);
-  }
+  let images = 0;
+  const times = await untilGood(
+    TRIES,
+    async (nth) => {
+      images += 1;
+      const tag = `v${nth}`;
+      const content = await image(registry, tag);
+      registry.forget();
+      const each = await pullAll(all, content, tag);
+      took.push(...each);
+      const paths = Object.groupBy(asked(registry), (path) => path);
+      const counts = Object.values(paths).map((same = []) => same.length);
+      t.comment(`image ${nth}: asked for ${counts.join(" ")} times, ${each.map(Math.round).join(", ")} ms`);
+      t.equal(counts.length, objectsOf(content), "every object, and nothing else");
+      t.ok(asked(registry).length <= 2 * counts.length, "twice at most, on the whole");
+      return counts;
+    },
+    isOnceEach,
+  );
+  t.ok(isOnceEach(times), `${times.join(" ")}: each object once`);
   took.sort((a, b) => a - b);
-  t.comment(`CPU of all mirrors for an image: ${(((await cpu()) - before) / ROUNDS).toFixed(2)} s`);
+  t.comment(`CPU of all mirrors for an image: ${(((await cpu()) - before) / images).toFixed(2)} s`);
   t.comment(`median ${took[took.length >> 1]?.toFixed(0)} ms, most ${took.at(-1)?.toFixed(0)} ms`);
-  // A busy machine may hold a process up for so long that others help themselves.
-  t.ok(requests <= 2 * objects, `${requests} requests for ${objects} objects`);
 });
 
 await t.test("one of five is killed while they pull: the others have all, soon", async (t) => {

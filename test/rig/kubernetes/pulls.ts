@@ -64,10 +64,10 @@ export function createPulls({ upstream }: Pick<Cluster, "upstream">): Pulls {
       };
       const pullAll = async (first: string, layers?: readonly number[]): Promise<void> => {
         let repository = first;
-        for (;;) {
-          await Promise.all(on.map((node) => pullOn(node, repository)));
-          if (done.signal.aborted) return;
-          repository = await newImage(layers);
+        while (!done.signal.aborted) {
+          const pulling = on.map((node) => pullOn(node, repository));
+          // Made meanwhile, so that there is always somebody who pulls.
+          [repository] = await Promise.all([newImage(layers), ...pulling]);
         }
       };
       const first = await newImage();

@@ -53,7 +53,9 @@ export class Room {
   #hearsay = 0;
   readonly #doubted = new Set<string>();
   #holdersDue = 0;
-  #securedBefore = 0;
+  /** Bytes that no member had when holders were looked at, and that one has now without a lease for them. */
+  #fromHolders = 0;
+  #broughtBefore = 0;
   #holdersFail = false;
   /** Something has happened that leases depend on. */
   #dirty = true;
@@ -176,11 +178,7 @@ export class Room {
   /** Looks after what time brings: those who are silent are out. Returns them. */
   tick(now: number): string[] {
     const out: string[] = [];
-    if (this.#hearsay > 0 && !this.#holdersFail && now >= this.#holdersDue) {
-      this.#holdersFail = this.#copies.bytes - this.#securedBefore < SLOW_HOLDERS_BYTES;
-      this.#dirty ||= this.#holdersFail;
-      this.#watchHolders(now);
-    }
+    if (this.#hearsay > 0 && now >= this.#holdersDue) this.#judgeHolders(now);
     for (const { id, left, heardAt } of this.#members.values()) {
       // Of a source outside nothing is heard; while members get pieces, it may well be from there.
       const since = left ? Math.max(heardAt, this.#gainedAt) : heardAt;
@@ -269,7 +267,9 @@ export class Room {
     if (member.have.has(piece)) return;
     member.have.set(piece);
     if (member.dark) return;
-    if (this.#copies.add(piece)) this.#dirty = true;
+    if (!this.#copies.add(piece)) return;
+    this.#dirty = true;
+    if (!this.#leases.isLeasedTo(member.id, piece)) this.#fromHolders += this.#options.geometry.length(piece);
   }
 
   #withdraw(id: string): void {
@@ -293,10 +293,22 @@ export class Room {
     if (this.#hearsay === 1) this.#watchHolders(now);
   }
 
-  /** Holders bring next to nothing: upstream is asked, too. */
-  #watchHolders(now: number): void {
-    this.#holdersDue = now + TIMES.holderPatience;
-    this.#securedBefore = this.#copies.bytes;
+  /**
+   * Holders that bring next to nothing: upstream is asked, too, until they do. The first pieces of a good one that all ask at
+   * once may come late, all together; who has brought something has twice the time.
+   */
+  #judgeHolders(now: number): void {
+    const byLeases = this.#leases.brought - this.#broughtBefore;
+    const fail = this.#fromHolders < Math.max(SLOW_HOLDERS_BYTES, byLeases);
+    this.#dirty ||= fail !== this.#holdersFail;
+    this.#holdersFail = fail;
+    this.#watchHolders(now, fail ? TIMES.holderPatience : 2 * TIMES.holderPatience);
+  }
+
+  #watchHolders(now: number, ms: number = TIMES.holderPatience): void {
+    this.#holdersDue = now + ms;
+    this.#fromHolders = 0;
+    this.#broughtBefore = this.#leases.brought;
   }
 
   /** What it has is not to be had any more. */

@@ -173,6 +173,34 @@ await t.test("a holder outside that somebody found counts for all, unless it bri
   t.end();
 });
 
+await t.test(
+  "a holder outside is judged anew: one that brings more than upstream does is good again",
+  (t) => {
+    // Beyond what leases are for.
+    const beyond = all.slice(-8);
+    for (const [how, pieces] of [
+      ["more", beyond],
+      ["less", beyond.slice(-2)],
+    ] as const) {
+      const room = createRoom();
+      join(room, "a");
+      join(room, "b");
+      room.progress("a", { ...report([]), holders: [{ id: "outside", host: "10.0.0.9", port: 24221 }] }, 10);
+      room.tick(3_100);
+      room.takeUrgent(3_100);
+      const [lease] = room.leases;
+      if (lease === undefined) return t.fail("upstream is asked");
+      const leases = [{ id: lease.id, bytes: 4 * geometry.pieceSize }];
+      room.progress(lease.holder, { ...report([]), leases }, 5_000);
+      room.progress("b", report(pieces), 5_500);
+      room.tick(6_200);
+      room.takeUrgent(6_200);
+      t.equal(room.leases.length === 0, how === "more", how);
+    }
+    return t.end();
+  },
+);
+
 await t.test("a holder that somebody could not reach is not taken at anybody's word again", (t) => {
   const room = createRoom();
   const outside = { id: "outside", host: "10.0.0.9", port: 24221 };

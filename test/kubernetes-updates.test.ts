@@ -144,7 +144,7 @@ if (components !== undefined) {
       ...more,
     });
   const [name, newTag] = lastRelease.split(":");
-  await applyOverlay({ images: [{ name, newTag }] });
+  await applyOverlay();
   await bash(await documentedLines("docs/operations.md", "## The secret"));
   const { data } = await kubectl.get<{ data: { first: string } }>([
     "secret",
@@ -155,12 +155,11 @@ if (components !== undefined) {
   await mirror.untilReady();
   await mirror.untilWhole(nodes);
 
-  await t.test("from the last release to this one during pulls, back, and forward again", async (t) => {
+  await t.test("back to the last release during pulls, and from that one to this", async (t) => {
     const isKept = await whatIsKept();
     for (const [what, change, wanted] of [
-      ["forward", applyOverlay, thisRelease],
-      ["back", undoUpdate, lastRelease],
-      ["forward again", applyOverlay, thisRelease],
+      ["back", () => applyOverlay({ images: [{ name, newTag }] }), lastRelease],
+      ["forward", undoUpdate, thisRelease],
     ] as const) {
       const pods = await podsOf();
       const work = async (): Promise<void> => {
@@ -178,6 +177,9 @@ if (components !== undefined) {
       t.ok((await pulls.bytesFromUpstream(first, third)) < MIB, "what one has, the others get from it");
     }
     await isKept(t);
+    // The overlay that was applied last is not what runs.
+    await applyOverlay();
+    t.same([...new Set(await mirror.images())], [thisRelease]);
   });
 
   await t.test("three rolling updates during pulls: the secret is changed as documented", async (t) => {
@@ -202,14 +204,10 @@ if (components !== undefined) {
       };
       for (const { kubelet } of nodes) kubelet.freeze();
       const thaw = (): void => nodes.forEach(({ kubelet }) => kubelet.thaw());
-      const pods = await podsOf();
       const work = async (): Promise<void> => {
         await Promise.all([bash([step]), halfway().finally(thaw)]);
       };
-      const { made } = await pulls.during(nodes, work, LONG);
-      const cut = await cutShort(made, pods);
-      t.comment(`${made.length} pulls, ${cut.length} of them while their node's mirror was replaced`);
-      t.ok(cut.length > 0);
+      await pulls.during(nodes, work);
       await mirror.untilWhole(nodes, WHOLE_MS);
       t.ok((await pulls.bytesFromUpstream(first, third)) < MIB, "when all have been replaced");
     }

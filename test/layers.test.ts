@@ -81,13 +81,13 @@ await t.test(
 await t.test(
   "around a holder on a slow link, whose first pieces come late, all together: upstream is asked for little",
   async (t) => {
-    const links: Links = { upstream: payloadRate(3), egress: payloadRate(6), ingress: payloadRate(6) };
-    const layers = [16, 16, 16, 16].map((size) => size * MIB);
+    const links: Links = { upstream: payloadRate(6), egress: payloadRate(12), ingress: payloadRate(12) };
+    const layers = [64, 64, 64, 64].map((size) => size * MIB);
     const about = { nodes: 8, layers, links, latencyMs: 0.3, seed: 1, seeded: true };
     const { last, bound, copies, incomplete } = await pullLayers(about, blobs);
     t.equal(incomplete, 0);
     t.ok(last <= 1.15 * bound, `${(last / bound).toFixed(3)} of the bound`);
-    // As long as a holder was judged once, and for good, 0.39.
+    // As long as a holder was judged once, and for good, 0.51.
     t.ok(copies <= 0.15, `${copies.toFixed(3)} copies`);
   },
 );

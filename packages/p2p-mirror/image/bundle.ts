@@ -1,6 +1,7 @@
 import { dirname, join } from "node:path";
 import { build, type Metafile } from "esbuild";
 import { partOfUndici } from "./part-of-undici.ts";
+import { plainOrder } from "./plain-order.ts";
 
 export interface Bundle {
   /** Names relative to the folder of the program, such as `main.js`. */
@@ -46,7 +47,7 @@ export async function bundle(checkout: string): Promise<Bundle> {
     minifySyntax: true,
     minifyWhitespace: true,
     banner: { js: BANNER },
-    plugins: [partOfUndici(join(checkout, PACKAGE))],
+    plugins: [partOfUndici(join(checkout, PACKAGE)), plainOrder],
     logLevel: "error",
   });
   const home = join(checkout, "program");

@@ -102,10 +102,6 @@ export class LeaseTable {
     return [...this.#leases].map(({ id, holder, next, end }) => ({ id, holder, first: next, end }));
   }
 
-  isLeasedTo(holder: string, piece: number): boolean {
-    return this.#leases.of(holder).some(({ first, end }) => piece >= first && piece < end);
-  }
-
   /** Members that upstream lets in, as far as is known. */
   get fetchers(): number {
     return this.#fetchers.allowed;

@@ -24,8 +24,10 @@ const GROWN_MUCH = 1.1;
 const HOLDERS_NAMED = 3;
 /** So many members cannot reach another one's data plane: it is not they who are cut off. */
 const DOUBTERS = 2;
-/** In `TIMES.holderPatience`, from nodes outside, all members together: less is next to nothing. */
+/** In `TIMES.holderPatience`, from nodes outside, all members together: less than at this rate is next to nothing. */
 const SLOW_HOLDERS_BYTES = 512 * 1024;
+/** And this part of what they have brought before. */
+const CRAWLS = 1 / 8;
 
 export interface RoomOptions {
   readonly geometry: PieceGeometry;
@@ -53,8 +55,11 @@ export class Room {
   #hearsay = 0;
   readonly #doubted = new Set<string>();
   #holdersDue = 0;
-  /** Bytes that no member had when holders were looked at, and that one has now without a lease for them. */
-  #fromHolders = 0;
+  #holdersWatchedMs = 0;
+  /** Bytes a millisecond. */
+  #bestOfHolders = 0;
+  /** Since holders were looked at: bytes that members have got, and had not; and what leases had brought before. */
+  #secured = 0;
   #broughtBefore = 0;
   #holdersFail = false;
   /** Something has happened that leases depend on. */
@@ -124,7 +129,11 @@ export class Room {
     if (member === undefined) return;
     const { pieces, leases } = report;
     member.load = report.load;
-    for (const piece of pieces) if (piece < this.#options.geometry.count) this.#gained(member, piece);
+    for (const piece of pieces) {
+      const { geometry } = this.#options;
+      // Not what members bring along when they join: that may be of any time.
+      if (piece < geometry.count && this.#gained(member, piece)) this.#secured += geometry.length(piece);
+    }
     if (pieces.length > 0) this.#gainedAt = now;
     for (const lease of leases) this.#leases.progress(id, lease.id, lease.bytes, now);
     this.#dirty ||= leases.length > 0;
@@ -263,13 +272,13 @@ export class Room {
     return member;
   }
 
-  #gained(member: RoomMember, piece: number): void {
-    if (member.have.has(piece)) return;
+  /** True when no member had it. */
+  #gained(member: RoomMember, piece: number): boolean {
+    if (member.have.has(piece)) return false;
     member.have.set(piece);
-    if (member.dark) return;
-    if (!this.#copies.add(piece)) return;
-    this.#dirty = true;
-    if (!this.#leases.isLeasedTo(member.id, piece)) this.#fromHolders += this.#options.geometry.length(piece);
+    const isFirst = !member.dark && this.#copies.add(piece);
+    this.#dirty ||= isFirst;
+    return isFirst;
   }
 
   #withdraw(id: string): void {
@@ -294,12 +303,16 @@ export class Room {
   }
 
   /**
-   * Holders that bring next to nothing: upstream is asked, too, until they do. The first pieces of a good one that all ask at
-   * once may come late, all together; who has brought something has twice the time.
+   * Holders that bring next to nothing: upstream is asked, too, until they bring more. The first pieces of a good one that all ask
+   * at once may come late, all together; who has brought something has twice the time.
    */
   #judgeHolders(now: number): void {
-    const byLeases = this.#leases.brought - this.#broughtBefore;
-    const fail = this.#fromHolders < Math.max(SLOW_HOLDERS_BYTES, byLeases);
+    const fromUpstream = this.#leases.brought - this.#broughtBefore;
+    const fromHolders = Math.max(0, this.#secured - fromUpstream);
+    const rate = fromHolders / this.#holdersWatchedMs;
+    this.#bestOfHolders = Math.max(this.#bestOfHolders, rate);
+    const least = Math.max(SLOW_HOLDERS_BYTES / TIMES.holderPatience, this.#bestOfHolders * CRAWLS);
+    const fail = rate < least || fromHolders < fromUpstream;
     this.#dirty ||= fail !== this.#holdersFail;
     this.#holdersFail = fail;
     this.#watchHolders(now, fail ? TIMES.holderPatience : 2 * TIMES.holderPatience);
@@ -307,7 +320,8 @@ export class Room {
 
   #watchHolders(now: number, ms: number = TIMES.holderPatience): void {
     this.#holdersDue = now + ms;
-    this.#fromHolders = 0;
+    this.#holdersWatchedMs = ms;
+    this.#secured = 0;
     this.#broughtBefore = this.#leases.brought;
   }
 

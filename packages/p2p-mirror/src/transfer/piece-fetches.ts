@@ -119,7 +119,8 @@ export class PieceFetches {
     const turns = this.#turns;
     turns.look();
     const open = this.#open(from);
-    const urgent = this.#readers.urgent(open);
+    const { pieceSize } = this.#deps.pieces.geometry;
+    const urgent = this.#readers.urgent(open, this.#hedges.usual(pieceSize) ?? 0);
     const excluded = (neighbour: Neighbour, piece: number): boolean =>
       !this.#conduct.isOpenFor(neighbour.peer.id, piece) ||
       turns.isOthers(neighbour, piece, piece === urgent);

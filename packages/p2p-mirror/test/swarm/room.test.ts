@@ -174,7 +174,7 @@ await t.test("a holder outside that somebody found counts for all, unless it bri
 });
 
 await t.test(
-  "a holder outside is judged anew: one that brings more than upstream does is good again",
+  "a holder outside is judged anew: one that brings as much as upstream does is good again",
   (t) => {
     // Beyond what leases are for.
     const beyond = all.slice(-8);
@@ -200,6 +200,27 @@ await t.test(
     return t.end();
   },
 );
+
+await t.test("a holder outside that was good must keep an eighth of what it has brought", (t) => {
+  for (const [later, isGood] of [
+    [4, false],
+    [20, true],
+  ] as const) {
+    const room = createRoom();
+    join(room, "a");
+    join(room, "b");
+    room.progress("a", { ...report([]), holders: [{ id: "outside", host: "10.0.0.9", port: 24221 }] }, 10);
+    room.progress("a", report(all.slice(0, 64)), 2_900);
+    room.tick(3_100);
+    for (let now = 4_000; now <= 8_000; now += 2_000)
+      for (const id of ["a", "b"]) room.progress(id, report([]), now);
+    room.progress("b", report(all.slice(64, 64 + later)), 9_000);
+    room.tick(9_200);
+    room.takeUrgent(9_200);
+    t.equal(room.leases.length === 0, isGood, `${later} pieces in 6 s, after 64 in 3 s`);
+  }
+  t.end();
+});
 
 await t.test("a holder that somebody could not reach is not taken at anybody's word again", (t) => {
   const room = createRoom();

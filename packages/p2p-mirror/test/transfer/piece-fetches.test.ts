@@ -6,7 +6,7 @@ import { PieceFetches } from "../../src/transfer/piece-fetches.ts";
 import { memberOf, neighbourWith } from "./scripted-member.ts";
 
 const COUNT = 8;
-const READER_PATIENCE_MS = 30_000;
+const READER_PATIENCE_MS = 10_000;
 /** So long a neighbour thinks before it says that it is busy. */
 const THINKS_MS = 1_000;
 

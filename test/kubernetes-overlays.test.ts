@@ -1,7 +1,7 @@
 /** Other ways to install the mirror than the shortest, and the two ways to have it gone, on real kubelets. */
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { join, relative } from "node:path";
 import t from "tap";
 import { stringify } from "yaml";
 import { CONDITION_TYPE, type Condition } from "../packages/p2p-mirror/src/kubernetes/node-objects.ts";
@@ -77,9 +77,7 @@ if (components !== undefined) {
     if (found === undefined) throw new TypeError("it was there");
     return found;
   };
-  const kubernetes = components("kubernetes");
-  const PATH = `${dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
-  const env = { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig };
+  const env = { ...withoutProxies(components("kubernetes").env), KUBECONFIG: cluster.kubeconfig };
   await kubectl.apply(...(await prometheusCrds()));
   for (const { machine } of nodes) await writeHosts(machine.file(CERTS_DIR), README_REGISTRY, upstream.hosts);
   const treesBefore: readonly NodeTree[] = await Promise.all(nodes.map(nodeTreeOf));

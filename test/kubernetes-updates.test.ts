@@ -122,10 +122,8 @@ if (components !== undefined) {
     };
   };
 
-  const kubernetes = components("kubernetes");
-  const PATH = `${path.dirname(kubernetes.bin("kubectl"))}:${process.env["PATH"]}`;
   const bash = shell(["NEW", "OLD"], {
-    env: { ...withoutProxies(kubernetes.env), PATH, KUBECONFIG: cluster.kubeconfig },
+    env: { ...withoutProxies(components("kubernetes").env), KUBECONFIG: cluster.kubeconfig },
     timeoutMs: 180_000,
   });
   await bash([OPENSSL]);

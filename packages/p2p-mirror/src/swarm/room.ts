@@ -127,10 +127,10 @@ export class Room {
   progress(id: string, report: Progress, now: number): void {
     const member = this.#live(id, now);
     if (member === undefined) return;
+    const { geometry } = this.#options;
     const { pieces, leases } = report;
     member.load = report.load;
     for (const piece of pieces) {
-      const { geometry } = this.#options;
       // Not what members bring along when they join: that may be of any time.
       if (piece < geometry.count && this.#gained(member, piece)) this.#secured += geometry.length(piece);
     }

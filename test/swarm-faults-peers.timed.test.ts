@@ -51,13 +51,10 @@ async function idOf({ mirror }: ClusterNode): Promise<string> {
 const bannedBy = ({ text }: Scrape): string[] =>
   text.match(/(?<=^p2p_mirror_swarm_signers_banned\{peer=")[^"]+(?="\} 1$)/gm) ?? [];
 
-/** What one node alone gets from upstream is wrong, and it signs that. */
+/** What a lease holder gets from upstream from now on is wrong, and it signs that. */
 function wrongSigner(arena: Arena): Fault {
-  const [node] = arena.nodes.slice(-1);
-  if (node === undefined) throw new TypeError("five nodes");
   const { faulty } = arena.registries;
-  const others = arena.nodes.filter((one) => one !== node);
-  const from = node.network.address;
+  let known: ClusterNode | undefined;
   return {
     title: "a member signs hashes of wrong bytes",
     registry: "faulty",
@@ -66,15 +63,20 @@ function wrongSigner(arena: Arena): Fault {
     named: "pulls fail once, and all is fetched again",
     again: true,
     prepare: async () => {
-      // Under a name that nobody has banned yet, also when this is the second try.
-      await node.mirror.stop();
-      await rm(path.join(node.mirror.dataDir, IDENTITY_FILE));
+      if (known === undefined) return;
+      // A second try: nobody believes this one any more, unless it has another name.
+      await known.mirror.stop();
+      await rm(path.join(known.mirror.dataDir, IDENTITY_FILE));
       await arena.whole();
-      await faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]);
     },
     strike: async (crowd) => {
-      let wrong = 0;
+      const { node } = holderOf(await crowd.roles());
+      known = node;
+      const from = node.network.address;
+      const others = arena.nodes.filter((one) => one !== node);
       const before = await Promise.all(others.map(async ({ mirror }) => bannedBy(await mirror.metrics())));
+      await faulty.set([{ match: { kind: "blob", method: "GET", from }, corruptAt: 1_000 }]);
+      let wrong = 0;
       return {
         what: `what upstream gave to ${node.mirror.name} was wrong`,
         late: [node],

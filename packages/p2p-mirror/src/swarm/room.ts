@@ -2,6 +2,7 @@ import type { Peer } from "../routing/router.ts";
 import type { PieceGeometry } from "../transfer/pieces.ts";
 import { bitAt, packBits } from "./bitmap.ts";
 import { Copies } from "./copies.ts";
+import { HoldersOutside } from "./holders-outside.ts";
 import { LeaseTable } from "./lease-table.ts";
 import { MeshGraph } from "./mesh-graph.ts";
 import {
@@ -24,10 +25,6 @@ const GROWN_MUCH = 1.1;
 const HOLDERS_NAMED = 3;
 /** So many members cannot reach another one's data plane: it is not they who are cut off. */
 const DOUBTERS = 2;
-/** In `TIMES.holderPatience`, from nodes outside, all members together: less than at this rate is next to nothing. */
-const SLOW_HOLDERS_BYTES = 512 * 1024;
-/** And this part of what they have brought before. */
-const CRAWLS = 1 / 8;
 
 export interface RoomOptions {
   readonly geometry: PieceGeometry;
@@ -51,17 +48,7 @@ export class Room {
   readonly #copies: Copies;
   /** When a member reported pieces last. */
   #gainedAt = -Infinity;
-  /** Holders that never were members; and those of them that were not to be had. */
-  #hearsay = 0;
-  readonly #doubted = new Set<string>();
-  #holdersDue = 0;
-  #holdersWatchedMs = 0;
-  /** Bytes a millisecond. */
-  #bestOfHolders = 0;
-  /** Since holders were looked at: bytes that members have got, and had not; and what leases had brought before. */
-  #secured = 0;
-  #broughtBefore = 0;
-  #holdersFail = false;
+  readonly #outside = new HoldersOutside();
   /** Something has happened that leases depend on. */
   #dirty = true;
   #judgedAt = -Infinity;
@@ -107,7 +94,7 @@ export class Room {
   /** False when there are too many. */
   join(id: string, join: Join, now: number): boolean {
     this.gone(id);
-    this.#doubted.delete(id);
+    this.#outside.believe(id);
     if (this.#members.size >= this.#options.maxMembers) return false;
     const member = joining(id, join, this.#options.geometry.count, now);
     this.#members.set(id, member);
@@ -132,7 +119,8 @@ export class Room {
     member.load = report.load;
     for (const piece of pieces) {
       // Not what members bring along when they join: that may be of any time.
-      if (piece < geometry.count && this.#gained(member, piece)) this.#secured += geometry.length(piece);
+      if (piece < geometry.count && this.#gained(member, piece))
+        this.#outside.secured(geometry.length(piece));
     }
     if (pieces.length > 0) this.#gainedAt = now;
     for (const lease of leases) this.#leases.progress(id, lease.id, lease.bytes, now);
@@ -176,7 +164,7 @@ export class Room {
     if (member === undefined || !this.#members.delete(id)) return;
     this.#holders.delete(id);
     if (member.hearsay) {
-      this.#hearsay -= 1;
+      this.#outside.remove();
       this.#dirty = true;
       return;
     }
@@ -187,7 +175,7 @@ export class Room {
   /** Looks after what time brings: those who are silent are out. Returns them. */
   tick(now: number): string[] {
     const out: string[] = [];
-    if (this.#hearsay > 0 && now >= this.#holdersDue) this.#judgeHolders(now);
+    if (this.#outside.judge(now, this.#leases.brought)) this.#dirty = true;
     for (const { id, left, heardAt } of this.#members.values()) {
       // Of a source outside nothing is heard; while members get pieces, it may well be from there.
       const since = left ? Math.max(heardAt, this.#gainedAt) : heardAt;
@@ -215,7 +203,7 @@ export class Room {
   takeNeedy(): string[] {
     const needy = new Set(this.#graph.takeChanged().filter((id) => this.#knowsFew(id)));
     // Only at holders outside everybody takes turns from the beginning.
-    if (this.#hearsay === 0 || !this.#grown) return [...needy];
+    if (!this.#outside.any || !this.#grown) return [...needy];
     this.#grown = false;
     for (const { id, left, rankedAmong } of this.#members.values())
       if (!left && this.#rankOf(id)[1] > GROWN_MUCH * rankedAmong) needy.add(id);
@@ -258,7 +246,7 @@ export class Room {
 
   /** No member has it, and no holder outside is good for it. */
   #isMissing(piece: number): boolean {
-    return this.#copies.of(piece) === 0 && (this.#hearsay === 0 || this.#holdersFail);
+    return this.#copies.of(piece) === 0 && !this.#outside.deliver;
   }
 
   #isMember(id: string): boolean {
@@ -293,36 +281,12 @@ export class Room {
   #holds(peer: Peer, now: number): void {
     const known = this.#members.get(peer.id);
     if (known?.hearsay === true) known.heardAt = now;
-    if (known !== undefined || this.#doubted.has(peer.id)) return;
+    if (known !== undefined || this.#outside.isDoubted(peer.id)) return;
     if (this.#members.size >= this.#options.maxMembers || this.#holders.size >= MAX_HOLDERS) return;
     this.#members.set(peer.id, holderOutside(peer, this.#options.geometry.count, now));
     this.#holders.add(peer.id);
-    this.#hearsay += 1;
+    this.#outside.add(now, this.#leases.brought);
     this.#dirty = true;
-    if (this.#hearsay === 1) this.#watchHolders(now);
-  }
-
-  /**
-   * Holders that bring next to nothing: upstream is asked, too, until they bring more. The first pieces of a good one that all ask
-   * at once may come late, all together; who has brought something has twice the time.
-   */
-  #judgeHolders(now: number): void {
-    const fromUpstream = this.#leases.brought - this.#broughtBefore;
-    const fromHolders = Math.max(0, this.#secured - fromUpstream);
-    const rate = fromHolders / this.#holdersWatchedMs;
-    this.#bestOfHolders = Math.max(this.#bestOfHolders, rate);
-    const least = Math.max(SLOW_HOLDERS_BYTES / TIMES.holderPatience, this.#bestOfHolders * CRAWLS);
-    const fail = rate < least || fromHolders < fromUpstream;
-    this.#dirty ||= fail !== this.#holdersFail;
-    this.#holdersFail = fail;
-    this.#watchHolders(now, fail ? TIMES.holderPatience : 2 * TIMES.holderPatience);
-  }
-
-  #watchHolders(now: number, ms: number = TIMES.holderPatience): void {
-    this.#holdersDue = now + ms;
-    this.#holdersWatchedMs = ms;
-    this.#secured = 0;
-    this.#broughtBefore = this.#leases.brought;
   }
 
   /** What it has is not to be had any more. */
@@ -345,7 +309,7 @@ export class Room {
     if (other === undefined) return;
     if (other.left) {
       // Who left is heard of no more; that it cannot be reached is all that is ever known of its end.
-      if (other.hearsay) this.#doubted.add(id);
+      if (other.hearsay) this.#outside.doubt(id);
       this.gone(id);
       return;
     }

@@ -34,10 +34,12 @@ const exprs = [
   ...alerts.map(({ alert, expr }) => ({ of: alert, expr })),
 ];
 
+const operations = (): Promise<string> => readFile(join(MANIFESTS, "../docs/operations.md"), "utf8");
+
 /** Names that are followed by neither `(` nor are a label: those of metrics here all have a prefix. */
 const metricsIn = (expr: string): string[] => expr.match(/\b(?:p2p_mirror|process)_[a-z0-9_]+/g) ?? [];
 
-await t.test("every metric of the dashboard and of the alerts is one that a mirror has", async (t) => {
+await t.test("every metric of dashboard, alerts and operations.md is one that a mirror has", async (t) => {
   const dir = t.testdir({ certs: {} });
   const args = [...loneMirror(join(dir, "data")), "--hosts-dir", join(dir, "certs")];
   // There is no containerd, but a mirror that looks for one.
@@ -49,13 +51,16 @@ await t.test("every metric of the dashboard and of the alerts is one that a mirr
     timeoutMs: 60_000,
   });
   const [known, text] = [await names(), await metrics()];
+  const isKnown = (name: string): boolean =>
+    known.has(name.replace(/_(?:bucket|sum|count)$/, "")) || known.has(name);
   for (const { of, expr } of exprs) {
     const used = metricsIn(expr);
     t.ok(used.length > 0 || expr.startsWith("up{"), `${of} looks at a metric`);
-    for (const name of used) {
-      t.ok(known.has(name.replace(/_(?:bucket|sum|count)$/, "")) || known.has(name), `${of}: ${name}`);
-    }
+    for (const name of used) t.ok(isKnown(name), `${of}: ${name}`);
   }
+  const onPage = metricsIn(await operations());
+  t.ok(onPage.length > 0);
+  for (const name of onPage) t.ok(isKnown(name), `docs/operations.md: ${name}`);
   // A series that an alert names, with its labels, is there from the start, else its first increase would be missed.
   for (const { alert, expr } of alerts) {
     for (const [series, name, labels] of expr.matchAll(/(p2p_mirror_\w+)\{([^}]*)\}/g)) {
@@ -81,8 +86,7 @@ await t.test("every expression is PromQL", async (t) => {
 });
 
 await t.test("every alert is explained", async (t) => {
-  const page = await readFile(join(MANIFESTS, "../docs/operations.md"), "utf8");
-  const explained = new Set(page.match(/(?<=^\| `)P2pMirror\w+/gm));
+  const explained = new Set((await operations()).match(/(?<=^\| `)P2pMirror\w+/gm));
   t.same(explained, new Set(alerts.map(({ alert }) => alert)));
 });
 

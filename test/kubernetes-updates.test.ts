@@ -50,16 +50,14 @@ const lastWords = ({ initContainerStatuses = [], containerStatuses = [] }: PodSt
 /** Of the documented lines of a rotation. */
 const isStep = (line: string): boolean => line.startsWith("put ");
 
-/** Nodes with or without the label `mesh`, by the operator of a node affinity. */
-const only = (operator: string): object => ({
-  affinity: {
-    nodeAffinity: {
-      requiredDuringSchedulingIgnoredDuringExecution: {
-        nodeSelectorTerms: [{ matchExpressions: [{ key: "mesh", operator }] }],
-      },
-    },
-  },
-});
+/** What Pods of one of two meshes have: nodes with or without the label `mesh`, and addresses of the other mesh's mirrors. */
+const side = (operator: "Exists" | "DoesNotExist", others: readonly KubernetesNode[]): object => {
+  const terms = [{ matchExpressions: [{ key: "mesh", operator }] }];
+  const nodeAffinity = { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms } };
+  const bootstrap = others.map(({ address }) => `${address}:24222`).join(",");
+  const env = [{ name: "P2P_MIRROR_BOOTSTRAP", value: bootstrap }];
+  return { template: { spec: { affinity: { nodeAffinity }, containers: [{ name: "p2p-mirror", env }] } } };
+};
 
 const components = await need(t, {
   machines: true,
@@ -242,18 +240,15 @@ if (components !== undefined) {
     const other = t.testdir({});
     const theirs = await pulls.newImage([8 * MIB]);
     await pulls.pull(first, theirs);
-    // One of the nodes changes sides: it has the secret of before, and is told where the mirrors of the first mesh are.
+    // One of the nodes changes sides: it has the secret of before.
     await kubectl.run(["label", "node", third.name, "mesh=other"]);
-    const patch = JSON.stringify({ spec: { template: { spec: only("DoesNotExist") } } });
+    const patch = JSON.stringify({ spec: side("DoesNotExist", [third]) });
     await kubectl.run(["patch", "daemonset", "p2p-mirror", `--namespace=${NAMESPACE}`, `--patch=${patch}`]);
     await until("the first mesh has left it", async () => (await mirror.podOn(third)) === "", {
       timeoutMs: 90_000,
       everyMs: 250,
     });
     await mirror.untilReady(120_000);
-    const bootstrap = [first, second].map(({ address }) => `${address}:24222`).join(",");
-    const env = [{ name: "P2P_MIRROR_BOOTSTRAP", value: bootstrap }];
-    const spec = { ...only("Exists"), containers: [{ name: "p2p-mirror", env }] };
     await apply(other, {
       resources: [path.relative(other, `${MANIFESTS}/overlays/dev`)],
       namespace: "other-mesh",
@@ -272,25 +267,36 @@ if (components !== undefined) {
             apiVersion: "apps/v1",
             kind: "DaemonSet",
             metadata: { name: "p2p-mirror" },
-            spec: { template: { spec } },
+            spec: side("Exists", [first, second]),
           }),
         },
       ],
     });
     const rollout = ["rollout", "status", "--namespace=other-mesh", "--timeout=90s", "daemonset/p2p-mirror"];
     await kubectl.run(rollout);
-    await until(
-      "it has tried to join the first mesh",
-      async () => {
-        const { bootstrap = [] } = await mirror.status(third);
-        return bootstrap.length === 2 && bootstrap.every(({ reason }) => reason === "other-secret");
-      },
-      { timeoutMs: 60_000, everyMs: 250 },
-    );
-    t.same((await mirror.status(third)).peers, []);
+    // Only one that has just started tries at once.
+    await mirror.startedAnew(first, () => mirror.kill(first));
+    const refused = [
+      [third, [first, second]],
+      [first, [third]],
+    ] as const;
+    for (const [node, others] of refused) {
+      await until(
+        `${node.name} has tried to join the other mesh`,
+        async () => {
+          const { bootstrap = [] } = await mirror.status(node);
+          return (
+            bootstrap.length === others.length && bootstrap.every(({ reason }) => reason === "other-secret")
+          );
+        },
+        { timeoutMs: 60_000, everyMs: 250 },
+      );
+    }
     await mirror.untilWhole([first, second], WHOLE_MS);
+    t.same((await mirror.status(third)).peers, []);
     upstream.forget();
     await pulls.pull(third, theirs);
     t.ok(upstream.bytesOf(theirs) > 8 * MIB, "what the first mesh holds comes from upstream");
+    t.ok((await pulls.bytesFromUpstream(third, first)) > 8 * MIB, "and what the other holds");
   });
 }

@@ -1,19 +1,15 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { NAMESPACE } from "../test/rig/kubernetes/installed-mirror.ts";
 import { createPulls } from "../test/rig/kubernetes/pulls.ts";
 import { until } from "../test/rig/until.ts";
-import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
+import { cpuAtRest, restTargets } from "./lib/at-rest.ts";
+import { rounded, type BenchResult } from "./lib/bench.ts";
+import { DIGESTS, pullMany } from "./lib/held.ts";
 import { openPodSite } from "./lib/pods/site.ts";
 import { MIB } from "./lib/scene.ts";
 
 export const name = "pod-rest";
 export const description =
   "on a real cluster, resident memory and CPU of a Pod of the mirror that holds 1,000 digests and has nothing to do";
-
-const DIGESTS = 1_000;
-const LAYERS_PER_IMAGE = 99;
-/** As in the bench `rest`. */
-const SETTLING_MS = 30_000;
 
 /**
  * Options: seconds watched (default 120), containerd (default 2.x, or 1.7). Needs root. Of two nodes one pulls the images,
@@ -26,10 +22,7 @@ export async function run([seconds = "120", containerd = "2.x"]: readonly string
   const [node] = cluster.nodes;
   if (node === undefined) throw new TypeError("a cluster has nodes");
   const pulls = createPulls(cluster);
-  for (let n = 0; n < DIGESTS / LAYERS_PER_IMAGE; n += 1) {
-    const layers = Array.from({ length: LAYERS_PER_IMAGE }, () => 4_096);
-    await pulls.pull(node, await pulls.newImage(layers));
-  }
+  await pullMany(async (layers) => pulls.pull(node, await pulls.newImage(layers)));
   const pod = await mirror.podOn(node);
   await mirror.startedAnew(node, async () => {
     await cluster.kubectl.run(["delete", "pod", `--namespace=${NAMESPACE}`, pod]);
@@ -37,12 +30,7 @@ export async function run([seconds = "120", containerd = "2.x"]: readonly string
   await mirror.untilWhole(cluster.nodes);
   const advertised = (): Promise<number> => mirror.metric(node, "p2p_mirror_dht_records_advertised");
   await until("all are advertised", async () => (await advertised()) >= DIGESTS, { timeoutMs: 60_000 });
-  await sleep(SETTLING_MS);
-  const cpu = (): Promise<number> => mirror.metric(node, "process_cpu_seconds_total");
-  const before = await cpu();
-  const from = performance.now();
-  await sleep(Number(seconds) * 1000);
-  const share = ((await cpu()) - before) / ((performance.now() - from) / 1000);
+  const percent = await cpuAtRest(Number(seconds), () => mirror.metric(node, "process_cpu_seconds_total"));
   const resident = (await mirror.metric(node, "process_resident_memory_bytes")) / MIB;
   return {
     rows: [
@@ -50,12 +38,9 @@ export async function run([seconds = "120", containerd = "2.x"]: readonly string
         "digests advertised": await advertised(),
         "blobs in the cache": await mirror.metric(node, "p2p_mirror_cache_blobs"),
         "RSS MiB": rounded(resident),
-        "% of a core": rounded(share * 100),
+        "% of a core": rounded(percent),
       },
     ],
-    targets: [
-      atMost("resident memory at rest", resident, 110, "MiB"),
-      atMost("CPU at rest, % of a core", share * 100, 1),
-    ],
+    targets: restTargets(resident, percent),
   };
 }

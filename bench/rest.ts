@@ -1,20 +1,16 @@
 import { readFile } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import { component } from "../test/rig/components.ts";
 import { startContainerd } from "../test/rig/containerd.ts";
 import { makeImage } from "../test/rig/images.ts";
-import { atMost, rounded, type BenchResult } from "./lib/bench.ts";
+import { cpuAtRest, restTargets } from "./lib/at-rest.ts";
+import { rounded, type BenchResult } from "./lib/bench.ts";
 import { cpuSeconds } from "./lib/cpu.ts";
+import { DIGESTS, pullMany } from "./lib/held.ts";
 import { advertised, connected, pullThrough, Scene } from "./lib/scene.ts";
 
 export const name = "rest";
 export const description =
   "resident memory and CPU of a mirror that holds 1,000 digests and has nothing to do";
-
-const BLOBS = 1_000;
-const LAYERS_PER_IMAGE = 99;
-/** The doctor looks around 10 s after the start, and the caches of a start are given back. */
-const SETTLING_MS = 30_000;
 
 /**
  * Options: seconds watched (default 120), and other flags of Node. With a containerd beside it and hosts.toml to keep, as in
@@ -29,24 +25,19 @@ export async function run([seconds = "120", ...flags]: readonly string[]): Promi
     flags: ["--hosts-dir", containerd.certsDir],
     ...(flags.length === 0 ? {} : { nodeFlags: flags }),
   });
-  for (let n = 0; n < BLOBS / LAYERS_PER_IMAGE; n += 1) {
-    const layers = Array.from({ length: LAYERS_PER_IMAGE }, () => 4_096);
+  await pullMany(async (layers, n) => {
     const image = makeImage({ seed: `rest ${n}`, layers });
     await scene.push(image, `bench/rest-${n}`);
     await pullThrough(mirror, image, `bench/rest-${n}`);
-  }
+  });
   await mirror.stop();
   const began = performance.now();
   await mirror.start();
   const start = (performance.now() - began) / 1000;
   await scene.mirror("other", { bootstrap: [mirror.p2pAddress] });
   await connected(mirror);
-  await advertised(mirror, BLOBS);
-  await sleep(SETTLING_MS);
-  const before = await cpuSeconds(mirror.pid);
-  const from = performance.now();
-  await sleep(Number(seconds) * 1000);
-  const share = ((await cpuSeconds(mirror.pid)) - before) / ((performance.now() - from) / 1000);
+  await advertised(mirror, DIGESTS);
+  const percent = await cpuAtRest(Number(seconds), () => cpuSeconds(mirror.pid));
   const memory = await memoryMib(mirror.pid);
   return {
     rows: [
@@ -56,13 +47,10 @@ export async function run([seconds = "120", ...flags]: readonly string[]): Promi
         "RSS MiB": rounded(memory.VmRSS),
         "of it files": rounded(memory.RssFile),
         "peak MiB": rounded(memory.VmHWM),
-        "% of a core": rounded(share * 100),
+        "% of a core": rounded(percent),
       },
     ],
-    targets: [
-      atMost("resident memory at rest", memory.VmRSS, 110, "MiB"),
-      atMost("CPU at rest, % of a core", share * 100, 1),
-    ],
+    targets: restTargets(memory.VmRSS, percent),
   };
 }
 

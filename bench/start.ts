@@ -3,13 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeImage } from "../test/rig/images.ts";
 import { atMost, median, rounded, type BenchResult } from "./lib/bench.ts";
+import { DIGESTS, pullMany } from "./lib/held.ts";
 import { pullThrough, Scene } from "./lib/scene.ts";
 
 export const name = "start";
 export const description = "from exec to Ready with 1,000 blobs held";
-
-const BLOBS = 1_000;
-const LAYERS_PER_IMAGE = 99;
 
 /** Options: runs (default 7). */
 export async function run([runs = "7"]: readonly string[]): Promise<BenchResult> {
@@ -17,14 +15,13 @@ export async function run([runs = "7"]: readonly string[]): Promise<BenchResult>
   const dataDir = await mkdtemp(join(tmpdir(), "bench-start-"));
   scene.defer(() => rm(dataDir, { recursive: true, force: true }));
   const mirror = await scene.mirror("mirror", { dataDir });
-  for (let n = 0; n < BLOBS / LAYERS_PER_IMAGE; n += 1) {
-    const layers = Array.from({ length: LAYERS_PER_IMAGE }, () => 4_096);
+  await pullMany(async (layers, n) => {
     const image = makeImage({ seed: `start ${n}`, layers });
     await scene.push(image, `bench/start-${n}`);
     await pullThrough(mirror, image, `bench/start-${n}`);
-  }
+  });
   const held = (await mirror.metrics()).sum("p2p_mirror_cache_blobs");
-  if (held < BLOBS) throw new Error(`the mirror holds ${held} blobs`);
+  if (held < DIGESTS) throw new Error(`the mirror holds ${held} blobs`);
 
   const seconds: number[] = [];
   const rows: Record<string, number>[] = [];

@@ -13,8 +13,10 @@ export interface Fetcher {
   restsUntil: number;
   /** Bytes a second of what it fetched lately; undefined until it fetched anything. */
   rate: number | undefined;
-  /** Far slower than the others: gets no lease while they can. */
+  /** Far slower than the others: gets no lease while they can, until it is tried again. */
   slow: boolean;
+  /** When it got a lease or was measured last. */
+  triedAt: number;
   leases: number;
   /** When it got bytes last. */
   progressAt: number;
@@ -28,6 +30,11 @@ const FIRST_REST_MS = 500;
 const LONGEST_REST_MS = 2_000;
 /** Its rate against the median of the others. */
 const SLOW_SHARE = 1 / 4;
+/**
+ * Only a lease shows that somebody is slow no more: an uplink may be full, or a node busy, for a second of a pull that takes
+ * minutes. One that still is loses it after `SLOW_AFTER_MS` of the lease table.
+ */
+const TRY_AGAIN_MS = 10_000;
 
 /**
  * Whoever takes over from a silent holder begins its piece anew, of which half is lost on average: so much of one may pass, at
@@ -57,6 +64,7 @@ export class Fetchers {
       restsUntil: 0,
       rate: undefined,
       slow: false,
+      triedAt: -Infinity,
       leases: known?.leases ?? 0,
       progressAt: -Infinity,
     });
@@ -84,8 +92,9 @@ export class Fetchers {
     return count;
   }
 
-  measured(fetcher: Fetcher, bytes: number, ms: number): void {
+  measured(fetcher: Fetcher, bytes: number, ms: number, now: number): void {
     const rate = (bytes / ms) * 1_000;
+    fetcher.triedAt = now;
     fetcher.rate = fetcher.rate === undefined ? rate : fetcher.rate + RATE_WEIGHT * (rate - fetcher.rate);
     const median = this.medianRate(fetcher);
     fetcher.slow = median !== undefined && fetcher.rate < median * SLOW_SHARE;
@@ -114,7 +123,7 @@ export class Fetchers {
   }
 
   /**
-   * Those that may be given a lease now, best first: who is not slow, who does not fail all the time, who has fetched before
+   * Those that may be given a lease now, best first: who is not slow or was so long ago, who does not fail all the time, who has fetched before
    * (its connection and token are warm), whose zone has the fewest holders, who came first.
    */
   candidates(now: number, mayHave: (fetcher: Fetcher) => boolean): Fetcher[] {
@@ -128,7 +137,7 @@ export class Fetchers {
       if (mayHave(one)) found.push(one);
     }
     return found
-      .filter((one) => !one.slow || !fast)
+      .filter((one) => !one.slow || !fast || now - one.triedAt >= TRY_AGAIN_MS)
       .toSorted(
         (a, b) =>
           Number(a.failures >= OFTEN) - Number(b.failures >= OFTEN) ||

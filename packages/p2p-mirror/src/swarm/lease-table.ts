@@ -126,7 +126,7 @@ export class LeaseTable {
     const elapsed = now - lease.measuredAt;
     if (elapsed < MEASURE_MS) return;
     if (lease.measuredBytes !== undefined) {
-      this.#fetchers.measured(fetcher, bytes - lease.measuredBytes, elapsed);
+      this.#fetchers.measured(fetcher, bytes - lease.measuredBytes, elapsed, now);
     }
     lease.measuredAt = now;
     lease.measuredBytes = bytes;
@@ -198,6 +198,7 @@ export class LeaseTable {
   #hold(fetcher: Fetcher, lease: Lease, now: number, measuredBytes: number | undefined): void {
     this.#leases.add(fetcher.id, lease, now, measuredBytes);
     fetcher.leases += 1;
+    fetcher.triedAt = now;
     this.#changed.add(fetcher.id);
   }
 

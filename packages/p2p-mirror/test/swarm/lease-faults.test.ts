@@ -44,3 +44,46 @@ await t.test("who was fast and fails now does not take the last piece from the o
   t.ok(bench.complete && seconds < 1.2 * (left / 0.5), `${seconds} s for ${left} MiB at 0.5 MiB/s`);
   t.end();
 });
+
+await t.test("who was slow for a while brings its part of a large blob again", (t) => {
+  const bench = new LeaseBench(2048 * MIB);
+  for (const name of ["a", "b"]) bench.enter(name);
+  while (bench.now < 5_000) bench.fetch(250, { a: 10 * MIB, b: 10 * MIB });
+  while (bench.now < 8_000) bench.fetch(250, { a: 10 * MIB, b: MIB / 2 });
+  t.equal(bench.table.leasesOf("b").length, 0, "it is slow");
+  while (!bench.complete && bench.now < 300_000) bench.fetch(250, { a: 10 * MIB, b: 10 * MIB });
+  // Judged once, and for good, 199 s.
+  t.ok(bench.complete && bench.now < 120_000, `${bench.now} ms, 102,400 with both all the time`);
+  t.end();
+});
+
+await t.test("who stays slow is tried again, and that costs the others next to nothing", (t) => {
+  const bench = new LeaseBench(1024 * MIB);
+  const rates = { slow: MIB / 2, b: 10 * MIB };
+  for (const name of Object.keys(rates)) bench.enter(name);
+  let tries = 0;
+  let had = true;
+  while (!bench.complete && bench.now < 300_000) {
+    bench.fetch(250, rates);
+    const has = bench.table.leasesOf("slow").length > 0;
+    if (has && !had) tries += 1;
+    had = has;
+  }
+  t.ok(tries >= 2, `${tries} tries`);
+  t.ok(bench.complete && bench.now < 1.03 * 102_400, `${bench.now} ms, 102,400 by the other one alone`);
+  t.end();
+});
+
+await t.test("who was slow and brings nothing any more is not tried all the time", (t) => {
+  const bench = new LeaseBench(1024 * MIB);
+  for (const name of ["gone", "b"]) bench.enter(name);
+  while (bench.now < 5_000) bench.fetch(250, { gone: MIB / 2, b: 10 * MIB });
+  t.equal(bench.table.leasesOf("gone").length, 0, "it is slow");
+  const tries = new Set<number>();
+  while (bench.now < 65_000) {
+    bench.fetch(250, { b: 10 * MIB });
+    for (const { id } of bench.table.leasesOf("gone")) tries.add(id);
+  }
+  t.ok(tries.size >= 2 && tries.size <= 6, `${tries.size} tries in a minute`);
+  t.end();
+});

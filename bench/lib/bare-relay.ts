@@ -2,8 +2,8 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { open } from "node:fs/promises";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { Agent, get } from "node:https";
+import { createServer, get, type IncomingMessage, type ServerResponse } from "node:http";
+import { Agent, get as getByTls } from "node:https";
 import { createInterface } from "node:readline";
 
 export interface BareRelay extends AsyncDisposable {
@@ -11,13 +11,16 @@ export interface BareRelay extends AsyncDisposable {
 }
 
 /**
- * The least that a relay has to do, as a process of its own: each request is fetched from `from` by HTTPS, hashed, written
- * to `file`, and sent on as it comes. No pieces, no failover, no limits, no second reader.
+ * The least that a relay has to do, as a process of its own: each path is fetched from there at `from` (http or https), hashed,
+ * written to `file` (its name goes on with the path), and sent on as it comes. No pieces, no failover, no limits, no second
+ * reader.
+ * @param netns to run in
  */
-export async function startBareRelay(from: string, file: string): Promise<BareRelay> {
-  const child = spawn(process.execPath, [...process.execArgv, import.meta.filename, from, file], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+export async function startBareRelay(from: string, file: string, netns?: string): Promise<BareRelay> {
+  const inside = netns === undefined ? [] : ["ip", "netns", "exec", netns];
+  const own = [process.execPath, ...process.execArgv, import.meta.filename, from, file];
+  const [command = "", ...args] = [...inside, ...own];
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "inherit"] });
   const [port] = (await once(createInterface(child.stdout), "line")) as [string];
   return {
     url: `http://127.0.0.1:${port}/`,
@@ -47,7 +50,8 @@ async function relay(source: IncomingMessage, response: ServerResponse, path: st
       if (!response.writableNeedDrain) source.resume();
     });
   };
-  response.writeHead(200, { "content-length": source.headers["content-length"] });
+  const { connection: _, ...headers } = source.headers;
+  response.writeHead(source.statusCode ?? 502, headers);
   response.on("drain", () => {
     if (disk.writing === undefined || gathered < BATCH_BYTES) source.resume();
   });
@@ -69,8 +73,13 @@ async function relay(source: IncomingMessage, response: ServerResponse, path: st
 if (import.meta.main) {
   const [from = "", path = ""] = process.argv.slice(2);
   const agent = new Agent({ keepAlive: true, rejectUnauthorized: false });
-  const server = createServer((_request, response) => {
-    get(from, { agent }, (source) => void relay(source, response, path));
+  const server = createServer(({ method, url = "/", headers: { accept } }, response) => {
+    const options = { method, headers: { "user-agent": "bare-relay", ...(accept && { accept }) } };
+    const file = `${path}${url.slice(1).replaceAll("/", "-")}`;
+    const forward = (source: IncomingMessage): void => void relay(source, response, file);
+    const target = new URL(url, from);
+    if (target.protocol === "https:") getByTls(target, { ...options, agent }, forward);
+    else get(target, options, forward);
   });
   server.listen(0, "127.0.0.1", () => {
     const address = server.address();

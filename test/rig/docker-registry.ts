@@ -6,6 +6,7 @@ import { startProcess, type RigProcess, withoutProxies } from "./process.ts";
 import { tempFolder } from "./temp.ts";
 
 export interface DockerRegistryOptions {
+  /** docker-registry or distribution. */
   readonly component: Component;
   /** Address to listen on, default 127.0.0.1. */
   readonly address?: string;
@@ -64,8 +65,13 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
     if (running?.running === true) return;
     const started = await startProcess({
       name: component.name,
-      argv: [component.bin("docker-registry"), "serve", configFile],
-      env: withoutProxies(component.env),
+      argv: [
+        component.bin(component.name === "distribution" ? "registry" : "docker-registry"),
+        "serve",
+        configFile,
+      ],
+      // It would look for a collector on this machine.
+      env: { ...withoutProxies(component.env), OTEL_TRACES_EXPORTER: "none" },
       netns,
     });
     try {

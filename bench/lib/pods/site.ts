@@ -18,14 +18,24 @@ import {
   type InstalledMirror,
 } from "../../../test/rig/kubernetes/installed-mirror.ts";
 
-/** The same registry by two names: of one, containerd asks the mirror first; the other's hosts.toml is left as it was. */
-export const WAYS = { with: REGISTRY, without: "ghcr.io" } as const;
+/**
+ * The same registry by several names: of one, containerd asks the mirror first; the hosts.toml of the others is left as it was,
+ * or is that of `startOther`.
+ */
+export const WAYS = {
+  with: REGISTRY,
+  without: "ghcr.io",
+  cache: "cached.example.test",
+  relay: "relayed.example.test",
+} as const;
 export type Way = keyof typeof WAYS;
 
 const CONFIG = {
   cache_size: "20GiB",
   cache_min_free: "1%",
-  registries: { [WAYS.without]: { mirror: false } },
+  registries: Object.fromEntries(
+    [WAYS.without, WAYS.cache, WAYS.relay].map((registry) => [registry, { mirror: false }]),
+  ),
 };
 
 export interface PodSite {

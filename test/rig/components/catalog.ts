@@ -43,6 +43,8 @@ export interface GoSource {
 }
 
 export interface Recipe {
+  /** Only a bench asks for it: it is not brought before the tests start. */
+  readonly onDemand?: boolean;
   /** Programs that make the component; the first one tells the version. */
   readonly binaries: readonly string[];
   /** Those of them that are good to have: pulls, also by CRI, need no runc. */
@@ -107,6 +109,7 @@ export const RECIPES: Readonly<Record<ComponentName, Recipe>> = {
   },
   // The same, three years newer: as a pull-through cache it fetches a blob once, Debian's twice.
   distribution: {
+    onDemand: true,
     binaries: ["registry"],
     version: { args: ["--version"], pattern: / v?(3\.\S+)/ },
     go: {

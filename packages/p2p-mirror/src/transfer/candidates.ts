@@ -174,11 +174,6 @@ export class Candidates<S extends Source = BlobSource> {
     return this.#upstreams.length > 0 || [...this.#working].some(({ source }) => source.kind === "upstream");
   }
 
-  /** One failed in a way that passes: it will be asked when holders are looked for again. */
-  get upstreamRests(): boolean {
-    return this.#resting.length > 0;
-  }
-
   /** There was nothing to ask it for. */
   putBack(candidate: Candidate<S>): void {
     this.#working.delete(candidate);

@@ -1,11 +1,5 @@
 import { NotFoundError, SourceError } from "@p2p-mirror/shared";
 import type { HandBackReason } from "../swarm/swarm.ts";
-import type { Candidates } from "./candidates.ts";
-
-/** What to tell the swarm of a lease for which there is no upstream to ask: it has refused, or only rests. */
-export function reasonWithout({ upstreamRests }: Pick<Candidates, "upstreamRests">): HandBackReason {
-  return upstreamRests ? { kind: "failed" } : { kind: "unauthorized" };
-}
 
 /** What to tell the swarm when upstream, asked for what this node was to bring, has failed. */
 export function handBackReason(error: unknown): HandBackReason {

@@ -3,7 +3,7 @@ import type { Lease } from "../swarm/swarm.ts";
 import type { Candidate, Candidates } from "./candidates.ts";
 import type { Crowd, FetchDeps } from "./fetch-deps.ts";
 import { fetchRun } from "./fetch-run.ts";
-import { handBackReason, reasonWithout } from "./hand-back-reason.ts";
+import { handBackReason } from "./hand-back-reason.ts";
 import type { Run } from "./picker.ts";
 import type { BlobSource } from "./source.ts";
 
@@ -93,7 +93,7 @@ export class LeaseFetches {
   #fetch(lease: Lease, from: number): void {
     const { candidates, member, pieces } = this.#deps;
     if (this.#fetching.has(lease.id)) return;
-    if (!candidates.mayAskUpstream) return member.handBack(lease, reasonWithout(candidates));
+    if (!candidates.mayAskUpstream) return member.handBack(lease, { kind: "unauthorized" });
     // A coordinator that is new does not know it.
     if (this.#unranged && !this.#isWhole(lease)) return member.handBack(lease, { kind: "unranged" });
     const upstream = this.#upstream ?? this.#takeUpstream();

@@ -9,7 +9,7 @@ import {
 } from "@p2p-mirror/shared";
 import type { Peer } from "../routing/router.ts";
 import { Candidates, type Candidate } from "./candidates.ts";
-import { handBackReason, reasonWithout } from "./hand-back-reason.ts";
+import { handBackReason } from "./hand-back-reason.ts";
 import { Notifier } from "./notifier.ts";
 import { PATIENCE_MS } from "./patience.ts";
 import { BusyError } from "./peer-client.ts";
@@ -143,7 +143,7 @@ export class SmallFetch {
       if (!this.#heard.has(peer.id)) this.#tries += 1;
       this.#heard.add(peer.id);
     }
-    if (!this.#candidates.mayAskUpstream) member.handBack(reasonWithout(this.#candidates));
+    if (!this.#candidates.mayAskUpstream) member.handBack({ kind: "unauthorized" });
   }
 
   #askAll(signal: AbortSignal): void {

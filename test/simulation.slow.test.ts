@@ -15,7 +15,7 @@ import {
 } from "../bench/lib/simulation/mutations.ts";
 import { play, type Scenario } from "../bench/lib/simulation/scenarios.ts";
 import { replayOf, runSeeds } from "../bench/lib/simulation/seeds.ts";
-import type { World } from "../bench/lib/simulation/world.ts";
+import { World } from "../bench/lib/simulation/world.ts";
 
 const MIB = 1024 * 1024;
 const SEEDS = 500;
@@ -108,6 +108,32 @@ await t.test("who is not let in by upstream, beside one that is, has no need to 
     t.match(problem, /failed without need/, "nobody waits for what others bring");
   }
 });
+
+await t.test(
+  "upstream is gone and nobody has it: each pull is over soon, since its client may do better",
+  async (t) => {
+    for (const nodes of [1, 2, 5, 20]) {
+      const links = { upstream: 4 * MIB, egress: 20 * MIB, ingress: 20 * MIB };
+      const world = await new World(
+        { seed: 3, nodes, size: 8 * MIB, links, latencyMs: 1, encoded: true },
+        blobs,
+      ).start();
+      world.upstream.faults.lost = true;
+      for (const node of world.nodes) {
+        node.wanted = true;
+        void node.pull(() => 60_000);
+      }
+      await world.clock.run(60_000, () => world.nodes.every(({ pulls }) => pulls.length > 0));
+      for (const { pulls } of world.nodes) {
+        const [first] = pulls;
+        const ms = first === undefined ? Infinity : first.ended - first.began;
+        t.ok(first?.error !== undefined && ms < 5_000, `${nodes} nodes: ${ms} ms`);
+      }
+      for (const node of world.nodes) node.wanted = false;
+      await world.close();
+    }
+  },
+);
 
 await t.test("the same seed makes the same run", async (t) => {
   for (const seed of [3, 11, 27]) {

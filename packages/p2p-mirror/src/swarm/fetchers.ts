@@ -32,9 +32,9 @@ const LONGEST_REST_MS = 2_000;
 const SLOW_SHARE = 1 / 4;
 /**
  * Only a lease shows that somebody is slow no more: an uplink may be full, or a node busy, for a second of a pull that takes
- * minutes. One that still is loses it after `SLOW_AFTER_MS` of the lease table.
+ * minutes. One that still is loses it after `SLOW_AFTER_MS` of the lease table, and readers wait so long for its first piece.
  */
-const TRY_AGAIN_MS = 10_000;
+const TRY_AGAIN_MS = 60_000;
 
 /**
  * Whoever takes over from a silent holder begins its piece anew, of which half is lost on average: so much of one may pass, at
@@ -140,6 +140,7 @@ export class Fetchers {
       .filter((one) => !one.slow || !fast || now - one.triedAt >= TRY_AGAIN_MS)
       .toSorted(
         (a, b) =>
+          Number(a.slow) - Number(b.slow) ||
           Number(a.failures >= OFTEN) - Number(b.failures >= OFTEN) ||
           Number(a.rate === undefined) - Number(b.rate === undefined) ||
           (zones.get(a.zone) ?? 0) - (zones.get(b.zone) ?? 0) ||

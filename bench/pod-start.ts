@@ -25,15 +25,16 @@ export async function run([
   links = "100,0",
   nodes = "1",
   containerd = "2.x",
-  others = "",
+  more = "",
 ]: readonly string[]): Promise<BenchResult> {
   if (containerd !== "2.x" && containerd !== "1.7") throw new TypeError(`no containerd ${containerd} here`);
-  const ways: Way[] = ["with", "without", ...othersOf(others)];
+  const others = othersOf(more);
+  const ways: Way[] = ["with", "without", ...others];
   await using stack = new AsyncDisposableStack();
   const site = await openPodSite(stack, { nodes: Number(nodes), containerd });
   const [node] = site.cluster.nodes;
   if (node === undefined) throw new TypeError("a cluster has a node");
-  for (const other of othersOf(others)) await startOther(stack, other, site, node);
+  for (const other of others) await startOther(stack, other, site, node);
   const start = await startOfPods(site, node, Number(size) * MIB);
   const rows: Record<string, string | number>[] = [];
   const targets: Target[] = [atMost(`apply to all Ready, nodes: ${nodes}`, site.readySeconds, 30, "s")];
@@ -86,8 +87,8 @@ function rowOf(round: Round, ways: readonly Way[]): Record<string, number | stri
   const columns = (
     name: (way: Way) => string,
     value: (way: Way) => number,
-    of = ways,
-  ): Record<string, number> => Object.fromEntries(of.map((way) => [name(way), rounded(value(way))]));
+    among = ways,
+  ): Record<string, number> => Object.fromEntries(among.map((way) => [name(way), rounded(value(way))]));
   const compared = ways.filter((way) => way !== "without");
   return {
     ...columns(

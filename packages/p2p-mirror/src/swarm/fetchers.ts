@@ -123,8 +123,8 @@ export class Fetchers {
   }
 
   /**
-   * Those that may be given a lease now, best first: who is not slow or was so long ago, who does not fail all the time, who has fetched before
-   * (its connection and token are warm), whose zone has the fewest holders, who came first.
+   * Those that may be given a lease now, best first: who is not slow (who was, a minute ago, comes last), who does not fail all the
+   * time, who has fetched before (its connection and token are warm), whose zone has the fewest holders, who came first.
    */
   candidates(now: number, mayHave: (fetcher: Fetcher) => boolean): Fetcher[] {
     const zones = new Map<string, number>();
